@@ -1,0 +1,106 @@
+//! The configuration, checked. Nothing behind this room sees raw strings.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use secrecy::SecretString;
+
+use crate::domain::limit::Limits;
+use crate::domain::policy::Policy;
+use crate::domain::resource::{Key, Params, SourceName};
+use crate::domain::template::UrlTemplate;
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`.
+    pub server: Server,
+    /// `[database]`.
+    pub database: Database,
+    /// `[upstreams.*]`, and one for each origin of a source that names none.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// `[sources.*]`, in the order of their names.
+    pub sources: Vec<Source>,
+}
+
+/// How the read API is served.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// How long work under way may take to finish after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// How long a client may take to send a request's headers.
+    pub header_timeout: Duration,
+    /// How long a request may take to be answered.
+    pub request_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle_timeout: Duration,
+}
+
+/// Where the copy is kept.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `sqlite://path` or `postgres://…`. Secret, because it may have a password in it.
+    pub url: SecretString,
+    /// Connections for reading.
+    pub readers: u32,
+    /// How long a key that is no longer polled keeps its data.
+    pub retention: Duration,
+    /// How long entries of the change feed are kept.
+    pub keep_changes: Duration,
+}
+
+/// A limit group.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its rate and concurrency.
+    pub limits: Limits,
+    /// The longest `timeout` of its sources: what a lease must outlast.
+    pub longest_timeout: Duration,
+}
+
+/// One kind of upstream resource.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its name.
+    pub name: SourceName,
+    /// The name of its upstream, a key of [`Config::upstreams`].
+    pub upstream: String,
+    /// Where its resources are.
+    pub url: UrlTemplate,
+    /// The keys that the config lists; each makes a URL with the template.
+    pub keys: Vec<(Key, Params)>,
+    /// When to refresh, and what counts as fresh, failed, gone and changed.
+    pub policy: Policy,
+    /// The share of its keys that may become gone within one interval, 0 to 1.
+    pub max_delete_share: f64,
+    /// How to ask.
+    pub request: RequestSettings,
+}
+
+/// What every request of a source carries and may take.
+#[derive(Clone)]
+pub struct RequestSettings {
+    /// Header fields to send. Values may be secret: `Debug` shows names only.
+    pub headers: HeaderMap,
+    /// The User-Agent.
+    pub user_agent: HeaderValue,
+    /// The total deadline, from connecting to the last byte, redirects included.
+    pub timeout: Duration,
+    /// The largest body, in bytes after decompression.
+    pub max_body: u64,
+}
+
+impl std::fmt::Debug for RequestSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestSettings")
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("user_agent", &self.user_agent)
+            .field("timeout", &self.timeout)
+            .field("max_body", &self.max_body)
+            .finish()
+    }
+}

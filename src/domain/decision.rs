@@ -1,0 +1,353 @@
+//! The decision: what a resource was, what the wire said, and what follows. Pure.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, StatusCode};
+
+use super::change::ChangeKind;
+use super::content::inspect;
+use super::failure::{Absence, Failing, Failure, FailureKind};
+use super::freshness::{Stated, later};
+use super::observation::{Observation, Seen};
+use super::policy::Policy;
+use super::retry_after::retry_after;
+use super::schedule::{Because, Due, Slot, has_lasted, jittered};
+use super::snapshot::{ContentHash, Snapshot};
+use super::validators::Validators;
+
+/// What was known of a resource when it was claimed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Previous {
+    /// Its place in the interval.
+    pub slot: Slot,
+    /// The version of its snapshot; 0 when it never had one.
+    pub version: u64,
+    /// [`Snapshot::content_hash`] of its snapshot.
+    pub content_hash: Option<ContentHash>,
+    /// What its snapshot came with.
+    pub metadata: Metadata,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When that row of failures began.
+    pub failing_since: Option<DateTime<Utc>>,
+    /// 404s since the last content.
+    pub absence: Option<Absence>,
+    /// Since when it is gone.
+    pub gone_since: Option<DateTime<Utc>>,
+}
+
+impl Previous {
+    /// What a key starts with.
+    #[must_use]
+    pub fn nothing(slot: Slot) -> Self {
+        Self {
+            slot,
+            version: 0,
+            content_hash: None,
+            metadata: Metadata::default(),
+            failures: 0,
+            failing_since: None,
+            absence: None,
+            gone_since: None,
+        }
+    }
+
+    /// The validators to send. None when there is no snapshot that a 304 could confirm.
+    #[must_use]
+    pub fn validators(&self) -> Option<&Validators> {
+        let can_be_confirmed = self.content_hash.is_some() && self.gone_since.is_none();
+        Some(&self.metadata.validators).filter(|validators| can_be_confirmed && !validators.is_empty())
+    }
+}
+
+/// What the upstream said about a snapshot besides its content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// What to ask for changes with.
+    pub validators: Validators,
+    /// The upstream's max-age in seconds; a 304 without Cache-Control leaves it standing.
+    pub max_age: Option<u32>,
+}
+
+/// How fresh a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// When the upstream last said that this is its content.
+    pub fetched_at: DateTime<Utc>,
+    /// From when on it is stale.
+    pub stale_after: DateTime<Utc>,
+}
+
+/// What follows from an observation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// New content came: it becomes the snapshot, under the next version, and is announced.
+    Replaced(Box<Replacement>),
+    /// The upstream said, by 304 or by sending the same again, that the snapshot is still its content.
+    Confirmed {
+        /// The copy's freshness from now on.
+        freshness: Freshness,
+        /// What is to be rewritten of the bookkeeping: `None` when the schedule alone moves.
+        metadata: Option<Metadata>,
+        /// When it is next due.
+        due: Due,
+    },
+    /// A 304 came that can't be about our snapshot: the validators go, so that the next request is unconditional.
+    Reset {
+        /// When it is next due: now.
+        due: Due,
+    },
+    /// Nothing usable came. Snapshot and validators stay.
+    Deferred(Deferral),
+    /// The resource is confirmed to be absent upstream.
+    Gone(Absent),
+}
+
+/// The content of [`Outcome::Replaced`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replacement {
+    /// The new content.
+    pub snapshot: Snapshot,
+    /// Its version.
+    pub version: u64,
+    /// How it is announced.
+    pub kind: ChangeKind,
+    /// What it came with.
+    pub metadata: Metadata,
+    /// The copy's freshness.
+    pub freshness: Freshness,
+    /// When it is next due.
+    pub due: Due,
+}
+
+/// The content of [`Outcome::Deferred`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferral {
+    /// The run of failures, this one included.
+    pub failing: Failing,
+    /// 404s since the last content, this one included.
+    pub absence: Option<Absence>,
+    /// When it is next tried.
+    pub due: Due,
+}
+
+/// The content of [`Outcome::Gone`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Absent {
+    /// Since when it is gone.
+    pub since: DateTime<Utc>,
+    /// When it is next looked at.
+    pub due: Due,
+    /// What follows instead if too much of the source would go at once. `None` when nothing goes: it was gone before, or
+    /// never had content.
+    pub held: Option<Deferral>,
+}
+
+impl Outcome {
+    /// When the resource is next due.
+    #[must_use]
+    pub fn due(&self) -> Due {
+        match self {
+            Self::Replaced(replacement) => replacement.due,
+            Self::Confirmed { due, .. } | Self::Reset { due } => *due,
+            Self::Deferred(deferral) => deferral.due,
+            Self::Gone(absent) => absent.due,
+        }
+    }
+}
+
+/// Decides what follows from an observation. `rand` in [0, 1) is the decision's only randomness.
+#[must_use]
+pub fn decide(
+    policy: &Policy,
+    previous: &Previous,
+    observation: Observation,
+    now: DateTime<Utc>,
+    rand: f64,
+) -> Outcome {
+    let decision = Decision {
+        policy,
+        previous,
+        requested_at: observation.requested_at,
+        answered_at: observation.answered_at,
+        now,
+        rand,
+    };
+    match observation.seen {
+        Seen::Content { headers, body } => decision.content(&headers, body),
+        Seen::NotModified { headers } if observation.conditional => decision.not_modified(&headers),
+        Seen::NotModified { headers } => decision.deferred(
+            Failure {
+                kind: FailureKind::UnusableNotModified,
+                status: Some(304),
+                detail: "the upstream answered 304 to a request without conditions".into(),
+            },
+            &headers,
+        ),
+        Seen::Refused { status, headers, failure } => decision.refused(status, &headers, failure),
+        Seen::Unreachable { failure } => decision.deferred(failure, &HeaderMap::new()),
+    }
+}
+
+/// One decision's givens.
+struct Decision<'a> {
+    policy: &'a Policy,
+    previous: &'a Previous,
+    requested_at: DateTime<Utc>,
+    answered_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+    rand: f64,
+}
+
+impl Decision<'_> {
+    fn content(&self, headers: &HeaderMap, body: Bytes) -> Outcome {
+        let snapshot = match inspect(headers, body, &self.policy.ignore_changes_in) {
+            Ok(snapshot) => snapshot,
+            Err(failure) => return self.deferred(failure, headers),
+        };
+        let stated = Stated::by(headers, self.requested_at, self.answered_at, None);
+        let metadata = Metadata { validators: Validators::of(headers), max_age: stated.max_age };
+        let was_gone = self.previous.gone_since.is_some();
+        if self.previous.content_hash == Some(snapshot.content_hash) && !was_gone {
+            return self.confirmed(metadata, &stated);
+        }
+        let kind = match self.previous.version {
+            0 => ChangeKind::Created,
+            _ if was_gone => ChangeKind::Returned,
+            _ => ChangeKind::Changed,
+        };
+        Outcome::Replaced(Box::new(Replacement {
+            snapshot,
+            version: self.previous.version + 1,
+            kind,
+            metadata,
+            freshness: self.freshness(&stated),
+            due: self.regular(&stated),
+        }))
+    }
+
+    fn not_modified(&self, headers: &HeaderMap) -> Outcome {
+        let held = &self.previous.metadata;
+        let supplied = Validators::of(headers);
+        if !held.validators.recognise(&supplied) {
+            return Outcome::Reset { due: Due { at: self.now, because: Because::Reset } };
+        }
+        let stated = Stated::by(headers, self.requested_at, self.answered_at, held.max_age);
+        let metadata = Metadata { validators: held.validators.updated_by(&supplied), max_age: stated.max_age };
+        self.confirmed(metadata, &stated)
+    }
+
+    fn confirmed(&self, metadata: Metadata, stated: &Stated) -> Outcome {
+        let previous = self.previous;
+        let is_as_it_was = metadata == previous.metadata && previous.failures == 0 && previous.absence.is_none();
+        Outcome::Confirmed {
+            freshness: self.freshness(stated),
+            metadata: (!is_as_it_was).then_some(metadata),
+            due: self.regular(stated),
+        }
+    }
+
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, failure: Failure) -> Outcome {
+        match status {
+            StatusCode::GONE => self.gone(),
+            // What never had content has nothing to lose: absent is absent at once.
+            StatusCode::NOT_FOUND if self.previous.version == 0 || self.previous.gone_since.is_some() => self.gone(),
+            StatusCode::NOT_FOUND => {
+                let absence = self.one_more_absence();
+                let rules = &self.policy.gone;
+                if absence.count >= rules.after && has_lasted(absence.since, self.now, rules.window) {
+                    self.gone()
+                } else {
+                    Outcome::Deferred(Deferral { absence: Some(absence), ..self.deferral(failure, headers) })
+                }
+            }
+            _ => self.deferred(failure, headers),
+        }
+    }
+
+    fn one_more_absence(&self) -> Absence {
+        match self.previous.absence {
+            Some(absence) => Absence { count: absence.count.saturating_add(1), ..absence },
+            None => Absence { count: 1, since: self.now },
+        }
+    }
+
+    fn gone(&self) -> Outcome {
+        let newly = self.previous.version > 0 && self.previous.gone_since.is_none();
+        let held = newly.then(|| Deferral {
+            absence: self.previous.absence,
+            ..self.deferral(
+                Failure {
+                    kind: FailureKind::Held,
+                    status: None,
+                    detail: "the upstream says that it is gone, but too much of this source would go at once".into(),
+                },
+                &HeaderMap::new(),
+            )
+        });
+        let at = jittered(later(self.now, self.policy.gone.recheck), self.policy.gone.recheck / 10, self.rand);
+        Outcome::Gone(Absent {
+            since: self.previous.gone_since.unwrap_or(self.now),
+            due: Due { at, because: Because::GoneRecheck },
+            held,
+        })
+    }
+
+    fn deferred(&self, failure: Failure, headers: &HeaderMap) -> Outcome {
+        Outcome::Deferred(self.deferral(failure, headers))
+    }
+
+    fn deferral(&self, failure: Failure, headers: &HeaderMap) -> Deferral {
+        let count = self.previous.failures.saturating_add(1);
+        let backoff = later(self.now, self.policy.backoff.wait(count, self.rand));
+        let due = match retry_after(headers, self.answered_at, self.policy.retry_after_cap) {
+            Some(at) if at > backoff => Due { at, because: Because::RetryAfter },
+            _ if failure.is_outage() => Due { at: backoff, because: Because::Outage },
+            _ => Due { at: backoff, because: Because::Backoff },
+        };
+        Deferral {
+            failing: Failing {
+                last: failure,
+                at: self.now,
+                since: self.previous.failing_since.unwrap_or(self.now),
+                count,
+            },
+            absence: self.previous.absence,
+            due,
+        }
+    }
+
+    /// How much longer than the answer the upstream's own word keeps us from asking again.
+    fn upstream_lifetime(&self, stated: &Stated) -> Duration {
+        stated.remaining().min(self.policy.freshness_cap)
+    }
+
+    fn freshness(&self, stated: &Stated) -> Freshness {
+        let fetched_at = self.answered_at;
+        let stale_after = match self.policy.stale_after {
+            Some(age) => later(fetched_at, age),
+            None => self
+                .policy
+                .cadence
+                .after_two(fetched_at)
+                .max(later(fetched_at, self.upstream_lifetime(stated).saturating_mul(2))),
+        };
+        Freshness { fetched_at, stale_after }
+    }
+
+    /// The next regular refresh: by the cadence, or when the upstream's own lifetime ends if that is later. Resources
+    /// that were fetched together are then spread over a tenth of that lifetime by their slots.
+    fn regular(&self, stated: &Stated) -> Due {
+        let by_cadence = self.policy.cadence.next(self.now, self.previous.slot);
+        let lifetime = self.upstream_lifetime(stated);
+        let fresh_until = later(self.answered_at, lifetime);
+        let (at, because) = if fresh_until > by_cadence {
+            (later(fresh_until, lifetime.mul_f64(self.previous.slot.fraction() / 10.0)), Because::Freshness)
+        } else {
+            (by_cadence, Because::Interval)
+        };
+        Due { at: jittered(at, self.policy.jitter, self.rand), because }
+    }
+}

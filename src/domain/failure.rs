@@ -1,0 +1,156 @@
+//! Why a refresh did not bring content.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+/// The kind of a failure: what a dashboard groups by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The host name could not be resolved.
+    Dns,
+    /// No connection could be made.
+    Connect,
+    /// The TLS handshake failed, or the certificate is not trusted.
+    Tls,
+    /// The total deadline passed between connecting and the last byte.
+    Timeout,
+    /// The connection broke, or the answer was not HTTP, before the headers were complete.
+    Broken,
+    /// The body ended before it was complete, or could not be decompressed.
+    Truncated,
+    /// The decompressed body is larger than `max_body`.
+    TooLarge,
+    /// A 200 without a body.
+    Empty,
+    /// The body is not what its Content-Type says.
+    Unparsable,
+    /// 404, and the gone rules are not yet met.
+    NotFound,
+    /// The gone rules are met, but more than `max_delete_share` of the source would go within one interval.
+    Held,
+    /// 429.
+    RateLimited,
+    /// Another 4xx.
+    ClientError,
+    /// A 5xx.
+    ServerError,
+    /// A status that has no meaning here (204, 206, 1xx, …).
+    UnexpectedStatus,
+    /// A redirect that is not followed: another origin, a loop, too many hops, or no usable Location.
+    Redirect,
+    /// A 304 to a request that was not conditional.
+    UnusableNotModified,
+    /// No request can be made of the URL template and this key.
+    BadRequest,
+    /// The database refused to store what came.
+    Unstorable,
+}
+
+impl FailureKind {
+    /// Every kind, for parsing stored names and for documentation.
+    pub const ALL: [Self; 19] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Broken,
+        Self::Truncated,
+        Self::TooLarge,
+        Self::Empty,
+        Self::Unparsable,
+        Self::NotFound,
+        Self::Held,
+        Self::RateLimited,
+        Self::ClientError,
+        Self::ServerError,
+        Self::UnexpectedStatus,
+        Self::Redirect,
+        Self::UnusableNotModified,
+        Self::BadRequest,
+        Self::Unstorable,
+    ];
+
+    /// The name used in the database, in JSON and in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::Truncated => "truncated",
+            Self::TooLarge => "too_large",
+            Self::Empty => "empty",
+            Self::Unparsable => "unparsable",
+            Self::NotFound => "not_found",
+            Self::Held => "held",
+            Self::RateLimited => "rate_limited",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::UnexpectedStatus => "unexpected_status",
+            Self::Redirect => "redirect",
+            Self::UnusableNotModified => "unusable_not_modified",
+            Self::BadRequest => "bad_request",
+            Self::Unstorable => "unstorable",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One failed refresh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// The status that the upstream answered with, if it answered.
+    pub status: Option<u16>,
+    /// One sentence for a person; without URLs, so without secrets.
+    pub detail: String,
+}
+
+impl Failure {
+    /// Whether it says that the upstream as a whole is out of reach, rather than something about one resource: no answer
+    /// came, or what stands before it answered that it is down (502, 503, 504).
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        use FailureKind::{Broken, Connect, Dns, Timeout, Tls};
+        matches!(self.kind, Dns | Connect | Tls | Timeout | Broken) || matches!(self.status, Some(502..=504))
+    }
+}
+
+/// A run of failures that has not ended yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// The latest failure.
+    pub last: Failure,
+    /// When the latest failure happened.
+    pub at: DateTime<Utc>,
+    /// When the run began.
+    pub since: DateTime<Utc>,
+    /// How many in a row, at least 1.
+    pub count: u32,
+}
+
+/// 404s since the last content (the gone rules count them).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// How many, at least 1.
+    pub count: u32,
+    /// When the first came.
+    pub since: DateTime<Utc>,
+}

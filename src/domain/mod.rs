@@ -1,0 +1,17 @@
+//! What Headpond knows and decides: pure values and functions. Nothing in here is async, does I/O, reads a clock or
+//! draws a random number; whatever a decision needs is an argument.
+
+pub mod change;
+pub mod content;
+pub mod decision;
+pub mod failure;
+pub mod freshness;
+pub mod limit;
+pub mod observation;
+pub mod policy;
+pub mod resource;
+pub mod retry_after;
+pub mod schedule;
+pub mod snapshot;
+pub mod template;
+pub mod validators;

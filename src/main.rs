@@ -1,0 +1,2 @@
+//! The `headpond` command.
+fn main() {}

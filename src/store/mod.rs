@@ -1,0 +1,404 @@
+//! The store's contract. Two databases stand behind it, SQLite and Postgres, and both pass the same suite of tests
+//! (`tests/it/store_contract`), in which every method here appears.
+//!
+//! # Tables
+//!
+//! | table | one row for each | rewritten |
+//! |---|---|---|
+//! | `upstream` | limit group: limits, token bucket, run of unreachable answers | by each claim |
+//! | `source` | source: its upstream, number of keys, gone budget | when keys or gone budget change |
+//! | `resource` | resource: identity, validators, hashes, failures | when one of these changes; not by a plain 304 |
+//! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
+//! | `content` | snapshot: headers and body (wide) | when the content changes |
+//! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
+//! | `change` | change of content, numbered in commit order | never |
+//! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
+//! | `counter` | one row: the last numbers given to `change` and `applied` | by each apply |
+//! | `meta` | name and value: seed, schema versions | at migration |
+//!
+//! A claim writes two rows whatever its size, the upstream's and one lease, and leaves the due index alone: leased
+//! resources are skipped by id. So a refresh rewrites one narrow row, and a lost worker's resources are due again as soon
+//! as its lease has expired, without a repair.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+
+use crate::domain::change::{Change, Cursor};
+use crate::domain::decision::{Freshness, Outcome, Previous};
+use crate::domain::failure::Failing;
+use crate::domain::limit::Limits;
+use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
+use crate::domain::schedule::Due;
+use crate::domain::snapshot::ContentHash;
+use crate::domain::validators::Validators;
+
+/// A database that keeps resources. All methods may be called from many tasks and processes at once.
+///
+/// # Errors
+/// Each method returns [`StoreError`] for faults of ours or of the database; what an upstream did is never an error here.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// What the database runs on and how it is set up, for a log line.
+    fn describe(&self) -> String;
+
+    /// The database's random number, made with its first migration: spreads due times differently in each installation.
+    fn seed(&self) -> u64;
+
+    /// The database's present time; SQLite has no clock of its own and answers `None`.
+    async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
+
+    /// Makes upstreams and sources known, with their limits, and returns the sources' ids in the order given.
+    ///
+    /// A source that is known under another upstream moves there with its resources.
+    async fn register(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError>;
+
+    /// Adds keys to a source, due at once. A key that is there keeps its state: its parameters are updated (it is due at
+    /// once if they differ), and if it had been retired it is polled again.
+    async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError>;
+
+    /// Stops polling the source's keys that aren't in `keep`. Their data stays until [`prune`](Self::prune).
+    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError>;
+
+    /// Stops polling all keys of sources whose names aren't in `keep`.
+    async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError>;
+
+    /// The ids of these keys of a source, in the order given; `None` for a key that isn't there or is retired.
+    async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError>;
+
+    /// Leases due resources of one upstream, as many as its limits allow.
+    ///
+    /// The upstream's row is locked while its tokens and leases are counted, so that limits hold over all processes. What
+    /// was asked for by hand comes first, then what has been due longest. Expired leases of the upstream end here.
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError>;
+
+    /// Takes one more token of an upstream for a request that a claim does not pay for (a redirect's next hop, or a claim
+    /// that could not be sent in time). `Err` inside tells when to ask again.
+    async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError>;
+
+    /// Commits a batch of outcomes in one transaction: snapshots, bookkeeping, schedule, changes and the batch's number.
+    ///
+    /// An outcome whose lease no longer holds its resource is refused and leaves no trace. On an error nothing of the
+    /// batch is stored.
+    async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError>;
+
+    /// Gives leased resources back unfetched; they are due as before.
+    async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError>;
+
+    /// Makes resources due at once, before all others: who wants them now. One that is being fetched becomes due again
+    /// after that fetch, if the fetch began before `at`. Retired ones are left out. Returns how many.
+    async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError>;
+
+    /// Counts what is due by `due_by` and not leased, and what of that is leased (by anyone).
+    async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError>;
+
+    /// What a reader sees of a resource; `None` when the key is unknown. All parts are of one moment.
+    async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError>;
+
+    /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
+    async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;
+
+    /// The ids that the batches numbered after `number` touched, and the newest number.
+    async fn applied_since(&self, number: i64) -> Result<AppliedSince, StoreError>;
+
+    /// Signals from other processes (and from this one) that something was applied or wanted.
+    async fn follow(&self) -> Result<Box<dyn Follower>, StoreError>;
+
+    /// Whether every registered source has tried each key that it had when it was first started. Once true it stays true
+    /// for that source, in the database.
+    async fn is_ready(&self) -> Result<bool, StoreError>;
+
+    /// Deletes what has outlived its retention, and returns how many rows.
+    async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;
+
+    /// Closes all connections; work under way is finished first.
+    async fn close(&self);
+}
+
+/// Waits for news in the database.
+#[async_trait]
+pub trait Follower: Send {
+    /// Returns when something was applied or wanted since the last call, by whatever process.
+    async fn news(&mut self) -> Result<News, StoreError>;
+}
+
+/// What a [`Follower`] saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Something was committed: look at [`Store::applied_since`] and at what is due.
+    Something,
+    /// The connection was lost for a while: whatever was cached may be old.
+    Resync,
+}
+
+/// One source as the config describes it, for [`Store::register`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSpec {
+    /// Its name.
+    pub name: SourceName,
+    /// The name of its upstream.
+    pub upstream: String,
+    /// The limits of that upstream.
+    pub limits: Limits,
+}
+
+/// A source's ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// The source's.
+    pub source: SourceId,
+    /// Its upstream's.
+    pub upstream: UpstreamId,
+}
+
+/// What [`Store::add_keys`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeysChanged {
+    /// Keys that were not there.
+    pub added: u64,
+    /// Keys that are polled again.
+    pub revived: u64,
+    /// Keys whose parameters are others now.
+    pub updated: u64,
+}
+
+/// A set of resources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All that are polled.
+    All,
+    /// All of these sources.
+    Sources(Vec<SourceId>),
+    /// These.
+    Resources(Vec<ResourceId>),
+}
+
+/// The random number that a lease is known by, and that an apply must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseToken(pub i64);
+
+/// What a worker asks for.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// Who asks: host, process and a random part, for people who look at the table.
+    pub worker: String,
+    /// Of which upstream.
+    pub upstream: UpstreamId,
+    /// How many at the most.
+    pub at_most: u32,
+    /// Of which resources.
+    pub which: Selection,
+    /// Only what was due by then; `None` is the time of the claim.
+    pub due_by: Option<DateTime<Utc>>,
+    /// How long the lease lasts.
+    pub lease_for: Duration,
+}
+
+/// What a worker got.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The resources, in the order in which to fetch them.
+    pub claims: Vec<Claim>,
+    /// When it is worth asking again if nothing else happens: the next token, the next due time, or the next expiry of a
+    /// lease that is in the way. `None` when nothing is due ever.
+    pub ask_again_at: Option<DateTime<Utc>>,
+}
+
+/// One leased resource.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The lease.
+    pub token: LeaseToken,
+    /// The resource.
+    pub resource: ResourceId,
+    /// Its source.
+    pub source: SourceId,
+    /// Its key.
+    pub key: Key,
+    /// Values for its URL template.
+    pub params: Params,
+    /// What is known of it.
+    pub previous: Previous,
+    /// Why and since when it was due.
+    pub due: Due,
+    /// When its token was taken.
+    pub granted_at: DateTime<Utc>,
+}
+
+/// One outcome to commit.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// The lease under which it was fetched.
+    pub token: LeaseToken,
+    /// The resource.
+    pub resource: ResourceId,
+    /// When its request began: a wish (`wanted_at`) that came later leaves it due.
+    pub requested_at: DateTime<Utc>,
+    /// When it was decided.
+    pub decided_at: DateTime<Utc>,
+    /// What follows.
+    pub outcome: Outcome,
+    /// The share of the source's keys that may go within `gone_period`; see [`crate::domain::decision::Absent::held`].
+    pub gone_budget: GoneBudget,
+}
+
+/// How much of a source may become gone within a period before the rest is held back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GoneBudget {
+    /// Share of the source's keys, 0 to 1; at least one key may always go.
+    pub share: f64,
+    /// The period: the source's interval.
+    pub period: Duration,
+}
+
+/// What [`Store::apply`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The batch's number; `None` when every outcome was refused.
+    pub number: Option<i64>,
+    /// For each outcome of the batch, in its order, what became of it.
+    pub fates: Vec<Fate>,
+}
+
+/// What became of one outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Committed as decided.
+    Committed,
+    /// It would have made too much of the source gone: committed as its `held` deferral.
+    Held,
+    /// The lease no longer held the resource: nothing was stored.
+    LeaseLost,
+}
+
+/// What is left to do; see [`Store::backlog`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Due and free.
+    pub waiting: u64,
+    /// Due and leased.
+    pub leased: u64,
+}
+
+/// What a reader sees of a resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Current {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The snapshot's version; 0 when there never was one.
+    pub version: u64,
+    /// The snapshot; `None` when there never was one.
+    pub content: Option<StoredContent>,
+    /// Its freshness; `None` when there never was a snapshot.
+    pub freshness: Option<Freshness>,
+    /// The upstream's validators.
+    pub validators: Validators,
+    /// Since when it is gone.
+    pub gone_since: Option<DateTime<Utc>>,
+    /// The run of failures that it is in.
+    pub failing: Option<Failing>,
+    /// When it is next due; `None` when it is retired.
+    pub due: Option<Due>,
+    /// Until when it is being fetched.
+    pub leased_until: Option<DateTime<Utc>>,
+}
+
+/// A stored snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredContent {
+    /// Our strong ETag.
+    pub etag: ContentHash,
+    /// When this content was first seen.
+    pub changed_at: DateTime<Utc>,
+    /// Kept header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: bytes::Bytes,
+}
+
+/// A page of the change feed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changes {
+    /// The entries, and where to go on.
+    Page {
+        /// In commit order.
+        changes: Vec<Change>,
+        /// The place after the last of them, or `since` again when there are none.
+        next: Cursor,
+    },
+    /// `since` is older than what is kept, or of another history (a restored backup): start again from the list.
+    Unknown,
+}
+
+/// What [`Store::applied_since`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedSince {
+    /// The newest batch's number.
+    pub newest: i64,
+    /// The resources that were touched; `None` when batches after `number` have been pruned already.
+    pub resources: Option<Vec<ResourceId>>,
+}
+
+/// What [`Store::prune`] deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneRules {
+    /// The time to count from.
+    pub now: DateTime<Utc>,
+    /// How long retired keys keep their data.
+    pub retired: Duration,
+    /// How long entries of the change feed are kept.
+    pub changes: Duration,
+    /// How long the ids of applied batches are kept.
+    pub applied: Duration,
+}
+
+/// A fault of the database or in it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another writer was in the way for longer than we wait, or a transaction had to give way: the same call may succeed.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// The database can't be reached, is full, or is failing: the same call may succeed later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The database refused this data: the same call will fail again.
+    #[error("the database refused the data: {0}")]
+    Rejected(String),
+    /// What is stored makes no sense.
+    #[error("corrupt data in table {table}, column {column}, row {row}: {problem}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's id.
+        row: i64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The database can't be used as it is, and what to do about it.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anyone changing the data.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Unavailable(_))
+    }
+}
+
+/// How to reach a database.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Connections for reading; writes of one process go through one more on SQLite.
+    pub readers: u32,
+    /// Whether to bring the schema up to date. Without it, an out-of-date schema is an error.
+    pub migrate: bool,
+    /// Whether a SQLite file that isn't there is made.
+    pub create: bool,
+}

@@ -1,0 +1,2 @@
+//! Tests against real databases and servers.
+fn main() {}
