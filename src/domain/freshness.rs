@@ -148,3 +148,6 @@ pub fn later(at: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
 
 /// The year 9999: the last that RFC 3339 can write.
 const FAR_FUTURE: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("in range");
+
+#[cfg(test)]
+mod tests;
