@@ -7,8 +7,9 @@ CREATE TABLE headpond_meta (
 );
 -- The lowest format number that a program must know to work with this database (see FORMAT in src/store).
 INSERT INTO headpond_meta VALUES ('needs_format', '1');
--- Spreads due times differently in each installation, and tags the place before the feed's first entry.
-INSERT INTO headpond_meta VALUES ('seed', CAST(abs(random() % 9007199254740992) AS text));
+-- 64 random bits in hexadecimal: spreads due times differently in each installation, and tags the place before the
+-- feed's first entry.
+INSERT INTO headpond_meta VALUES ('seed', lower(hex(randomblob(8))));
 
 CREATE TABLE headpond_upstream (
     id                  integer PRIMARY KEY,
