@@ -98,7 +98,6 @@ CREATE TABLE headpond.change (
     version     bigint NOT NULL,
     at          bigint NOT NULL
 );
-CREATE INDEX change_at ON headpond.change (at);
 
 CREATE TABLE headpond.applied (
     number    bigint PRIMARY KEY,

@@ -33,7 +33,7 @@ CREATE TABLE headpond_source (
 );
 
 CREATE TABLE headpond_resource (
-    id             integer PRIMARY KEY,
+    id             integer PRIMARY KEY AUTOINCREMENT, -- never given twice, so no cache takes one resource for another
     source_id      integer NOT NULL REFERENCES headpond_source,
     key            text NOT NULL,
     params         text NOT NULL,                 -- a JSON object of texts
@@ -98,7 +98,6 @@ CREATE TABLE headpond_change (
     version     integer NOT NULL,
     at          integer NOT NULL
 );
-CREATE INDEX headpond_change_at ON headpond_change (at);
 
 CREATE TABLE headpond_applied (
     number    integer PRIMARY KEY,

@@ -16,6 +16,9 @@ pub(super) struct Upstream {
     pub(super) bucket: Bucket,
     /// What is leased, and until when. Expired leases are not among these.
     pub(super) leased: HashMap<ResourceId, DateTime<Utc>>,
+    /// What is leased of other upstreams: a source may have moved here with requests under way. These count against no
+    /// limit here, but must not be leased again.
+    pub(super) elsewhere: HashMap<ResourceId, DateTime<Utc>>,
 }
 
 /// What to lease.
@@ -43,15 +46,21 @@ pub(super) struct Wanted {
 }
 
 impl Upstream {
+    /// Until when a resource is leased, if it is.
+    pub(super) fn leased_until(&self, resource: ResourceId) -> Option<DateTime<Utc>> {
+        self.leased.get(&resource).or_else(|| self.elsewhere.get(&resource)).copied()
+    }
+
     /// How many candidates to read, in due order, so that those that are free and one more are among them.
     pub(super) fn candidates_to_read(&self, at_most: u32) -> i64 {
-        i64::from(at_most).saturating_add(i64::try_from(self.leased.len()).unwrap_or(i64::MAX)).saturating_add(1)
+        let in_the_way = self.leased.len() + self.elsewhere.len();
+        i64::from(at_most).saturating_add(i64::try_from(in_the_way).unwrap_or(i64::MAX)).saturating_add(1)
     }
 
     /// Grants from candidates in due order; `free` are those that aren't leased.
     pub(super) fn grant(&self, wanted: Wanted, candidates: &[(ResourceId, DateTime<Utc>)]) -> Grant {
         let is_due = |(_, due_at): &&(ResourceId, DateTime<Utc>)| *due_at <= wanted.due_by;
-        let (leased, free): (Vec<_>, Vec<_>) = candidates.iter().partition(|(id, _)| self.leased.contains_key(id));
+        let (leased, free): (Vec<_>, Vec<_>) = candidates.iter().partition(|(id, _)| self.leased_until(*id).is_some());
         let due = free.iter().copied().filter(is_due).count();
         let capacity =
             usize::try_from(self.limits.max_concurrent).unwrap_or(usize::MAX).saturating_sub(self.leased.len());
@@ -73,7 +82,7 @@ impl Upstream {
             taken.next_at.or(Some(wanted.now))
         };
         let next_due = free.iter().map(|(_, due_at)| *due_at).find(|due_at| *due_at > wanted.due_by);
-        let lost = leased.iter().copied().filter(is_due).filter_map(|(id, _)| self.leased.get(id).copied()).min();
+        let lost = leased.iter().copied().filter(is_due).filter_map(|(id, _)| self.leased_until(*id)).min();
         let ask_again_at = [for_more, next_due, lost].into_iter().flatten().min();
         Grant { granted, bucket: taken.bucket, ask_again_at }
     }

@@ -25,7 +25,6 @@ mod grant;
 mod plan;
 mod postgres;
 mod retry;
-#[allow(dead_code)]
 mod sqlite;
 
 use std::collections::BTreeSet;
@@ -420,7 +419,7 @@ pub struct StoreOptions {
 /// what it committed (`synchronous` too low). [`StoreError::Unavailable`] when it can't be reached.
 pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Err(StoreError::Unusable("not yet".into())),
+        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
         Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url, options, clock).await?)),
         _ => Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
     }
@@ -431,5 +430,6 @@ const AT_ONCE: i64 = 0;
 
 /// What a reader is told of a due time: a wish's own time where `due_at` only says "first".
 fn readable_due(due_at: DateTime<Utc>, wanted_at: Option<DateTime<Utc>>, because: Because) -> Due {
-    Due { at: wanted_at.filter(|_| because == Because::Manual).unwrap_or(due_at), because }
+    let at = if due_at.timestamp_micros() == AT_ONCE { wanted_at.unwrap_or(due_at) } else { due_at };
+    Due { at, because }
 }

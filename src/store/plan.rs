@@ -40,6 +40,12 @@ pub(super) fn admit(batch: &[Settled], leases: &Leases) -> Vec<Fate> {
         .collect()
 }
 
+/// Whether nothing but confirmations is to be stored. A power failure may take such a commit back: the resources are due
+/// as before, and the same request brings the same answer.
+pub(super) fn may_be_lost(batch: &[Settled]) -> bool {
+    batch.iter().all(|one| matches!(one.outcome, Outcome::Confirmed { .. }))
+}
+
 /// The ids that would newly become gone: the source's gone budget decides over these.
 pub(super) fn going(batch: &[Settled], fates: &[Fate]) -> Vec<ResourceId> {
     batch
@@ -209,12 +215,6 @@ impl<'a> Plan<'a> {
     /// The ids of what is stored, in the batch's order.
     pub(super) fn touched(&self) -> impl Iterator<Item = ResourceId> {
         self.schedule.iter().map(|row| row.resource)
-    }
-
-    /// Whether nothing is stored that a repeated request would not bring again: schedule rows of confirmations alone.
-    /// A power failure may take such a commit back.
-    pub(super) fn may_be_lost(&self) -> bool {
-        self.replaced.is_empty() && self.reset.is_empty() && self.deferred.is_empty() && self.gone.is_empty()
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     write::content(&mut tx, &plan.replaced).await?;
     lease::shrink(&mut tx, &leases, &plan.settled).await?;
     retry_now(&mut tx, &reached_again, store.clock.now()).await?;
-    let number = write::number(&mut tx, &plan, store.clock.now()).await?;
+    let number = write::number(&mut tx, &plan, store.clock.now(), plan::may_be_lost(batch)).await?;
     tx.commit().await?;
     Ok(Applied { number: Some(number), fates })
 }

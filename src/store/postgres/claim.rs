@@ -25,8 +25,8 @@ pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Resu
     let (limits, bucket) = lock_upstream(&mut tx, request.upstream).await?;
     // Read only now: while it waited for the lock, others spent tokens at later times than this call began.
     let now = store.clock.now();
-    let leased = live_leases(&mut tx, request.upstream, now).await?;
-    let upstream = Upstream { limits, bucket, leased };
+    let (leased, elsewhere) = live_leases(&mut tx, request.upstream, now).await?;
+    let upstream = Upstream { limits, bucket, leased, elsewhere };
     let wanted = Wanted {
         now,
         due_by: request.due_by.unwrap_or(now),
@@ -36,7 +36,7 @@ pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Resu
     let candidates = candidates(&mut tx, request, wanted.due_by, upstream.candidates_to_read(request.at_most)).await?;
     let times: Vec<_> = candidates.iter().map(|candidate| (candidate.id, candidate.due_at)).collect();
     let grant = upstream.grant(wanted, &times);
-    let free = candidates.into_iter().filter(|candidate| !upstream.leased.contains_key(&candidate.id));
+    let free = candidates.into_iter().filter(|candidate| upstream.leased_until(candidate.id).is_none());
     let chosen: Vec<_> = free.take(grant.granted).collect();
     let claims = if chosen.is_empty() {
         Vec::new()
@@ -83,29 +83,33 @@ async fn lock_upstream(tx: &mut PgConnection, upstream: UpstreamId) -> Result<(L
 
 /// A statement of its own, so that it sees what was committed by whoever had the upstream's lock before. An expired lease
 /// that is locked is being applied right now: it stays, and is not waited for, since its apply may wait for this upstream.
+/// Leases of other upstreams come too: a source that has just moved from one may still have requests under way.
 const LIVE_LEASES: &str = "
       WITH ended AS (
                DELETE FROM headpond.lease
                 WHERE token IN (SELECT token FROM headpond.lease
                                  WHERE upstream_id = $1 AND expires_at <= $2 FOR UPDATE SKIP LOCKED)
             RETURNING token)
-    SELECT expires_at, resources
+    SELECT upstream_id, expires_at, resources
       FROM headpond.lease
-     WHERE upstream_id = $1 AND token NOT IN (SELECT token FROM ended)";
+     WHERE CASE upstream_id WHEN $1 THEN token NOT IN (SELECT token FROM ended) ELSE expires_at > $2 END";
 
-async fn live_leases(
-    tx: &mut PgConnection,
-    upstream: UpstreamId,
-    now: DateTime<Utc>,
-) -> Result<HashMap<ResourceId, DateTime<Utc>>> {
+/// What is leased, and until when.
+type Leased = HashMap<ResourceId, DateTime<Utc>>;
+
+/// What is leased of this upstream, and of the others.
+
+async fn live_leases(tx: &mut PgConnection, upstream: UpstreamId, now: DateTime<Utc>) -> Result<(Leased, Leased)> {
     let rows = sqlx::query(LIVE_LEASES).bind(upstream.0).bind(micros(now)).fetch_all(tx).await?;
-    let mut leased = HashMap::new();
+    let (mut leased, mut elsewhere) = (Leased::new(), Leased::new());
     for row in &rows {
-        let expires_at = Record::of(row, "lease", upstream.0).time("expires_at")?;
+        let record = Record::of(row, "lease", 0);
+        let expires_at = record.time("expires_at")?;
+        let among = if record.integer("upstream_id")? == upstream.0 { &mut leased } else { &mut elsewhere };
         let resources: Vec<i64> = row.try_get("resources")?;
-        leased.extend(resources.into_iter().map(|id| (ResourceId(id), expires_at)));
+        among.extend(resources.into_iter().map(|id| (ResourceId(id), expires_at)));
     }
-    Ok(leased)
+    Ok((leased, elsewhere))
 }
 
 struct Candidate {
@@ -166,7 +170,8 @@ const LEASE: &str = "
                INSERT INTO headpond.lease (token, upstream_id, worker, granted_at, expires_at, resources)
                VALUES ($1, $2, $3, $4, $5, $6)),
            paid AS (
-               UPDATE headpond.upstream SET tokens = $7, tokens_at = $8 WHERE id = $2),
+               UPDATE headpond.upstream SET tokens = $7, tokens_at = $8
+                WHERE id = $2 AND requests_per_second IS NOT NULL),
            unsynced AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
     SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
            r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys

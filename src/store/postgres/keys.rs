@@ -1,73 +1,18 @@
-//! Which sources and keys there are.
+//! The keys of a source: added, revived, updated, retired, found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{PgConnection, Row};
 
 use super::error::Result;
 use super::{PostgresStore, notify};
-use crate::domain::resource::{Key, Params, ResourceId, SourceId, UpstreamId};
+use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros, params_json};
-use crate::store::{KeysChanged, Registered, SourceSpec, StoreError};
+use crate::store::{KeysChanged, StoreError};
 
 /// How many keys go into one transaction: enough to make statements cheap, few enough to keep no one waiting.
 const CHUNK: usize = 5_000;
-
-/// An upstream starts with a full bucket, and keeps its tokens when its limits change.
-const UPSTREAMS: &str = "
-    INSERT INTO headpond.upstream (name, requests_per_second, burst, max_concurrent, tokens, tokens_at)
-    SELECT name, rate, burst, concurrent, tokens, $6
-      FROM unnest($1::text[], $2::double precision[], $3::integer[], $4::integer[], $5::double precision[])
-           AS n (name, rate, burst, concurrent, tokens)
-     ORDER BY name
-        ON CONFLICT (name) DO UPDATE
-       SET requests_per_second = excluded.requests_per_second, burst = excluded.burst,
-           max_concurrent = excluded.max_concurrent";
-
-const SOURCES: &str = "
-    INSERT INTO headpond.source (name, upstream_id)
-    SELECT n.name, u.id
-      FROM unnest($1::text[], $2::text[]) AS n (name, upstream) JOIN headpond.upstream u ON u.name = n.upstream
-     ORDER BY n.name
-        ON CONFLICT (name) DO UPDATE SET upstream_id = excluded.upstream_id
- RETURNING id, name, upstream_id";
-
-const MOVE: &str = "
-    UPDATE headpond.schedule t SET upstream_id = s.upstream_id
-      FROM headpond.source s
-     WHERE s.id = ANY($1) AND t.source_id = s.id AND t.upstream_id <> s.upstream_id";
-
-pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
-    let mut tx = store.begin().await?;
-    let upstreams: BTreeMap<_, _> = sources.iter().map(|source| (source.upstream.as_str(), source.limits)).collect();
-    let saturated = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    sqlx::query(UPSTREAMS)
-        .bind(upstreams.keys().copied().collect::<Vec<_>>())
-        .bind(upstreams.values().map(|limits| limits.requests_per_second).collect::<Vec<_>>())
-        .bind(upstreams.values().map(|limits| saturated(limits.burst)).collect::<Vec<_>>())
-        .bind(upstreams.values().map(|limits| saturated(limits.max_concurrent)).collect::<Vec<_>>())
-        .bind(upstreams.values().map(crate::domain::limit::Limits::capacity).collect::<Vec<_>>())
-        .bind(micros(store.clock.now()))
-        .execute(&mut *tx)
-        .await?;
-    let named: BTreeMap<_, _> = sources.iter().map(|s| (s.name.as_str(), s.upstream.as_str())).collect();
-    let rows = sqlx::query(SOURCES)
-        .bind(named.keys().copied().collect::<Vec<_>>())
-        .bind(named.values().copied().collect::<Vec<_>>())
-        .fetch_all(&mut *tx)
-        .await?;
-    let mut registered = HashMap::new();
-    for row in &rows {
-        let record = Record::identified_by(row, "source", "id")?;
-        let ids = Registered { source: SourceId(record.id()), upstream: UpstreamId(record.integer("upstream_id")?) };
-        registered.insert(record.source_name("name")?, ids);
-    }
-    let ids: Vec<i64> = registered.values().map(|ids| ids.source.0).collect();
-    sqlx::query(MOVE).bind(ids).execute(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(sources.iter().filter_map(|source| registered.get(&source.name).copied()).collect())
-}
 
 pub(super) async fn add(store: &PostgresStore, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged> {
     let mut total = KeysChanged::default();

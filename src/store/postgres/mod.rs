@@ -14,6 +14,7 @@ mod keys;
 mod lease;
 mod migrate;
 mod read;
+mod register;
 mod upkeep;
 mod want;
 mod write;
@@ -79,7 +80,7 @@ impl Store for PostgresStore {
     }
 
     async fn register(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError> {
-        retrying(|| async move { Ok(keys::register(self, sources).await?) }).await
+        retrying(|| async move { Ok(register::register(self, sources).await?) }).await
     }
 
     async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError> {

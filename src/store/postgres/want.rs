@@ -9,12 +9,12 @@ use crate::domain::schedule::Because;
 use crate::store::columns::micros;
 use crate::store::{AT_ONCE, Backlog, Selection};
 
-/// The condition on `schedule` that makes a selection; its ids are `$1`.
+/// The condition on `schedule` that makes a selection; its ids are `$1`. The schedule has no index by source.
 fn condition(which: &Selection) -> &'static str {
     match which {
         Selection::All => "$1::bigint[] IS NOT NULL",
-        Selection::Sources(_) => "source_id = ANY($1)",
-        Selection::Resources(_) => "resource_id = ANY($1)",
+        Selection::Sources(_) => "s.resource_id IN (SELECT id FROM headpond.resource WHERE source_id = ANY($1))",
+        Selection::Resources(_) => "s.resource_id = ANY($1)",
     }
 }
 
@@ -27,12 +27,14 @@ pub(super) fn ids(which: &Selection) -> Vec<i64> {
     }
 }
 
-/// Rows are locked in the order of their ids, as applies do; what is wanted since later stays so.
+/// Rows are locked in the order of their ids, as applies do. A wish keeps the mark of what was never fetched (1):
+/// readiness counts those.
 fn want_sql(which: &Selection) -> String {
     format!(
-        "UPDATE headpond.schedule s SET due_at = $2, because = $3, wanted_at = greatest(s.wanted_at, $4)
-           FROM (SELECT resource_id FROM headpond.schedule
-                  WHERE due_at IS NOT NULL AND {} ORDER BY resource_id FOR NO KEY UPDATE) AS wanted
+        "UPDATE headpond.schedule s
+            SET due_at = $2, because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = greatest(s.wanted_at, $4)
+           FROM (SELECT s.resource_id FROM headpond.schedule s
+                  WHERE s.due_at IS NOT NULL AND {} ORDER BY s.resource_id FOR NO KEY UPDATE) AS wanted
           WHERE s.resource_id = wanted.resource_id AND s.due_at IS NOT NULL",
         condition(which)
     )
@@ -55,23 +57,26 @@ pub(super) async fn want(store: &PostgresStore, which: &Selection, at: DateTime<
     Ok(wanted)
 }
 
+/// Both counts of one moment; the due index is searched once for each upstream.
 fn backlog_sql(which: &Selection) -> String {
+    let which = condition(which);
     format!(
-        "SELECT count(*) FILTER (WHERE leased.id IS NULL) AS waiting, count(leased.id) AS leased
-           FROM headpond.schedule s
-           LEFT JOIN (SELECT DISTINCT unnest(resources) AS id FROM headpond.lease WHERE expires_at > $3) AS leased
-             ON leased.id = s.resource_id
-          WHERE s.due_at <= $2 AND {}",
-        condition(which)
+        "SELECT (SELECT count(*)
+                   FROM headpond.upstream u JOIN headpond.schedule s ON s.upstream_id = u.id AND s.due_at <= $2
+                  WHERE {which}),
+                (SELECT count(*)
+                   FROM (SELECT DISTINCT unnest(resources) AS id FROM headpond.lease WHERE expires_at > $3) AS leased
+                   JOIN headpond.schedule s ON s.resource_id = leased.id AND s.due_at <= $2
+                  WHERE {which})"
     )
 }
 
 pub(super) async fn backlog(store: &PostgresStore, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog> {
-    let (waiting, leased): (i64, i64) = sqlx::query_as(AssertSqlSafe(backlog_sql(which)))
+    let (due, leased): (i64, i64) = sqlx::query_as(AssertSqlSafe(backlog_sql(which)))
         .bind(ids(which))
         .bind(micros(due_by))
         .bind(micros(store.clock.now()))
         .fetch_one(&store.readers)
         .await?;
-    Ok(Backlog { waiting: waiting.unsigned_abs(), leased: leased.unsigned_abs() })
+    Ok(Backlog { waiting: (due - leased).unsigned_abs(), leased: leased.unsigned_abs() })
 }

@@ -59,12 +59,17 @@ pub(super) async fn resources(tx: &mut PgConnection, plan: &Plan<'_>) -> Result<
 }
 
 /// A success ends the run of failures and of 404s.
+///
+/// Validators that came to a request older than the present wish are not kept: its URL may be another by now, and a 304 to
+/// the old one's validators would hide the new one's content. SCHEDULE, which has run before, leaves just those wishes.
 const CONFIRMED: &str = "
     UPDATE headpond.resource r
-       SET etag = n.etag, last_modified = n.last_modified, max_age = n.max_age,
+       SET etag = CASE WHEN s.wanted_at IS NULL THEN n.etag END,
+           last_modified = CASE WHEN s.wanted_at IS NULL THEN n.last_modified END, max_age = n.max_age,
            failures = 0, failing_since = NULL, failed_at = NULL,
            failure_kind = NULL, failure_status = NULL, failure_detail = NULL, absences = 0, absent_since = NULL
       FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[]) AS n (id, etag, last_modified, max_age)
+      JOIN headpond.schedule s ON s.resource_id = n.id
      WHERE r.id = n.id";
 
 async fn confirmed(tx: &mut PgConnection, rows: &[(ResourceId, &Metadata)]) -> Result<()> {
@@ -78,15 +83,18 @@ async fn confirmed(tx: &mut PgConnection, rows: &[(ResourceId, &Metadata)]) -> R
     Ok(())
 }
 
+/// As above, with a new version, and what was gone is back.
 const REPLACED: &str = "
     UPDATE headpond.resource r
        SET version = n.version, content_hash = n.content_hash,
-           etag = n.etag, last_modified = n.last_modified, max_age = n.max_age,
+           etag = CASE WHEN s.wanted_at IS NULL THEN n.etag END,
+           last_modified = CASE WHEN s.wanted_at IS NULL THEN n.last_modified END, max_age = n.max_age,
            failures = 0, failing_since = NULL, failed_at = NULL,
            failure_kind = NULL, failure_status = NULL, failure_detail = NULL, absences = 0, absent_since = NULL,
            gone_since = NULL
       FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[])
            AS n (id, version, content_hash, etag, last_modified, max_age)
+      JOIN headpond.schedule s ON s.resource_id = n.id
      WHERE r.id = n.id";
 
 type Replaced<'a> = (ResourceId, DateTime<Utc>, &'a Replacement);
@@ -210,7 +218,12 @@ const NUMBER: &str = "
       FROM counted";
 
 /// Gives the batch its number and its changes theirs, and tells whoever follows.
-pub(super) async fn number(tx: &mut PgConnection, plan: &Plan<'_>, now: DateTime<Utc>) -> Result<i64> {
+pub(super) async fn number(
+    tx: &mut PgConnection,
+    plan: &Plan<'_>,
+    now: DateTime<Utc>,
+    may_be_lost: bool,
+) -> Result<i64> {
     let changes = &plan.changes;
     let number = sqlx::query_scalar(NUMBER)
         .bind(micros(now))
@@ -220,7 +233,7 @@ pub(super) async fn number(tx: &mut PgConnection, plan: &Plan<'_>, now: DateTime
         .bind(column(changes, |change| change.kind.as_str()))
         .bind(column(changes, |change| change.at))
         .bind(CHANNEL)
-        .bind(plan.may_be_lost())
+        .bind(may_be_lost)
         .fetch_one(tx)
         .await?;
     Ok(number)
