@@ -1,2 +1,4 @@
 //! Tests against real databases and servers.
-fn main() {}
+
+mod support;
+mod upstream;
