@@ -18,7 +18,7 @@ pub(super) fn without_answer(error: reqwest::Error, is_tls: bool) -> Failure {
 /// Why a body did not arrive whole.
 pub(super) fn in_body(error: reqwest::Error, status: StatusCode) -> Failure {
     let error = error.without_url();
-    let broke_off = find::<hyper::Error>(&error).is_some();
+    let broke_off = has_cause::<hyper::Error>(&error, |_| true);
     let what = if broke_off { "the body broke off before its end" } else { "the body can't be decompressed" };
     Failure {
         kind: FailureKind::Truncated,
@@ -31,33 +31,34 @@ fn kind_of(error: &reqwest::Error, is_tls: bool) -> (FailureKind, &'static str) 
     if error.is_builder() {
         return (FailureKind::BadRequest, "no request can be made of this URL");
     }
-    if find::<rustls::Error>(error).is_some() {
+    if has_cause::<rustls::Error>(error, |_| true) {
         return (FailureKind::Tls, "no secure connection could be made");
     }
     if error.is_dns() {
         return (FailureKind::Dns, "the host name could not be resolved");
     }
     if error.is_connect() {
-        return match find::<io::Error>(error).map(io::Error::kind) {
-            // TCP gets refused or finds no way; what breaks off after that does so in the handshake.
-            Some(kind) if is_tls && breaks_off(kind) => (FailureKind::Tls, "the TLS handshake broke off"),
-            _ => (FailureKind::Connect, "no connection could be made"),
+        // TCP gets refused or finds no way; what breaks off after that does so in the handshake.
+        return if is_tls && has_cause::<io::Error>(error, breaks_off) {
+            (FailureKind::Tls, "the TLS handshake broke off")
+        } else {
+            (FailureKind::Connect, "no connection could be made")
         };
     }
-    match find::<hyper::Error>(error) {
-        Some(http) if http.is_parse() => (FailureKind::Broken, "the answer is not valid HTTP"),
-        _ => (FailureKind::Broken, "the connection broke before the answer's headers were complete"),
+    if has_cause(error, hyper::Error::is_parse) {
+        return (FailureKind::Broken, "the answer is not valid HTTP");
     }
+    (FailureKind::Broken, "the connection broke before the answer's headers were complete")
 }
 
-fn breaks_off(kind: io::ErrorKind) -> bool {
+fn breaks_off(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, UnexpectedEof};
-    matches!(kind, UnexpectedEof | InvalidData | ConnectionReset | ConnectionAborted | BrokenPipe)
+    matches!(error.kind(), UnexpectedEof | InvalidData | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
-/// The first error of this type on the way to the root.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|cause| cause.downcast_ref())
+/// Whether one of the causes is an error of this type that fits.
+fn has_cause<E: Error + 'static>(error: &(dyn Error + 'static), fits: impl Fn(&E) -> bool) -> bool {
+    chain(error).filter_map(|cause| cause.downcast_ref()).any(fits)
 }
 
 fn root_cause(error: &(dyn Error + 'static)) -> String {

@@ -55,7 +55,8 @@ async fn a_server_that_speaks_no_tls_is_a_failure_of_tls() {
     for server in [plain, closing] {
         let mut url = server.url("/");
         url.set_scheme("https").unwrap();
-        assert_eq!(kind(&ask(&url).await), FailureKind::Tls);
+        let observation = ask(&url).await;
+        assert_eq!(kind(&observation), FailureKind::Tls, "{}", failure(&observation).detail);
     }
 }
 
