@@ -5,3 +5,4 @@
 mod house;
 mod layering;
 mod support;
+mod upstream;

@@ -1,3 +1,4 @@
 //! What tests stand on.
 
 pub mod nginx;
+pub mod raw_server;
