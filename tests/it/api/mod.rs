@@ -1,0 +1,4 @@
+//! The read API over real sockets.
+
+mod connection;
+mod serving;
