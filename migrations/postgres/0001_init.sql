@@ -7,8 +7,9 @@ CREATE TABLE headpond.meta (
 );
 -- The lowest format number that a program must know to work with this database (see FORMAT in src/store).
 INSERT INTO headpond.meta VALUES ('needs_format', '1');
--- Spreads due times differently in each installation, and tags the place before the feed's first entry.
-INSERT INTO headpond.meta VALUES ('seed', (floor(random() * 9007199254740992))::bigint::text);
+-- 64 random bits in hexadecimal: spreads due times differently in each installation, and tags the place before the
+-- feed's first entry.
+INSERT INTO headpond.meta VALUES ('seed', left(md5(gen_random_uuid()::text), 16));
 
 CREATE TABLE headpond.upstream (
     id                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -97,7 +98,6 @@ CREATE TABLE headpond.change (
     version     bigint NOT NULL,
     at          bigint NOT NULL
 );
-CREATE INDEX change_at ON headpond.change (at);
 
 CREATE TABLE headpond.applied (
     number    bigint PRIMARY KEY,

@@ -7,8 +7,9 @@ CREATE TABLE headpond_meta (
 );
 -- The lowest format number that a program must know to work with this database (see FORMAT in src/store).
 INSERT INTO headpond_meta VALUES ('needs_format', '1');
--- Spreads due times differently in each installation, and tags the place before the feed's first entry.
-INSERT INTO headpond_meta VALUES ('seed', CAST(abs(random() % 9007199254740992) AS text));
+-- 64 random bits in hexadecimal: spreads due times differently in each installation, and tags the place before the
+-- feed's first entry.
+INSERT INTO headpond_meta VALUES ('seed', lower(hex(randomblob(8))));
 
 CREATE TABLE headpond_upstream (
     id                  integer PRIMARY KEY,
@@ -32,7 +33,7 @@ CREATE TABLE headpond_source (
 );
 
 CREATE TABLE headpond_resource (
-    id             integer PRIMARY KEY,
+    id             integer PRIMARY KEY AUTOINCREMENT, -- never given twice, so no cache takes one resource for another
     source_id      integer NOT NULL REFERENCES headpond_source,
     key            text NOT NULL,
     params         text NOT NULL,                 -- a JSON object of texts
@@ -97,7 +98,6 @@ CREATE TABLE headpond_change (
     version     integer NOT NULL,
     at          integer NOT NULL
 );
-CREATE INDEX headpond_change_at ON headpond_change (at);
 
 CREATE TABLE headpond_applied (
     number    integer PRIMARY KEY,

@@ -20,19 +20,27 @@
 //! resources are skipped by id. So a refresh rewrites one narrow row, and a lost worker's resources are due again as soon
 //! as its lease has expired, without a repair.
 
+mod columns;
+mod grant;
+mod plan;
+mod retry;
+mod sqlite;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 
+use crate::clock::Clock;
 use crate::domain::change::{Change, Cursor};
 use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
-use crate::domain::schedule::Due;
+use crate::domain::schedule::{Because, Due};
 use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
 
@@ -401,4 +409,26 @@ pub struct StoreOptions {
     pub migrate: bool,
     /// Whether a SQLite file that isn't there is made.
     pub create: bool,
+}
+
+/// Connects to the database at `url` (`sqlite://path` or `postgres://…`).
+///
+/// # Errors
+/// [`StoreError::Unusable`] when the database isn't ours, is read-only, too new, or not migrated; or when it doesn't keep
+/// what it committed (`synchronous` too low). [`StoreError::Unavailable`] when it can't be reached.
+pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
+        Some("postgres" | "postgresql") => Err(StoreError::Unusable("Postgres is not supported yet".into())),
+        _ => Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
+    }
+}
+
+/// The due time of what was asked for by hand: before all others. `wanted_at` says when that was.
+const AT_ONCE: i64 = 0;
+
+/// What a reader is told of a due time: a wish's own time where `due_at` only says "first".
+fn readable_due(due_at: DateTime<Utc>, wanted_at: Option<DateTime<Utc>>, because: Because) -> Due {
+    let at = if due_at.timestamp_micros() == AT_ONCE { wanted_at.unwrap_or(due_at) } else { due_at };
+    Due { at, because }
 }

@@ -1,0 +1,237 @@
+//! Claims and tokens.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Sqlite, Transaction};
+
+use super::error::failed;
+use super::lease::parse_ids;
+use super::writer::Durability;
+use super::{SqliteStore, json};
+use crate::domain::freshness::later;
+use crate::domain::limit::Bucket;
+use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
+use crate::domain::schedule::Due;
+use crate::store::columns::{Record, micros};
+use crate::store::grant::{Upstream, Wanted};
+use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
+
+const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE upstream_id = ?1 AND expires_at <= ?2";
+
+/// Leases of other upstreams too: a source that has just moved from one may still have requests under way.
+const LEASES: &str = "SELECT token, upstream_id, expires_at, resources FROM headpond_lease WHERE expires_at > ?1";
+
+const UPSTREAM: &str = "
+    SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at FROM headpond_upstream WHERE id = ?1";
+
+const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, tokens_at = ?3 WHERE id = ?1";
+
+/// The due index in its order, no further than needed; what isn't due yet tells when to ask again.
+pub(super) const CANDIDATES: &str = "
+    SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
+    WHERE upstream_id = ?1 AND due_at IS NOT NULL
+    ORDER BY due_at, resource_id LIMIT ?2";
+
+/// The due index again, here no further than ?3: other sources' rows are passed over, and those may be many.
+pub(super) const CANDIDATES_OF_SOURCES: &str = "
+    SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
+    WHERE upstream_id = ?1 AND due_at <= ?3 AND source_id IN (SELECT value FROM json_each(?4))
+    ORDER BY due_at, resource_id LIMIT ?2";
+
+/// By id (the plus signs keep the due index out of it), then sorted.
+pub(super) const CANDIDATES_OF_RESOURCES: &str = "
+    SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
+    WHERE +upstream_id = ?1 AND +due_at <= ?3 AND resource_id IN (SELECT value FROM json_each(?4))
+    ORDER BY +due_at, +resource_id LIMIT ?2";
+
+/// The chosen ones, in the order of the array.
+pub(super) const CHOSEN: &str = "
+    SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
+        r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys
+    FROM json_each(?1) AS j
+    CROSS JOIN headpond_resource AS r ON r.id = j.value
+    CROSS JOIN headpond_source AS s ON s.id = r.source_id
+    ORDER BY j.key";
+
+const GRANT_LEASE: &str = "
+    INSERT INTO headpond_lease (token, upstream_id, worker, granted_at, expires_at, resources)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+/// A schedule row that may be leased.
+struct Candidate {
+    resource: ResourceId,
+    due_at: DateTime<Utc>,
+    due: Due,
+}
+
+impl SqliteStore {
+    pub(super) async fn claim_due(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(Durability::Relaxed).await?;
+        // The time is read with the lock held: an earlier reading could be older than the bucket's own time.
+        let now = self.clock.now();
+        let wanted = Wanted {
+            now,
+            due_by: request.due_by.unwrap_or(now),
+            at_most: request.at_most,
+            expires_at: later(now, request.lease_for),
+        };
+        let ended = end_expired(&mut transaction, request.upstream, now).await?;
+        let upstream = upstream(&mut transaction, request.upstream, now).await?;
+        let candidates = candidates(&mut transaction, request, &upstream, wanted.due_by).await?;
+        let in_order: Vec<_> = candidates.iter().map(|one| (one.resource, one.due_at)).collect();
+        let grant = upstream.grant(wanted, &in_order);
+        let free = candidates.iter().filter(|one| upstream.leased_until(one.resource).is_none());
+        let chosen: Vec<&Candidate> = free.take(grant.granted).collect();
+
+        let claims = if chosen.is_empty() {
+            Vec::new()
+        } else {
+            keep_tokens(&mut transaction, request.upstream, &upstream, grant.bucket).await?;
+            self.lease(&mut transaction, request, wanted, &chosen).await?
+        };
+        if claims.is_empty() && !ended {
+            transaction.rollback().await.map_err(failed)?;
+        } else {
+            transaction.commit().await.map_err(failed)?;
+        }
+        Ok(Claimed { claims, ask_again_at: grant.ask_again_at })
+    }
+
+    /// Writes the lease and reads what it covers.
+    async fn lease(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        request: &ClaimRequest,
+        wanted: Wanted,
+        chosen: &[&Candidate],
+    ) -> Result<Vec<Claim>, StoreError> {
+        let token = LeaseToken(fastrand::i64(1..));
+        let ids = json(&chosen.iter().map(|one| one.resource).collect::<Vec<_>>())?;
+        sqlx::query(GRANT_LEASE)
+            .bind(token.0)
+            .bind(request.upstream.0)
+            .bind(&request.worker)
+            .bind(micros(wanted.now))
+            .bind(micros(wanted.expires_at))
+            .bind(&ids)
+            .execute(&mut **transaction)
+            .await
+            .map_err(failed)?;
+        let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
+        chosen.iter().zip(&rows).map(|(one, row)| self.claimed(row, token, one.due, wanted.now)).collect()
+    }
+
+    fn claimed(
+        &self,
+        row: &SqliteRow,
+        token: LeaseToken,
+        due: Due,
+        granted_at: DateTime<Utc>,
+    ) -> Result<Claim, StoreError> {
+        let record = Record::identified_by(row, "resource", "id")?;
+        Ok(Claim {
+            token,
+            resource: ResourceId(record.id()),
+            source: SourceId(record.integer("source_id")?),
+            key: record.key("key")?,
+            params: record.params("params")?,
+            previous: record.previous(record.count("keys")?, self.seed)?,
+            due,
+            granted_at,
+        })
+    }
+
+    pub(super) async fn take_one_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(Durability::Relaxed).await?;
+        let now = self.clock.now();
+        let state = self::upstream(&mut transaction, upstream, now).await?;
+        let taken = state.bucket.take(&state.limits, now, 1);
+        if let Some(at) = taken.next_at {
+            transaction.rollback().await.map_err(failed)?;
+            return Ok(Err(at));
+        }
+        keep_tokens(&mut transaction, upstream, &state, taken.bucket).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Ok(()))
+    }
+}
+
+/// Ends what has expired, and says whether anything had.
+async fn end_expired(
+    transaction: &mut Transaction<'_, Sqlite>,
+    upstream: UpstreamId,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let end = sqlx::query(END_EXPIRED).bind(upstream.0).bind(micros(now));
+    Ok(end.execute(&mut **transaction).await.map_err(failed)?.rows_affected() > 0)
+}
+
+/// The upstream's limits, tokens and leases.
+async fn upstream(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: UpstreamId,
+    now: DateTime<Utc>,
+) -> Result<Upstream, StoreError> {
+    let row = sqlx::query(UPSTREAM).bind(id.0).fetch_optional(&mut **transaction).await.map_err(failed)?;
+    let row = row.ok_or_else(|| StoreError::Rejected(format!("there is no upstream {}", id.0)))?;
+    let record = Record::of(&row, "upstream", id.0);
+    let (limits, bucket) = (record.limits()?, record.bucket()?);
+    let rows = sqlx::query(LEASES).bind(micros(now)).fetch_all(&mut **transaction).await.map_err(failed)?;
+    let (mut leased, mut elsewhere) = (HashMap::new(), HashMap::new());
+    for row in &rows {
+        let record = Record::identified_by(row, "lease", "token")?;
+        let expires_at = record.time("expires_at")?;
+        let of = if record.integer("upstream_id")? == id.0 { &mut leased } else { &mut elsewhere };
+        of.extend(parse_ids(record.id(), &record.text("resources")?)?.into_iter().map(|id| (id, expires_at)));
+    }
+    Ok(Upstream { limits, bucket, leased, elsewhere })
+}
+
+async fn keep_tokens(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: UpstreamId,
+    upstream: &Upstream,
+    bucket: Bucket,
+) -> Result<(), StoreError> {
+    // Without a limit nothing counts them.
+    if upstream.limits.requests_per_second.is_none() {
+        return Ok(());
+    }
+    let keep = sqlx::query(KEEP_TOKENS).bind(id.0).bind(bucket.tokens).bind(micros(bucket.at));
+    keep.execute(&mut **transaction).await.map_err(failed)?;
+    Ok(())
+}
+
+/// What may be leased, in due order, as far as it takes to fill the grant.
+async fn candidates(
+    transaction: &mut Transaction<'_, Sqlite>,
+    request: &ClaimRequest,
+    upstream: &Upstream,
+    due_by: DateTime<Utc>,
+) -> Result<Vec<Candidate>, StoreError> {
+    let statement = match &request.which {
+        Selection::All => CANDIDATES,
+        Selection::Sources(_) => CANDIDATES_OF_SOURCES,
+        Selection::Resources(_) => CANDIDATES_OF_RESOURCES,
+    };
+    let query = sqlx::query(statement).bind(request.upstream.0).bind(upstream.candidates_to_read(request.at_most));
+    let query = match &request.which {
+        Selection::All => query,
+        Selection::Sources(ids) => {
+            query.bind(micros(due_by)).bind(json(&ids.iter().map(|id| id.0).collect::<Vec<_>>())?)
+        }
+        Selection::Resources(ids) => query.bind(micros(due_by)).bind(json(ids)?),
+    };
+    let rows = query.fetch_all(&mut **transaction).await.map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            let record = Record::identified_by(row, "schedule", "resource_id")?;
+            let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
+            Ok(Candidate { resource: ResourceId(record.id()), due_at: record.time("due_at")?, due })
+        })
+        .collect()
+}

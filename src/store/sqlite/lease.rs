@@ -1,0 +1,78 @@
+//! Leases: one row for each claim, with the ids that it still holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use sqlx::{Sqlite, Transaction};
+
+use super::error::failed;
+use super::writer::Durability;
+use super::{SqliteStore, json};
+use crate::domain::resource::ResourceId;
+use crate::store::{LeaseToken, StoreError};
+
+const READ: &str = "
+    SELECT l.token, l.resources FROM json_each(?1) AS j CROSS JOIN headpond_lease AS l ON l.token = j.value";
+
+const END: &str = "DELETE FROM headpond_lease WHERE token IN (SELECT value FROM json_each(?1))";
+
+const SHRINK: &str = "
+    UPDATE headpond_lease AS l SET resources = j.value ->> 1 FROM json_each(?1) AS j WHERE l.token = j.value ->> 0";
+
+/// Ids as a lease's row lists them.
+pub(super) fn parse_ids(token: i64, resources: &str) -> Result<BTreeSet<ResourceId>, StoreError> {
+    serde_json::from_str(resources).map_err(|error| StoreError::Corrupt {
+        table: "lease",
+        column: "resources",
+        row: token,
+        problem: error.to_string(),
+    })
+}
+
+/// Takes settled ids out of their leases, and ends those that are left with none. `held` is what the rows list now.
+pub(super) async fn take_out(
+    transaction: &mut Transaction<'_, Sqlite>,
+    held: impl Fn(LeaseToken) -> Option<BTreeSet<ResourceId>>,
+    settled: &BTreeMap<LeaseToken, BTreeSet<ResourceId>>,
+) -> Result<(), StoreError> {
+    #[derive(Serialize)]
+    struct Shrunk(i64, Vec<ResourceId>);
+
+    let (mut ended, mut shrunk) = (Vec::new(), Vec::new());
+    for (token, settled) in settled {
+        let Some(held) = held(*token) else { continue };
+        let left: Vec<ResourceId> = held.difference(settled).copied().collect();
+        if left.is_empty() {
+            ended.push(token.0);
+        } else {
+            shrunk.push(Shrunk(token.0, left));
+        }
+    }
+    if !ended.is_empty() {
+        sqlx::query(END).bind(json(&ended)?).execute(&mut **transaction).await.map_err(failed)?;
+    }
+    if !shrunk.is_empty() {
+        sqlx::query(SHRINK).bind(json(&shrunk)?).execute(&mut **transaction).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+impl SqliteStore {
+    pub(super) async fn give_back(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {
+        let mut given: BTreeMap<LeaseToken, BTreeSet<ResourceId>> = BTreeMap::new();
+        for (token, resource) in leased {
+            given.entry(*token).or_default().insert(*resource);
+        }
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(Durability::Relaxed).await?;
+        let tokens = json(&given.keys().map(|token| token.0).collect::<Vec<_>>())?;
+        let rows: Vec<(i64, String)> =
+            sqlx::query_as(READ).bind(tokens).fetch_all(&mut *transaction).await.map_err(failed)?;
+        let mut held = BTreeMap::new();
+        for (token, resources) in rows {
+            held.insert(LeaseToken(token), parse_ids(token, &resources)?);
+        }
+        take_out(&mut transaction, |token| held.get(&token).cloned(), &given).await?;
+        transaction.commit().await.map_err(failed)
+    }
+}

@@ -1,0 +1,151 @@
+//! The store on a SQLite file: one connection that writes, others that read beside it (WAL).
+//!
+//! Statements are constants, next to what runs them. Sets of ids and rows go in as one JSON array and are taken apart by
+//! `json_each`, so that a statement's text, and with it its prepared form, is the same for any number of rows.
+
+mod apply;
+mod claim;
+mod connect;
+mod error;
+mod feed;
+mod follow;
+mod keys;
+mod lease;
+mod migrate;
+mod prune;
+mod read;
+mod register;
+#[cfg(test)]
+mod tests;
+mod want;
+mod write;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnectOptions;
+use tokio::sync::{Mutex, MutexGuard};
+
+use self::writer::Writer;
+use super::{
+    Applied, AppliedSince, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged, LeaseToken,
+    PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+};
+use crate::clock::Clock;
+use crate::domain::change::Cursor;
+use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
+
+/// A database file.
+#[derive(Debug)]
+pub(super) struct SqliteStore {
+    description: String,
+    seed: u64,
+    clock: Arc<dyn Clock>,
+    file: SqliteConnectOptions,
+    writer: Mutex<Writer>,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    async fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().await
+    }
+}
+
+/// Rows as the JSON array that `json_each` takes apart.
+fn json<T: Serialize + ?Sized>(rows: &T) -> Result<String, StoreError> {
+    serde_json::to_string(rows).map_err(|error| StoreError::Rejected(error.to_string()))
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(None)
+    }
+
+    async fn register(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError> {
+        self.register_sources(sources).await
+    }
+
+    async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError> {
+        self.add_keys_to(source, keys).await
+    }
+
+    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
+        self.retire_others(source, keep).await
+    }
+
+    async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
+        self.retire_other_sources(keep).await
+    }
+
+    async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {
+        self.find_keys(source, keys).await
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
+        self.claim_due(request).await
+    }
+
+    async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
+        self.take_one_token(upstream).await
+    }
+
+    async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
+        self.apply_batch(batch).await
+    }
+
+    async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {
+        self.give_back(leased).await
+    }
+
+    async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.make_wanted(which, at).await
+    }
+
+    async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {
+        self.count_backlog(which, due_by).await
+    }
+
+    async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
+        self.read_current(source, key).await
+    }
+
+    async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
+        self.read_changes(since, limit).await
+    }
+
+    async fn applied_since(&self, number: i64) -> Result<AppliedSince, StoreError> {
+        self.read_applied(number).await
+    }
+
+    async fn follow(&self) -> Result<Box<dyn Follower>, StoreError> {
+        Ok(Box::new(follow::DataVersion::watch(&self.file).await?))
+    }
+
+    async fn is_ready(&self) -> Result<bool, StoreError> {
+        self.latch_readiness().await
+    }
+
+    async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
+        self.delete_outlived(rules).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer().await.shut_down().await;
+    }
+}

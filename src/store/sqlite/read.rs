@@ -1,0 +1,82 @@
+//! What readers see of a resource, and whether the sources are ready.
+
+use super::SqliteStore;
+use super::error::failed;
+use super::writer::Durability;
+use crate::domain::resource::{Key, ResourceId, SourceName};
+use crate::store::columns::{Record, micros};
+use crate::store::{Current, StoreError};
+
+/// One statement, so that all parts are of one moment. There are no more leases than requests may be under way.
+pub(super) const CURRENT: &str = "
+    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since,
+        r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
+        c.due_at, c.because, c.wanted_at, c.fetched_at, c.stale_after,
+        b.etag AS own_etag, b.changed_at, b.headers, b.body,
+        (SELECT max(l.expires_at) FROM headpond_lease AS l, json_each(l.resources) AS held
+         WHERE l.expires_at > ?3 AND held.value = r.id) AS leased_until
+    FROM headpond_source AS s
+    JOIN headpond_resource AS r ON r.source_id = s.id AND r.key = ?2
+    JOIN headpond_schedule AS c ON c.resource_id = r.id
+    LEFT JOIN headpond_content AS b ON b.resource_id = r.id
+    WHERE s.name = ?1";
+
+/// Sources that have not been seen ready, and whether they have a polled key that was never tried.
+const UNREADY: &str = "
+    SELECT s.id, s.keys, EXISTS (
+        SELECT 1 FROM headpond_schedule AS c WHERE c.source_id = s.id AND c.because = 1 AND c.due_at IS NOT NULL
+    ) AS has_untried
+    FROM headpond_source AS s WHERE NOT s.ready";
+
+/// The condition once more: keys may have been added since it was read.
+const LATCH: &str = "
+    UPDATE headpond_source AS s SET ready = 1
+    WHERE NOT s.ready AND s.keys > 0 AND NOT EXISTS (
+        SELECT 1 FROM headpond_schedule AS c WHERE c.source_id = s.id AND c.because = 1 AND c.due_at IS NOT NULL
+    )";
+
+impl SqliteStore {
+    pub(super) async fn read_current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
+        let row = sqlx::query(CURRENT)
+            .bind(source.as_str())
+            .bind(key.as_str())
+            .bind(micros(self.clock.now()))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed)?;
+        let Some(row) = row else { return Ok(None) };
+        let resource = Record::identified_by(&row, "resource", "id")?;
+        let schedule = Record::of(&row, "schedule", resource.id());
+        Ok(Some(Current {
+            resource: ResourceId(resource.id()),
+            version: resource.count("version")?,
+            content: Record::of(&row, "content", resource.id()).content()?,
+            freshness: schedule.freshness()?,
+            validators: resource.validators()?,
+            gone_since: resource.maybe_time("gone_since")?,
+            failing: resource.failing()?,
+            due: schedule.due()?,
+            leased_until: Record::of(&row, "lease", 0).maybe_time("leased_until")?,
+        }))
+    }
+
+    pub(super) async fn latch_readiness(&self) -> Result<bool, StoreError> {
+        let rows = sqlx::query(UNREADY).fetch_all(&self.readers).await.map_err(failed)?;
+        let mut may_latch = false;
+        for row in &rows {
+            let record = Record::identified_by(row, "source", "id")?;
+            if record.integer("has_untried")? != 0 {
+                return Ok(false);
+            }
+            // A source without keys holds nobody up, but isn't latched before it has had some.
+            may_latch |= record.integer("keys")? > 0;
+        }
+        if may_latch {
+            let mut writer = self.writer().await;
+            let mut transaction = writer.begin(Durability::Full).await?;
+            sqlx::query(LATCH).execute(&mut *transaction).await.map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+        }
+        Ok(true)
+    }
+}

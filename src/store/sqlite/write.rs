@@ -1,0 +1,241 @@
+//! Writes a [`Plan`]: one statement for each kind of write, whatever the number of rows.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Sqlite, Transaction};
+
+use super::error::failed;
+use super::json;
+use crate::domain::decision::Replacement;
+use crate::domain::resource::ResourceId;
+use crate::domain::schedule::Because;
+use crate::domain::snapshot::encode_headers;
+use crate::domain::validators::Validators;
+use crate::store::columns::micros;
+use crate::store::plan::Plan;
+use crate::store::{AT_ONCE, StoreError};
+
+/// What is retired (`due_at` NULL) stays so. What was wanted after the request began stays due at once.
+pub(super) const SCHEDULE: &str = "
+    UPDATE headpond_schedule AS s SET
+        due_at = CASE WHEN s.due_at IS NULL THEN NULL WHEN s.wanted_at > j.value ->> 3 THEN ?2 ELSE j.value ->> 1 END,
+        because = CASE WHEN s.wanted_at > j.value ->> 3 THEN ?3 ELSE j.value ->> 2 END,
+        wanted_at = CASE WHEN s.wanted_at > j.value ->> 3 THEN s.wanted_at END,
+        fetched_at = coalesce(j.value ->> 4, s.fetched_at),
+        stale_after = coalesce(j.value ->> 5, s.stale_after)
+    FROM json_each(?1) AS j WHERE s.resource_id = j.value ->> 0";
+
+/// A success ends a run of failures and of 404s. Bytes come as hexadecimal.
+pub(super) const CONFIRMED: &str = "
+    UPDATE headpond_resource AS r SET
+        etag = unhex(j.value ->> 1), last_modified = unhex(j.value ->> 2), max_age = j.value ->> 3,
+        failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
+        failure_detail = NULL, absences = 0, absent_since = NULL
+    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+
+/// As above, with a new version, and what was gone is back.
+pub(super) const REPLACED: &str = "
+    UPDATE headpond_resource AS r SET
+        etag = unhex(j.value ->> 1), last_modified = unhex(j.value ->> 2), max_age = j.value ->> 3,
+        version = j.value ->> 4, content_hash = unhex(j.value ->> 5), gone_since = NULL,
+        failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
+        failure_detail = NULL, absences = 0, absent_since = NULL
+    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+
+/// Validators that came to a request older than the present wish are not kept: its URL may be another by now, and a 304
+/// to the old one's validators would hide the new one's content. Runs after SCHEDULE, which leaves just those wishes.
+pub(super) const FORGET_OUTDATED: &str = "
+    UPDATE headpond_resource SET etag = NULL, last_modified = NULL
+    WHERE id IN (
+        SELECT s.resource_id FROM json_each(?1) AS j
+        CROSS JOIN headpond_schedule AS s ON s.resource_id = j.value WHERE s.wanted_at IS NOT NULL)";
+
+pub(super) const RESET: &str = "
+    UPDATE headpond_resource SET etag = NULL, last_modified = NULL WHERE id IN (SELECT value FROM json_each(?1))";
+
+pub(super) const DEFERRED: &str = "
+    UPDATE headpond_resource AS r SET
+        failures = j.value ->> 1, failing_since = j.value ->> 2, failed_at = j.value ->> 3,
+        failure_kind = j.value ->> 4, failure_status = j.value ->> 5, failure_detail = j.value ->> 6,
+        absences = j.value ->> 7, absent_since = j.value ->> 8
+    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+
+/// Content and version stay: the tombstone keeps what was last seen.
+pub(super) const GONE: &str = "
+    UPDATE headpond_resource AS r SET
+        gone_since = j.value ->> 1, etag = NULL, last_modified = NULL, max_age = NULL,
+        failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
+        failure_detail = NULL, absences = 0, absent_since = NULL
+    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+
+const CONTENT_HEAD: &str = "INSERT INTO headpond_content (resource_id, etag, changed_at, headers, body) VALUES ";
+
+const CONTENT_TAIL: &str = " ON CONFLICT (resource_id) DO UPDATE SET
+    etag = excluded.etag, changed_at = excluded.changed_at, headers = excluded.headers, body = excluded.body";
+
+/// Numbered in the array's order, after what was there. `r` is read after its own update: the version is the new one.
+pub(super) const CHANGES: &str = "
+    INSERT INTO headpond_change (number, tag, resource_id, source, key, kind, version, at)
+    SELECT ?2 + j.key + 1, j.value ->> 0, r.id, s.name, r.key, j.value ->> 2, r.version, j.value ->> 3
+    FROM json_each(?1) AS j
+    CROSS JOIN headpond_resource AS r ON r.id = j.value ->> 1
+    CROSS JOIN headpond_source AS s ON s.id = r.source_id";
+
+/// In one transaction with what is numbered, under SQLite's write lock: numbers are in commit order.
+const NUMBER: &str = "
+    UPDATE headpond_counter SET changes = changes + ?1, applied = applied + 1 RETURNING changes - ?1, applied";
+
+const APPLIED: &str = "INSERT INTO headpond_applied (number, at, resources) VALUES (?1, ?2, ?3)";
+
+const OUTAGES: &str = "SELECT outages FROM headpond_upstream WHERE id = ?1";
+
+const KEEP_OUTAGES: &str = "UPDATE headpond_upstream SET outages = ?2 WHERE id = ?1";
+
+/// What failed while its upstream was out of reach (5) is due now that it is back (10). The literal 5 lets the partial
+/// index serve.
+pub(super) const RETRY_NOW: &str = "
+    UPDATE headpond_schedule SET due_at = ?2, because = 10
+    WHERE upstream_id = ?1 AND because = 5 AND due_at IS NOT NULL";
+
+/// Writes all but the batch's number.
+pub(super) async fn write(
+    transaction: &mut Transaction<'_, Sqlite>,
+    plan: &Plan<'_>,
+    now: i64,
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = plan
+        .schedule
+        .iter()
+        .map(|row| (row.resource, row.due_at, row.because, row.requested_at, row.fetched_at, row.stale_after))
+        .collect();
+    let schedule = sqlx::query(SCHEDULE).bind(json(&rows)?).bind(AT_ONCE).bind(Because::Manual.code());
+    schedule.execute(&mut **transaction).await.map_err(failed)?;
+    write_resources(transaction, plan).await?;
+    write_content(transaction, &plan.replaced).await?;
+    note_reach(transaction, plan, now).await
+}
+
+/// Gives the batch its number, and its changes theirs.
+pub(super) async fn number(
+    transaction: &mut Transaction<'_, Sqlite>,
+    plan: &Plan<'_>,
+    now: i64,
+) -> Result<i64, StoreError> {
+    let changes = i64::try_from(plan.changes.len()).unwrap_or(i64::MAX);
+    let number = sqlx::query_as(NUMBER).bind(changes).fetch_one(&mut **transaction);
+    let (before, number): (i64, i64) = number.await.map_err(failed)?;
+    if !plan.changes.is_empty() {
+        let rows: Vec<_> =
+            plan.changes.iter().map(|change| (change.tag, change.resource, change.kind.as_str(), change.at)).collect();
+        let insert = sqlx::query(CHANGES).bind(json(&rows)?).bind(before);
+        insert.execute(&mut **transaction).await.map_err(failed)?;
+    }
+    let touched: Vec<ResourceId> = plan.touched().collect();
+    let applied = sqlx::query(APPLIED).bind(number).bind(now).bind(json(&touched)?);
+    applied.execute(&mut **transaction).await.map_err(failed)?;
+    Ok(number)
+}
+
+async fn write_resources(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
+    let confirmed = plan.confirmed.iter().map(|(id, metadata)| {
+        let (etag, last_modified) = validators(&metadata.validators);
+        (*id, etag, last_modified, metadata.max_age)
+    });
+    run(transaction, CONFIRMED, confirmed.collect()).await?;
+    let replaced = plan.replaced.iter().map(|(id, _, new)| {
+        let (etag, last_modified) = validators(&new.metadata.validators);
+        let hash = hex(&new.snapshot.content_hash.0);
+        (*id, etag, last_modified, new.metadata.max_age, new.version, hash)
+    });
+    run(transaction, REPLACED, replaced.collect()).await?;
+    let with_validators = plan.confirmed.iter().map(|(id, _)| *id).chain(plan.replaced.iter().map(|(id, ..)| *id));
+    run(transaction, FORGET_OUTDATED, with_validators.collect()).await?;
+    run(transaction, RESET, plan.reset.clone()).await?;
+    let deferred = plan.deferred.iter().map(|(id, deferral)| {
+        let (failing, absence) = (&deferral.failing, deferral.absence);
+        (
+            *id,
+            failing.count,
+            micros(failing.since),
+            micros(failing.at),
+            failing.last.kind.as_str(),
+            failing.last.status,
+            failing.last.detail.as_str(),
+            absence.map_or(0, |absence| absence.count),
+            absence.map(|absence| micros(absence.since)),
+        )
+    });
+    run(transaction, DEFERRED, deferred.collect()).await?;
+    run(transaction, GONE, plan.gone.iter().map(|(id, since)| (*id, micros(*since))).collect()).await
+}
+
+/// Runs a statement on rows, if there are any.
+async fn run<T: Serialize>(
+    transaction: &mut Transaction<'_, Sqlite>,
+    statement: &'static str,
+    rows: Vec<T>,
+) -> Result<(), StoreError> {
+    if !rows.is_empty() {
+        sqlx::query(statement).bind(json(&rows)?).execute(&mut **transaction).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The upstream's ETag and Last-Modified in hexadecimal.
+fn validators(validators: &Validators) -> (Option<String>, Option<String>) {
+    (validators.etag.as_deref().map(hex), validators.last_modified.as_deref().map(hex))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String can't fail.
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Bodies are bytes, which JSON can't carry: rows of bound values, in chunks of a power of two, so that few statements
+/// have to be prepared.
+async fn write_content(
+    transaction: &mut Transaction<'_, Sqlite>,
+    mut replaced: &[(ResourceId, chrono::DateTime<chrono::Utc>, &Replacement)],
+) -> Result<(), StoreError> {
+    const LARGEST: usize = 64;
+    while !replaced.is_empty() {
+        let size = LARGEST.min(1 << replaced.len().ilog2());
+        let (chunk, rest) = replaced.split_at(size);
+        let rows = vec!["(?, ?, ?, ?, ?)"; size].join(", ");
+        let mut query = sqlx::query(AssertSqlSafe(format!("{CONTENT_HEAD}{rows}{CONTENT_TAIL}")));
+        for (id, at, new) in chunk {
+            let snapshot = &new.snapshot;
+            query = query
+                .bind(id.0)
+                .bind(snapshot.etag.0.as_slice())
+                .bind(micros(*at))
+                .bind(encode_headers(&snapshot.headers))
+                .bind(snapshot.body.as_ref());
+        }
+        query.execute(&mut **transaction).await.map_err(failed)?;
+        replaced = rest;
+    }
+    Ok(())
+}
+
+/// Counts answers that say "out of reach"; the first other one after an outage makes what the outage failed due now.
+async fn note_reach(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>, now: i64) -> Result<(), StoreError> {
+    for (upstream, reach) in &plan.reach {
+        let so_far: u32 =
+            sqlx::query_scalar(OUTAGES).bind(upstream.0).fetch_one(&mut **transaction).await.map_err(failed)?;
+        let outages = reach.outages(so_far);
+        if outages != so_far {
+            let keep = sqlx::query(KEEP_OUTAGES).bind(upstream.0).bind(outages);
+            keep.execute(&mut **transaction).await.map_err(failed)?;
+        }
+        if reach.ends_outage(so_far) {
+            let retry = sqlx::query(RETRY_NOW).bind(upstream.0).bind(now);
+            retry.execute(&mut **transaction).await.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
