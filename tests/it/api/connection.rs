@@ -78,7 +78,7 @@ async fn a_download_that_has_come_to_a_halt_is_cut_off_after_the_idle_timeout() 
 async fn a_request_that_takes_too_long_is_answered_with_a_503() {
     let endless = Router::new().route("/", get(std::future::pending::<&'static str>));
     let served = Served::start(endless, config::Server { request_timeout: SHORT, ..settings() }).await;
-    let answer = served.exchange(REQUEST).await;
+    let answer = served.exchange("GET", REQUEST).await;
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.field("retry-after"), Some("5"));
     answer.problem("timed-out");
@@ -88,8 +88,8 @@ async fn a_request_that_takes_too_long_is_answered_with_a_503() {
 async fn a_header_that_is_too_big_is_refused() {
     let served = hello_within(settings()).await;
     let with = |bytes| format!("GET / HTTP/1.1\r\nHost: x\r\nX-Filler: {}\r\n\r\n", "x".repeat(bytes));
-    assert_eq!(served.exchange(with(8_000)).await.status(), 200);
-    assert_eq!(served.exchange(with(17_000)).await.status(), 431);
+    assert_eq!(served.exchange("GET", with(8_000)).await.status(), 200);
+    assert_eq!(served.exchange("GET", with(17_000)).await.status(), 431);
 }
 
 /// A server whose only handler says that it has begun, and ends when it is allowed to.

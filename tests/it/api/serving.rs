@@ -1,5 +1,6 @@
 //! A server on a port of its own, and a client that speaks to it byte by byte.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -61,10 +62,10 @@ impl Served {
     }
 
     /// Sends one request and returns the whole answer.
-    pub(crate) async fn exchange(&self, request: impl AsRef<[u8]>) -> Answer {
+    pub(crate) async fn exchange(&self, method: &str, request: impl AsRef<[u8]>) -> Answer {
         let mut wire = self.connect().await;
         wire.send(request).await;
-        wire.answer().await
+        if method == "HEAD" { wire.head().await } else { wire.answer().await }
     }
 }
 
@@ -82,21 +83,27 @@ impl Wire {
 
     /// Reads one answer; its length must be stated.
     pub(crate) async fn answer(&mut self) -> Answer {
-        let head_end = loop {
-            match self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
-                Some(end) => break end + 4,
-                None => assert!(self.read_more().await > 0, "the connection ended within an answer's head"),
-            }
+        let mut answer = self.head().await;
+        let length = match answer.status() {
+            304 => 0,
+            _ => answer.field("content-length").unwrap().parse().unwrap(),
         };
-        let head = String::from_utf8(self.ahead.drain(..head_end).collect()).unwrap();
-        let mut answer = Answer { head, body: Vec::new() };
-        let has_body = answer.status() != 304;
-        let length = answer.field("content-length").filter(|_| has_body).map_or(0, |length| length.parse().unwrap());
         while self.ahead.len() < length {
             assert!(self.read_more().await > 0, "the connection ended within an answer's body");
         }
         answer.body = self.ahead.drain(..length).collect();
         answer
+    }
+
+    /// Reads an answer that has no body.
+    pub(crate) async fn head(&mut self) -> Answer {
+        let end = loop {
+            match self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
+                Some(end) => break end + 4,
+                None => assert!(self.read_more().await > 0, "the connection ended within an answer's head"),
+            }
+        };
+        Answer { head: String::from_utf8(self.ahead.drain(..end).collect()).unwrap(), body: Vec::new() }
     }
 
     /// Waits for the first bytes of an answer, and leaves them there.
@@ -139,6 +146,15 @@ impl Answer {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// The names of the header fields, in order.
+    pub(crate) fn fields(&self) -> BTreeSet<String> {
+        self.head.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name.to_lowercase()).collect()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The body as JSON, checked to be a problem document of this kind that tells the answer's status.
