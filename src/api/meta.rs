@@ -20,7 +20,7 @@ use crate::store::Current;
 
 /// Everything known of a resource; what doesn't apply is `null`.
 #[derive(Debug, Serialize)]
-struct Meta {
+pub struct Meta {
     source: SourceName,
     key: Key,
     state: ReadState,
@@ -80,12 +80,14 @@ struct FailingNow {
 pub async fn meta(State(api): State<ApiState>, path: ResourcePath, uri: Uri) -> Result<Response, ApiError> {
     Parameters::of(&uri, &[])?;
     let current = api.current(&path).await?;
-    let meta = Meta::of(path, current, api.clock.now());
+    let meta = Meta::of(path.source, path.key, current, api.clock.now());
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(meta)).into_response())
 }
 
 impl Meta {
-    fn of(ResourcePath { source, key }: ResourcePath, current: Current, now: DateTime<Utc>) -> Self {
+    /// What is known of a resource at `now`.
+    #[must_use]
+    pub fn of(source: SourceName, key: Key, current: Current, now: DateTime<Utc>) -> Self {
         let content = current.content.as_ref();
         Self {
             source,

@@ -22,6 +22,7 @@
 
 mod columns;
 mod grant;
+mod migrations;
 mod plan;
 mod postgres;
 mod retry;
