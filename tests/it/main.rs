@@ -1,2 +1,3 @@
 //! Tests against real databases and servers.
-fn main() {}
+
+mod config;
