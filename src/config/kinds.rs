@@ -87,9 +87,9 @@ pub(super) static DATABASE_URL: Kind<Text> = Kind {
     },
 };
 
-pub(super) static NAME: Kind<String> = Kind {
+pub(super) static NAME: Kind<Text> = Kind {
     wants: Wants { noun: "the name of an upstream", example: "\"metno\"" },
-    read: |reader, value, wants| value.text(reader, wants).map(|text| text.text),
+    read: |reader, value, wants| value.text(reader, wants),
 };
 
 pub(super) static TEMPLATE: Kind<UrlTemplate> = Kind {
