@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
+use super::value::Wrong;
+
 /// Where variables and files come from; tests bring their own.
 pub trait Environment {
     /// The environment variable of that name.
@@ -43,7 +45,7 @@ pub(super) struct Text {
 ///
 /// # Errors
 /// What is wrong, in words, without any value that was put in.
-pub(super) fn expand(written: &str, environment: &dyn Environment) -> Result<Text, String> {
+pub(super) fn expand(written: &str, environment: &dyn Environment) -> Result<Text, Wrong> {
     let mut text = String::with_capacity(written.len());
     let mut expanded = false;
     let mut rest = written;
@@ -54,7 +56,8 @@ pub(super) fn expand(written: &str, environment: &dyn Environment) -> Result<Tex
             rest = after;
             continue;
         }
-        let (reference, behind) = after.split_once('}').ok_or("`${` without its `}`")?;
+        let (reference, behind) =
+            after.split_once('}').ok_or_else(|| Wrong::with_remedy("`${` without its `}`", LITERAL))?;
         text.push_str(before);
         text.push_str(&resolve(reference, environment)?);
         expanded = true;
@@ -64,13 +67,16 @@ pub(super) fn expand(written: &str, environment: &dyn Environment) -> Result<Tex
     Ok(Text { text, expanded })
 }
 
-fn resolve(reference: &str, environment: &dyn Environment) -> Result<String, String> {
+/// What to write where no reference is meant.
+const LITERAL: &str = "write `$${` for a literal `${`";
+
+fn resolve(reference: &str, environment: &dyn Environment) -> Result<String, Wrong> {
     match reference.split_once(':') {
         Some(("env", name)) if !name.is_empty() => environment
             .variable(name)
             .ok_or_else(|| format!("the environment variable `{name}` is not set"))?
             .into_string()
-            .map_err(|_| format!("the environment variable `{name}` is not UTF-8 text")),
+            .map_err(|_| format!("the environment variable `{name}` is not UTF-8 text").into()),
         Some(("file", path)) if !path.is_empty() => {
             let bytes =
                 environment.file(Path::new(path)).map_err(|error| format!("`{path}` can't be read: {error}"))?;
@@ -82,7 +88,10 @@ fn resolve(reference: &str, environment: &dyn Environment) -> Result<String, Str
             }
             Ok(text)
         }
-        _ => Err(format!("`${{{reference}}}` is not `${{env:NAME}}` or `${{file:PATH}}`")),
+        _ => {
+            let problem = format!("`${{{reference}}}` is not `${{env:NAME}}` or `${{file:PATH}}`");
+            Err(Wrong::with_remedy(problem, LITERAL))
+        }
     }
 }
 
@@ -120,10 +129,10 @@ mod tests {
             ("${file:/dos}.", "s3cret."),
             ("${file:/two}.", "s3cret\n."),
         ] {
-            assert_eq!(expand(written, &Outside).unwrap().text, text, "{written}");
+            assert_eq!(expand(written, &Outside).ok().unwrap().text, text, "{written}");
         }
-        assert!(expand("${env:WHO}", &Outside).unwrap().expanded);
-        assert!(!expand("$${env:WHO}", &Outside).unwrap().expanded);
+        assert!(expand("${env:WHO}", &Outside).ok().unwrap().expanded);
+        assert!(!expand("$${env:WHO}", &Outside).ok().unwrap().expanded);
     }
 
     #[test]
@@ -136,7 +145,7 @@ mod tests {
             ("${env:}", "`${env:}` is not `${env:NAME}` or `${file:PATH}`"),
             ("${env:WHO", "`${` without its `}`"),
         ] {
-            assert_eq!(expand(written, &Outside).unwrap_err(), problem, "{written}");
+            assert_eq!(expand(written, &Outside).err().unwrap().problem, problem, "{written}");
         }
     }
 }

@@ -9,14 +9,14 @@ use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 use crate::domain::content::JsonPath;
-use crate::domain::schedule::CronRule;
+use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
 
 use super::environment::Text;
 use super::headers;
 use super::nearest::nearest;
 use super::reader::Reader;
-use super::value::{Value, Wants};
+use super::value::{Value, Wants, Wrong};
 
 /// A kind of value.
 pub(super) struct Kind<T> {
@@ -87,15 +87,15 @@ pub(super) static DATABASE_URL: Kind<Text> = Kind {
     },
 };
 
-pub(super) static NAME: Kind<String> = Kind {
+pub(super) static NAME: Kind<Text> = Kind {
     wants: Wants { noun: "the name of an upstream", example: "\"metno\"" },
-    read: |reader, value, wants| value.text(reader, wants).map(|text| text.text),
+    read: |reader, value, wants| value.text(reader, wants),
 };
 
 pub(super) static TEMPLATE: Kind<UrlTemplate> = Kind {
     wants: Wants { noun: "a URL template", example: "\"https://api.example/users/{key}\"" },
     read: |reader, value, wants| {
-        value.parsed(reader, wants, |text| UrlTemplate::new(text).map_err(|error| error.to_string()))
+        value.parsed(reader, wants, |text| UrlTemplate::new(text).map_err(|error| error.to_string().into()))
     },
 };
 
@@ -111,7 +111,11 @@ pub(super) static CRON: Kind<String> = Kind {
         let now = reader.now;
         value.parsed(reader, wants, |text| match CronRule::new(text, Tz::UTC, now) {
             Ok(_) => Ok(text.to_owned()),
-            Err(error) => Err(error.to_string()),
+            Err(BadCron::Never) => Err(BadCron::Never.to_string().into()),
+            Err(BadCron::Unreadable(detail)) => {
+                let detail = detail.split_once(": ").map_or(detail.as_str(), |(_, detail)| detail);
+                Err(format!("not a cron rule ({})", detail.trim_end_matches('.')).into())
+            }
         })
     },
 };
@@ -153,30 +157,30 @@ fn json_path(reader: &mut Reader<'_>, element: Value<'_>) -> Option<JsonPath> {
     element.parsed(reader, &wants, |text| JsonPath::new(text).map_err(|_| "not a JSONPath (RFC 9535)".into()))
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+fn span(text: &str) -> Result<Duration, Wrong> {
     use humantime::DurationError::{NumberOverflow, UnknownUnit};
     match humantime::parse_duration(text) {
         Ok(span) if span > LONGEST_SPAN => Err("longer than 100 years".into()),
         Ok(span) => Ok(span),
         Err(UnknownUnit { unit, .. }) if unit.is_empty() => Err("a number without a unit of time".into()),
-        Err(UnknownUnit { unit, .. }) => Err(format!("`{unit}` is not a unit of time")),
+        Err(UnknownUnit { unit, .. }) => Err(format!("`{unit}` is not a unit of time").into()),
         Err(NumberOverflow) => Err("longer than 100 years".into()),
         Err(_) => Err("not a span of time".into()),
     }
 }
 
-fn at_least(text: &str, least: Duration) -> Result<Duration, String> {
+fn at_least(text: &str, least: Duration) -> Result<Duration, Wrong> {
     let span = span(text)?;
     if span >= least {
         Ok(span)
     } else if least > Duration::from_millis(1) {
-        Err(format!("must be at least {}", humantime::format_duration(least)))
+        Err(format!("must be at least {}", humantime::format_duration(least)).into())
     } else {
         Err("must be more than zero".into())
     }
 }
 
-fn size(text: &str) -> Result<u64, String> {
+fn size(text: &str) -> Result<u64, Wrong> {
     match text.parse::<ByteSize>() {
         Ok(ByteSize(0)) => Err("must be more than zero".into()),
         Ok(ByteSize(bytes)) if bytes > LARGEST_BODY => Err("more than a database row can hold (512MiB)".into()),
@@ -185,7 +189,7 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn database_url(text: &str) -> Result<(), String> {
+fn database_url(text: &str) -> Result<(), Wrong> {
     let (scheme, rest) = text.split_once(':').ok_or("no scheme")?;
     match scheme {
         "sqlite" if rest.contains(":memory:") || rest.contains("mode=memory") => {
@@ -195,20 +199,22 @@ fn database_url(text: &str) -> Result<(), String> {
         "sqlite" => Ok(()),
         "postgres" | "postgresql" => match Url::parse(text) {
             Ok(_) => Ok(()),
-            Err(error) => Err(format!("not a URL ({error}); special characters in a password are percent-encoded")),
+            Err(error) => {
+                Err(format!("not a URL ({error}); special characters in a password are percent-encoded").into())
+            }
         },
         _ => Err("an unknown scheme: only sqlite and postgres are known".into()),
     }
 }
 
-fn zone(text: &str) -> Result<Tz, String> {
+fn zone(text: &str) -> Result<Tz, Wrong> {
     text.parse().map_err(|_| match nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name())) {
-        Some(near) => format!("not an IANA time zone; did you mean {near:?}?"),
+        Some(near) => Wrong::with_remedy("not an IANA time zone", format!("did you mean {near:?}?")),
         None => "not an IANA time zone".into(),
     })
 }
 
-fn user_agent(text: &str) -> Result<HeaderValue, String> {
+fn user_agent(text: &str) -> Result<HeaderValue, Wrong> {
     if text.trim().is_empty() {
         return Err("a User-Agent can't be empty".into());
     }

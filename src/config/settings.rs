@@ -186,7 +186,7 @@ pub(super) static MAX_CONCURRENT_REQUESTS: Setting<u32> = Setting {
     meaning: "How many requests may be under way at once, over all its sources and all processes.",
 };
 
-pub(super) static UPSTREAM: Setting<String> = Setting {
+pub(super) static UPSTREAM: Setting<Text> = Setting {
     name: "upstream",
     scopes: &[Scope::Source],
     kind: &NAME,
@@ -375,3 +375,121 @@ pub(super) static MAX_DELETE_SHARE: Setting<f64> = Setting {
     shows: Shows::Value,
     meaning: "The share of a source's keys that may become gone within one interval; the rest is held back and reported.",
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::reader::Reader;
+    use crate::config::setting::Fallback;
+    use crate::config::value::Value;
+    use crate::config::{Environment, load, reference};
+
+    const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+    /// The example, with these variables set.
+    struct Example(String);
+
+    impl Environment for Example {
+        fn variable(&self, name: &str) -> Option<OsString> {
+            (name == "GITHUB_TOKEN").then(|| "t0ken".into())
+        }
+
+        fn file(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Ok(self.0.clone().into())
+        }
+    }
+
+    /// The settings of the example: table, name, value, and whether it is commented out.
+    fn in_example() -> Vec<(Scope, &'static str, &'static str, bool)> {
+        let mut scope = None;
+        let mut found = Vec::new();
+        for line in EXAMPLE.lines() {
+            let (line, commented) = line.strip_prefix("# ").map_or((line, false), |line| (line, true));
+            if line.starts_with('[') && !commented {
+                scope = Scope::ALL
+                    .into_iter()
+                    .find(|scope| line.starts_with(scope.heading().split("NAME").next().unwrap()));
+                // A header's name is no setting.
+                scope = scope.filter(|_| !line.ends_with(".headers]"));
+                if line.ends_with(".headers]") {
+                    found.push((Scope::Source, "headers", "", false));
+                }
+            } else if let (Some((name, value)), Some(scope)) = (line.split_once(" = "), scope)
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            {
+                found.push((scope, name, value, commented));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_example_has_every_setting_and_no_other() {
+        let found: BTreeSet<_> = in_example().into_iter().map(|(_, name, ..)| name).collect();
+        let known: BTreeSet<_> = ALL.iter().map(|setting| setting.name()).collect();
+        assert_eq!(found, known);
+        for (scope, name, ..) in in_example() {
+            assert!(of(scope).any(|setting| setting.name() == name), "{name} is no setting of {}", scope.heading());
+        }
+        for scope in [Scope::Server, Scope::Database] {
+            for setting in of(scope) {
+                assert!(in_example().iter().any(|(at, name, ..)| (*at, *name) == (scope, setting.name())));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_example_has_commented_out_is_the_default() {
+        let mut compared = 0;
+        for (scope, name, value, _) in in_example().into_iter().filter(|(.., commented)| *commented) {
+            let setting = of(scope).find(|setting| setting.name() == name).unwrap();
+            match setting.fallback() {
+                Fallback::Is(default) if name != "headers" => assert_eq!(value, default, "{name}"),
+                _ => continue,
+            }
+            compared += 1;
+        }
+        assert!(compared >= 18, "{compared}");
+    }
+
+    #[test]
+    fn what_the_example_has_commented_out_can_be_put_in() {
+        let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+        let lines = EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
+        let example = Example(lines.collect::<Vec<_>>().join("\n"));
+        let now = "2026-03-01T12:00:00Z".parse().unwrap();
+        let loaded = load(Path::new("config.toml"), &example, now).unwrap();
+        assert_eq!(loaded.warnings, []);
+        assert!(loaded.config.sources[0].request.headers["authorization"].is_sensitive());
+    }
+
+    #[test]
+    fn every_default_is_one_that_could_be_written() {
+        let example = Example(String::new());
+        let mut reader = Reader::new("", "", &example, "2026-03-01T12:00:00Z".parse().unwrap());
+        for setting in ALL {
+            if let Fallback::Is(default) = setting.fallback() {
+                let node = toml::de::DeValue::parse(default).unwrap();
+                setting.check(&mut reader, Value { path: setting.name(), shows: Shows::Value, node: &node });
+            }
+        }
+        assert_eq!(reader.errors, []);
+    }
+
+    #[test]
+    fn the_reference_lists_every_setting() {
+        let reference = reference();
+        for setting in ALL {
+            assert!(reference.contains(&format!("| `{}` |", setting.name())), "{}", setting.name());
+        }
+        assert!(
+            reference
+                .contains("| `timeout` | a span of time, like `\"15m\"` | `\"30s\"` | The total deadline of a request")
+        );
+    }
+}

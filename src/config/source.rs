@@ -21,12 +21,12 @@ pub(super) fn read(
 ) -> Option<Source> {
     let source_name = SourceName::new(name).map_err(|error| reader.error(&section.at, error.to_string(), ""));
     let upstream = section.find(reader, &set::UPSTREAM);
-    let declared = upstream.as_ref().and_then(|upstream| upstreams.get(&upstream.value));
+    let declared = upstream.as_ref().and_then(|upstream| upstreams.get(&upstream.value.text));
     if let (Some(named), None) = (&upstream, declared) {
-        let remedy = if upstreams.is_empty() {
-            format!("add a table [upstreams.{}], or leave it out", named.value)
+        let remedy = if named.value.expanded || upstreams.is_empty() {
+            "add the table, or leave this out".into()
         } else {
-            did_you_mean(&named.value, upstreams.names())
+            did_you_mean(&named.value.text, upstreams.names())
         };
         reader.error(&named.at, "there is no such table in [upstreams]", remedy);
     }
@@ -45,7 +45,7 @@ pub(super) fn read(
     let url = url?;
     Some(Source {
         name: source_name.ok()?,
-        upstream: upstream.map_or_else(|| url.origin().to_owned(), |upstream| upstream.value),
+        upstream: upstream.map_or_else(|| url.origin().to_owned(), |upstream| upstream.value.text),
         keys,
         policy: policy?,
         max_delete_share: max_delete_share?,

@@ -75,11 +75,17 @@ fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, source
     let limits = limits(reader, layers);
     let timeout = layers.get(reader, &set::TIMEOUT);
     let members = || sources.iter().filter(|source| source.upstream == name);
-    if let Some(limit) = layers.find(reader, &set::REQUESTS_PER_SECOND_LIMIT) {
+    if let (Some(limit), Some(limits)) = (layers.find(reader, &set::REQUESTS_PER_SECOND_LIMIT), &limits) {
         let needed: f64 = members().map(|source| requests_per_second(reader, source)).sum();
-        if needed > limit.value {
-            let problem = format!("its sources need {needed:.1} requests per second, so they are refreshed less often");
-            reader.warn(&limit.at, format!("{name}: {problem}"), "raise the limit, or the sources' intervals");
+        let allowed = limits.refill_per_second();
+        if needed > allowed {
+            let problem = format!(
+                "the sources of {name} need {} requests per second, more than the {} that limit and burst allow on \
+                 average, so they are refreshed less often",
+                two_digits(needed),
+                two_digits(allowed)
+            );
+            reader.warn(&limit.at, problem, "raise the limit, or the sources' intervals");
         }
     }
     let longest_timeout = members().map(|source| source.request.timeout).max();
@@ -92,6 +98,17 @@ fn requests_per_second(reader: &Reader<'_>, source: &Source) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a number of keys has fewer than 52 bits")]
     let keys = source.keys.len() as f64;
     keys / interval.as_secs_f64()
+}
+
+/// A number with two digits that say something.
+fn two_digits(number: f64) -> String {
+    let mut decimals = 0;
+    let mut scaled = number;
+    while scaled < 10.0 && decimals < 9 {
+        scaled *= 10.0;
+        decimals += 1;
+    }
+    format!("{number:.decimals$}")
 }
 
 fn limits(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Limits> {

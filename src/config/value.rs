@@ -15,6 +15,33 @@ pub(super) struct Wants {
     pub example: &'static str,
 }
 
+/// What is wrong with a text, and what would be right where that is not simply the setting's example.
+pub(super) struct Wrong {
+    /// What is wrong.
+    pub problem: String,
+    /// What would be right.
+    pub remedy: Option<String>,
+}
+
+impl Wrong {
+    /// A problem that says what would be right, too.
+    pub(super) fn with_remedy(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { problem: problem.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(problem: &str) -> Self {
+        Self { problem: problem.into(), remedy: None }
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(problem: String) -> Self {
+        Self { problem, remedy: None }
+    }
+}
+
 impl Wants {
     /// What would be right.
     pub(super) fn remedy(&self) -> String {
@@ -61,8 +88,8 @@ impl<'v> Value<'v> {
         };
         match expand(written, reader.environment) {
             Ok(text) => Some(text),
-            Err(problem) => {
-                reader.error(&self.spot(), problem, "write `$${` for a literal `${`");
+            Err(Wrong { problem, remedy }) => {
+                reader.error(&self.spot(), problem, remedy.unwrap_or_default());
                 None
             }
         }
@@ -85,7 +112,7 @@ impl<'v> Value<'v> {
         &self,
         reader: &mut Reader<'_>,
         wants: &Wants,
-        read: impl FnOnce(&str) -> Result<T, String>,
+        read: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
         let text = self.text(reader, wants)?;
         match read(&text.text) {
@@ -94,8 +121,8 @@ impl<'v> Value<'v> {
                 reader.error(&self.spot(), format!("what it stands for is not {}", wants.noun), wants.remedy());
                 None
             }
-            Err(problem) => {
-                reader.error(&self.spot(), problem, wants.remedy());
+            Err(Wrong { problem, remedy }) => {
+                reader.error(&self.spot(), problem, remedy.unwrap_or_else(|| wants.remedy()));
                 None
             }
         }
@@ -107,13 +134,16 @@ impl<'v> Value<'v> {
             self.wrong_type(reader, wants);
             return None;
         };
-        match u32::from_str_radix(integer.as_str(), integer.radix()) {
-            Ok(count) if count >= 1 => Some(count),
-            _ => {
-                reader.error(&self.spot(), format!("not {}", wants.noun), wants.remedy());
-                None
-            }
-        }
+        let problem = match i128::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(..1) => format!("not {}", wants.noun),
+            Ok(count) => match u32::try_from(count) {
+                Ok(count) => return Some(count),
+                Err(_) => format!("more than {}", u32::MAX),
+            },
+            Err(_) => format!("more than {}", u32::MAX),
+        };
+        reader.error(&self.spot(), problem, wants.remedy());
+        None
     }
 
     /// A number that `fits`.

@@ -24,3 +24,5 @@ macro_rules! on_each_database {
 }
 
 mod api;
+
+mod config;
