@@ -187,19 +187,18 @@ impl Going<'_> {
     /// What the last answer is, its body read if it is wanted.
     async fn take(&self, mut response: Response) -> Seen {
         let status = response.status();
-        let (kind, detail) = match status.as_u16() {
+        let (kind, what) = match status.as_u16() {
             200 | 203 => return self.content(response).await,
             304 => return Seen::NotModified { headers: std::mem::take(response.headers_mut()) },
-            404 => (FailureKind::NotFound, "the upstream says that there is no such resource (404)"),
-            410 => (FailureKind::NotFound, "the upstream says that the resource is gone (410)"),
-            429 => (FailureKind::RateLimited, "the upstream says that it was asked too often (429)"),
+            404 => (FailureKind::NotFound, "the upstream says that there is no such resource"),
+            410 => (FailureKind::NotFound, "the upstream says that the resource is gone"),
+            429 => (FailureKind::RateLimited, "the upstream says that it was asked too often"),
             400..=499 => (FailureKind::ClientError, "the upstream refused the request"),
             500..=599 => (FailureKind::ServerError, "the upstream failed to answer"),
             _ => (FailureKind::UnexpectedStatus, "the upstream answered with a status that has no meaning here"),
         };
-        let detail = if detail.ends_with(')') { detail.into() } else { format!("{detail} ({})", status.as_u16()) };
         body::drain(&mut response, self.deadline).await;
-        refused(&mut response, kind, detail)
+        refused(&mut response, kind, format!("{what} ({})", status.as_u16()))
     }
 
     async fn content(&self, mut response: Response) -> Seen {
