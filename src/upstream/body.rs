@@ -1,12 +1,13 @@
 //! Reading a body, up to a cap on its decompressed size.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header;
 use reqwest::Response;
 
 use super::trouble;
+use crate::clock::monotonic;
 use crate::domain::failure::{Failure, FailureKind};
 
 /// The most that is read of a body that isn't wanted, so that its connection can be used again.
@@ -55,8 +56,10 @@ fn unknown_encoding(response: &Response) -> Option<String> {
     (!is_none).then_some(readable)
 }
 
-/// Reads a small unwanted body to its end and throws it away. A large, slow or broken one costs its connection instead.
-pub(super) async fn drain(response: &mut Response) {
+/// Reads a small unwanted body to its end and throws it away. A large, slow or broken one costs its connection instead,
+/// and never the answer that it belongs to: at most half of what is left until `deadline` is spent on it.
+pub(super) async fn drain(response: &mut Response, deadline: Instant) {
+    let left = deadline.saturating_duration_since(monotonic());
     let reading = async {
         let mut read = 0;
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -66,5 +69,5 @@ pub(super) async fn drain(response: &mut Response) {
             }
         }
     };
-    _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+    _ = tokio::time::timeout(DRAIN_TIME.min(left / 2), reading).await;
 }

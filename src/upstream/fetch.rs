@@ -48,7 +48,7 @@ impl fmt::Debug for FetchRequest<'_> {
 /// An exchange with what a person wants to see of it besides its result.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// The fields that were sent with each hop; secret ones are marked as sensitive (see [`request::shown`]).
+    /// The fields that were sent with each hop; secret ones are marked as sensitive (see [`shown`](super::shown)).
     pub sent: HeaderMap,
     /// The answers that led elsewhere.
     pub redirects: Vec<Hop>,
@@ -119,13 +119,13 @@ impl Fetcher {
                 Ok(seen) => seen?,
                 Err(_) => going.timed_out(timeout),
             },
-            Err(NoPass::TooLate(detail)) => unreachable(FailureKind::Timeout, None, detail),
+            Err(NoPass::TooLate(detail)) => not_reached(FailureKind::Timeout, None, detail),
             Err(NoPass::Store(error)) => return Err(error),
         };
         let Going { redirects, status, .. } = going;
         let conditional = request::is_conditional(&sent);
         let observation = Observation { requested_at, answered_at: self.clock.now(), conditional, seen };
-        tracing::debug!(status = status.map(|status| status.as_u16()), redirects = redirects.len(), "answered");
+        tracing::debug!(status = status.map(|status| status.as_u16()), redirects = redirects.len(), "exchange over");
         Ok(Exchange { sent, redirects, status, observation })
     }
 }
@@ -157,7 +157,7 @@ impl Going<'_> {
             if !redirect::is_redirect(response.status()) {
                 return Ok(self.take(response).await);
             }
-            body::drain(&mut response).await;
+            body::drain(&mut response, self.deadline).await;
             let to = match redirect::next(&self.url, &self.earlier, response.headers()) {
                 Ok(to) => to,
                 Err(detail) => return Ok(refused(&mut response, FailureKind::Redirect, detail)),
@@ -168,7 +168,7 @@ impl Going<'_> {
             match self.gate.hop(self.deadline).await {
                 Ok(()) => {}
                 Err(NoPass::TooLate(detail)) => {
-                    return Ok(unreachable(FailureKind::Timeout, self.status, format!("at a redirect: {detail}")));
+                    return Ok(not_reached(FailureKind::Timeout, self.status, format!("at a redirect: {detail}")));
                 }
                 Err(NoPass::Store(error)) => return Err(error),
             }
@@ -187,19 +187,18 @@ impl Going<'_> {
     /// What the last answer is, its body read if it is wanted.
     async fn take(&self, mut response: Response) -> Seen {
         let status = response.status();
-        let (kind, detail) = match status.as_u16() {
+        let (kind, what) = match status.as_u16() {
             200 | 203 => return self.content(response).await,
             304 => return Seen::NotModified { headers: std::mem::take(response.headers_mut()) },
-            404 => (FailureKind::NotFound, "the upstream says that there is no such resource (404)"),
-            410 => (FailureKind::NotFound, "the upstream says that the resource is gone (410)"),
-            429 => (FailureKind::RateLimited, "the upstream says that it was asked too often (429)"),
+            404 => (FailureKind::NotFound, "the upstream says that there is no such resource"),
+            410 => (FailureKind::NotFound, "the upstream says that the resource is gone"),
+            429 => (FailureKind::RateLimited, "the upstream says that it was asked too often"),
             400..=499 => (FailureKind::ClientError, "the upstream refused the request"),
             500..=599 => (FailureKind::ServerError, "the upstream failed to answer"),
             _ => (FailureKind::UnexpectedStatus, "the upstream answered with a status that has no meaning here"),
         };
-        let detail = if detail.ends_with(')') { detail.into() } else { format!("{detail} ({})", status.as_u16()) };
-        body::drain(&mut response).await;
-        refused(&mut response, kind, detail)
+        body::drain(&mut response, self.deadline).await;
+        refused(&mut response, kind, format!("{what} ({})", status.as_u16()))
     }
 
     async fn content(&self, mut response: Response) -> Seen {
@@ -215,7 +214,7 @@ impl Going<'_> {
     fn timed_out(&self, timeout: Duration) -> Seen {
         let limit = humantime::format_duration(timeout);
         let detail = format!("the timeout of {limit} passed {}", self.progress.phase());
-        unreachable(FailureKind::Timeout, self.status, detail)
+        not_reached(FailureKind::Timeout, self.status, detail)
     }
 }
 
@@ -225,7 +224,7 @@ fn refused(response: &mut Response, kind: FailureKind, detail: String) -> Seen {
     Seen::Refused { status, headers: std::mem::take(response.headers_mut()), failure }
 }
 
-fn unreachable(kind: FailureKind, status: Option<StatusCode>, detail: String) -> Seen {
+fn not_reached(kind: FailureKind, status: Option<StatusCode>, detail: String) -> Seen {
     Seen::Unreachable { failure: Failure { kind, status: status.map(|status| status.as_u16()), detail } }
 }
 

@@ -30,6 +30,10 @@
 //! out to be closed before its first byte was written is given another connection. As soon as a byte may have been
 //! written, a closed connection is a failure of kind `broken`.
 //!
+//! A token is used up when its request is handed to the client, within
+//! [`SEND_WINDOW`](crate::domain::limit::SEND_WINDOW) of its grant. Where a connection must be made first, the request
+//! reaches the upstream later by what that takes.
+//!
 //! Kept-alive connections are dropped after a few idle seconds, before the servers in use close them (Node.js and Apache
 //! after 5 s, nginx after 75 s), so that requests and closings seldom meet on the way.
 

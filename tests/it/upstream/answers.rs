@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use headpond::clock::{Clock, ManualClock};
+use headpond::config::RequestSettings;
 use headpond::domain::failure::FailureKind;
 use headpond::domain::observation::Seen;
 use headpond::upstream::{FetchRequest, Fetcher, OpenGate};
@@ -50,6 +52,15 @@ async fn each_status_has_its_meaning() {
 }
 
 #[tokio::test]
+async fn interim_answers_are_not_the_answer() {
+    let answer = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(body(&ask(&RawServer::saying(answer).await.url("/")).await), b"x");
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n";
+    let observation = ask(&RawServer::saying_and_stalling(switch).await.url("/")).await;
+    assert_eq!(kind(&observation), FailureKind::UnexpectedStatus);
+}
+
+#[tokio::test]
 async fn what_an_error_page_says_is_not_repeated() {
     let server = mock_server().await;
     let answer = ResponseTemplate::new(403).set_body_string("your key s3cret is not valid");
@@ -64,7 +75,7 @@ async fn times_are_those_of_the_clock_when_sending_and_when_all_has_come() {
     let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
     let moving = clock.clone();
     let answer = move |_: &wiremock::Request| {
-        moving.advance(std::time::Duration::from_secs(3));
+        moving.advance(Duration::from_secs(3));
         ResponseTemplate::new(200).set_body_string("x")
     };
     Mock::given(any()).respond_with(answer).mount(&server).await;
@@ -131,7 +142,7 @@ async fn the_cap_is_the_last_size_that_is_taken() {
         );
         for answer in [whole, chunked] {
             let server = RawServer::saying(answer).await;
-            let settings = headpond::config::RequestSettings { max_body: 1000, ..settings() };
+            let settings = RequestSettings { max_body: 1000, ..settings() };
             let observation = ask_with(&server.url("/"), &settings, None).await;
             if fits {
                 assert_eq!(body(&observation).len(), size);
@@ -196,7 +207,9 @@ async fn an_error_page_without_end_does_not_hold_up_the_answer() {
             connection.stall().await;
         })
         .await;
-        assert_eq!(kind(&ask(&server.url("/")).await), FailureKind::ServerError);
+        let settings = RequestSettings { timeout: Duration::from_secs(1), ..settings() };
+        let observation = ask_with(&server.url("/"), &settings, None).await;
+        assert_eq!(kind(&observation), FailureKind::ServerError);
     }
 }
 

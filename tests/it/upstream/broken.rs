@@ -73,8 +73,10 @@ async fn a_body_that_is_cut_short_is_truncated() {
     let in_chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{\"a\":1}";
     let no_chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
     let by_close = "HTTP/1.1 200 OK\r\n\r\n{\"a\":1}";
+    let compressed = "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 100\r\n\r\n\x0b\x02";
     for server in [
         RawServer::saying(by_length).await,
+        RawServer::saying(compressed).await,
         RawServer::saying(by_chunk).await,
         RawServer::saying(in_chunk).await,
         RawServer::saying(no_chunk).await,
@@ -93,7 +95,7 @@ async fn a_body_that_is_cut_short_is_truncated() {
 
 #[tokio::test]
 async fn a_timeout_says_what_it_was_waiting_for() {
-    let settings = RequestSettings { timeout: Duration::from_millis(150), ..settings() };
+    let settings = RequestSettings { timeout: Duration::from_millis(500), ..settings() };
     for (answer, phase, status) in [
         ("", "while waiting for the answer's headers", None),
         ("HTTP/1.1 200 OK\r\nContent-Le", "while waiting for the answer's headers", None),
@@ -104,7 +106,7 @@ async fn a_timeout_says_what_it_was_waiting_for() {
         assert!(matches!(observation.seen, Seen::Unreachable { .. }));
         let failure = failure(&observation);
         assert_eq!((failure.kind, failure.status), (FailureKind::Timeout, status));
-        assert_eq!(failure.detail, format!("the timeout of 150ms passed {phase}"));
+        assert_eq!(failure.detail, format!("the timeout of 500ms passed {phase}"));
     }
 }
 

@@ -6,6 +6,7 @@ mod gates;
 mod redirects;
 mod requests;
 mod tls;
+mod token_gate;
 
 use std::sync::Arc;
 use std::time::Duration;

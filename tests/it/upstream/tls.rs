@@ -65,8 +65,8 @@ async fn a_handshake_that_stalls_times_out_while_connecting() {
     let server = RawServer::start(async |connection| connection.stall().await).await;
     let mut url = server.url("/");
     url.set_scheme("https").unwrap();
-    let settings = RequestSettings { timeout: Duration::from_millis(150), ..settings() };
+    let settings = RequestSettings { timeout: Duration::from_millis(500), ..settings() };
     let observation = ask_with(&url, &settings, None).await;
     assert_eq!(kind(&observation), FailureKind::Timeout);
-    assert_eq!(failure(&observation).detail, "the timeout of 150ms passed while connecting");
+    assert_eq!(failure(&observation).detail, "the timeout of 500ms passed while connecting");
 }
