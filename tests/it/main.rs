@@ -3,4 +3,5 @@
 #![allow(unreachable_pub, reason = "in here `pub` is for the other modules of this one binary")]
 
 mod api;
+mod store_contract;
 mod support;
