@@ -1,9 +1,9 @@
 //! How long a connection may keep us waiting.
 //!
-//! hyper has one timer for this, `header_read_timeout`, and it is too simple: it starts when the last answer has been
-//! *handed over*, so it counts idle time as header time, and it cuts off a large answer that a slow client is still
-//! reading. So it is off, and the connection is watched here: by the bytes that move, and by the requests and answers that
-//! begin and end.
+//! hyper has one timer for this, `header_read_timeout`: it runs from the end of one answer to the end of the next request's
+//! headers, so that time to idle and time to send headers can't differ, and no timer for a client that stops taking its
+//! answer. So hyper's timer is off, and the connection is watched here: by the bytes that move, and by the requests and
+//! answers that begin and end.
 
 use std::io;
 use std::pin::Pin;
@@ -63,12 +63,13 @@ impl Progress {
     }
 
     fn deadline(&self, patience: &Patience) -> Instant {
-        self.since
-            + match self.phase {
-                Phase::Headers => patience.headers,
-                Phase::Answering => patience.answer,
-                Phase::Idle => patience.idle,
-            }
+        let patience = match self.phase {
+            Phase::Headers => patience.headers,
+            Phase::Answering => patience.answer,
+            Phase::Idle => patience.idle,
+        };
+        // What no clock can show is as good as never.
+        self.since.checked_add(patience).unwrap_or(self.since + Duration::from_secs(86_400 * 365))
     }
 }
 

@@ -70,7 +70,7 @@ fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTi
         (ReadState::Fresh | ReadState::Stale, _, Some(content), Some(freshness)) => {
             let upstreams_word = current.validators.last_modified;
             let modified = last_modified(upstreams_word.as_deref(), content.changed_at, now);
-            Copy { content, freshness, modified, fields }.answer(request, now)
+            Hit { content, freshness, modified, fields }.answer(request, now)
         }
         (ReadState::Fresh | ReadState::Stale, ..) => Err(ApiError::Store(StoreError::Corrupt {
             table: "content",
@@ -81,15 +81,15 @@ fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTi
     }
 }
 
-/// A copy that can be answered with.
-struct Copy {
+/// A copy to answer with: in the words of RFC 9211, a hit.
+struct Hit {
     content: StoredContent,
     freshness: Freshness,
     modified: DateTime<Utc>,
     fields: HeaderMap,
 }
 
-impl Copy {
+impl Hit {
     fn answer(self, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
         let verdict = evaluate(request, &self.content.etag.to_string(), self.modified);
         let (status, mut fields, body) = match verdict {

@@ -98,7 +98,7 @@ impl Server {
         let patience = Patience {
             headers: settings.header_timeout,
             // The router answers within request_timeout; after that the client must take what comes.
-            answer: settings.request_timeout + settings.idle_timeout,
+            answer: settings.request_timeout.saturating_add(settings.idle_timeout),
             idle: settings.idle_timeout,
         };
         Self { router: within(router, settings.request_timeout), http, patience }

@@ -26,3 +26,7 @@ macro_rules! on_each_database {
 mod api;
 
 mod config;
+
+mod api;
+mod store_contract;
+mod support;

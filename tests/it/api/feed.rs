@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::pond::{Database, Pond};
+use super::pond::Pond;
+use crate::support::outcomes::status;
+use crate::support::store::{TestStore, on_each_database};
 
 on_each_database!(
     the_feed_is_read_page_by_page,
@@ -14,18 +15,18 @@ on_each_database!(
 );
 
 /// A feed of four changes, a second apart.
-async fn pond(database: Database) -> Pond {
-    let pond = Pond::with_keys(database, &["a", "b"]).await;
+async fn pond(test: &TestStore) -> Pond<'_> {
+    let pond = Pond::with_keys(test, &["a", "b"]).await;
     for (key, body) in [("a", "1"), ("b", "1"), ("a", "2")] {
         pond.gets(key, &[], body).await;
-        pond.clock.advance(Duration::from_secs(1));
+        test.clock.advance(Duration::from_secs(1));
     }
-    pond.is_refused("b", StatusCode::GONE).await;
+    pond.sees("b", status(410)).await;
     pond
 }
 
-async fn the_feed_is_read_page_by_page(database: Database) {
-    let pond = pond(database).await;
+async fn the_feed_is_read_page_by_page(test: &TestStore) {
+    let pond = pond(test).await;
     let mut all: Vec<Value> = Vec::new();
     let mut next = String::new();
     for expected in [3, 1, 0] {
@@ -42,7 +43,7 @@ async fn the_feed_is_read_page_by_page(database: Database) {
         all.extend(changes.iter().cloned());
     }
     let told: Vec<_> = all.iter().map(|one| (&one["key"], &one["kind"], &one["version"], &one["at"])).collect();
-    let at = |second| json!(format!("2024-05-01T12:00:0{second}Z"));
+    let at = |second| json!(format!("2027-01-15T08:00:0{second}Z"));
     assert_eq!(
         told,
         [
@@ -56,8 +57,8 @@ async fn the_feed_is_read_page_by_page(database: Database) {
     assert_eq!(pond.json("/v1/-/changes").await["changes"], json!(all), "the default limit is larger");
 }
 
-async fn a_place_that_the_feed_does_not_have_is_gone(database: Database) {
-    let pond = pond(database).await;
+async fn a_place_that_the_feed_does_not_have_is_gone(test: &TestStore) {
+    let pond = pond(test).await;
     for cursor in ["2-00000000", "99-00000000"] {
         let answer = pond.get(&format!("/v1/-/changes?since={cursor}"), &[]).await;
         assert_eq!(answer.status(), 410, "{cursor}");
@@ -66,8 +67,8 @@ async fn a_place_that_the_feed_does_not_have_is_gone(database: Database) {
     }
 }
 
-async fn a_wrong_parameter_is_refused_and_explained(database: Database) {
-    let pond = pond(database).await;
+async fn a_wrong_parameter_is_refused_and_explained(test: &TestStore) {
+    let pond = pond(test).await;
     for (query, parameter, value, expected) in [
         ("limit=0", "limit", "0", "1 to 1000"),
         ("limit=1001", "limit", "1001", "1 to 1000"),

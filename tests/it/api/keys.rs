@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::pond::{Database, Pond, path_of};
+use super::pond::{Pond, path_of};
+use crate::support::store::{TestStore, on_each_database};
 
 on_each_database!(
     a_key_may_be_any_text,
@@ -11,7 +12,7 @@ on_each_database!(
     an_unknown_source_is_told_from_an_unknown_key,
 );
 
-async fn a_key_may_be_any_text(database: Database) {
+async fn a_key_may_be_any_text(test: &TestStore) {
     let (long, long_in_utf8) = ("k".repeat(2048), "\u{1F600}".repeat(512));
     let keys = [
         "a/b",
@@ -35,7 +36,7 @@ async fn a_key_may_be_any_text(database: Database) {
         &long,
         &long_in_utf8,
     ];
-    let pond = Pond::with_keys(database, &keys).await;
+    let pond = Pond::with_keys(test, &keys).await;
     for key in keys {
         pond.gets(key, &[], &format!("content of {key}")).await;
     }
@@ -46,8 +47,8 @@ async fn a_key_may_be_any_text(database: Database) {
     }
 }
 
-async fn a_path_is_decoded_once(database: Database) {
-    let pond = Pond::with_keys(database, &["a/b", "a%2Fb", "..", "a+b", "%zz"]).await;
+async fn a_path_is_decoded_once(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["a/b", "a%2Fb", "..", "a+b", "%zz"]).await;
     for key in ["a/b", "a%2Fb", "..", "a+b", "%zz"] {
         pond.gets(key, &[], key).await;
     }
@@ -67,8 +68,8 @@ async fn a_path_is_decoded_once(database: Database) {
     unencoded.problem("unknown-route");
 }
 
-async fn a_path_that_can_name_no_key_is_a_bad_request(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn a_path_that_can_name_no_key_is_a_bad_request(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     for (path, kind) in [
         ("/v1/weather/%ff".to_owned(), "unreadable-path"),
         ("/v1/weather/%ed%a0%80/meta".to_owned(), "unreadable-path"),
@@ -84,8 +85,8 @@ async fn a_path_that_can_name_no_key_is_a_bad_request(database: Database) {
     }
 }
 
-async fn an_unknown_source_is_told_from_an_unknown_key(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn an_unknown_source_is_told_from_an_unknown_key(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     for (path, kind, member, value) in [
         ("/v1/weather/atlantis", "unknown-key", "key", "atlantis"),
         ("/v1/weather/Berlin", "unknown-key", "key", "Berlin"),

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use headpond::domain::observation::Seen;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 
-use super::pond::{Database, HOUR, Pond, noon};
+use super::pond::{JSON, Pond};
+use crate::support::outcomes::{HOUR, status, unreachable};
+use crate::support::store::{TestStore, on_each_database, start};
 
-const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
 const BERLIN: &str = "/v1/weather/berlin";
-const MODIFIED: &str = "Wed, 01 May 2024 11:30:00 GMT";
+const MODIFIED: &str = "Fri, 15 Jan 2027 07:30:00 GMT";
 
 on_each_database!(
     a_fresh_copy_comes_as_the_upstream_sent_it_with_its_age_and_lifetime,
@@ -28,12 +29,12 @@ on_each_database!(
     a_real_client_reads_the_copy,
 );
 
-async fn a_fresh_copy_comes_as_the_upstream_sent_it_with_its_age_and_lifetime(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn a_fresh_copy_comes_as_the_upstream_sent_it_with_its_age_and_lifetime(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     let sent =
         [JSON, ("content-language", "de"), ("last-modified", MODIFIED), ("set-cookie", "a=b"), ("etag", "\"u\"")];
     pond.gets("berlin", &sent, "{ \"t\": 12.0 }\n").await;
-    pond.clock.advance(Duration::from_millis(90_700));
+    test.clock.advance(Duration::from_millis(90_700));
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text(), "{ \"t\": 12.0 }\n");
@@ -45,8 +46,8 @@ async fn a_fresh_copy_comes_as_the_upstream_sent_it_with_its_age_and_lifetime(da
         ("age", "90"),
         ("cache-control", "max-age=7200"),
         ("cache-status", "headpond;hit;ttl=7109"),
-        ("headpond-fetched-at", "2024-05-01T12:00:00Z"),
-        ("headpond-stale-after", "2024-05-01T14:00:00Z"),
+        ("headpond-fetched-at", "2027-01-15T08:00:00Z"),
+        ("headpond-stale-after", "2027-01-15T10:00:00Z"),
         ("headpond-state", "fresh"),
         ("headpond-version", "1"),
     ] {
@@ -60,14 +61,14 @@ async fn a_fresh_copy_comes_as_the_upstream_sent_it_with_its_age_and_lifetime(da
     }
 }
 
-async fn a_stale_copy_is_served_and_says_so(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn a_stale_copy_is_served_and_says_so(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     pond.gets("berlin", &[JSON], "{}").await;
-    pond.clock.advance(2 * HOUR);
+    test.clock.advance(2 * HOUR);
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
     assert_eq!(answer.field("headpond-state"), Some("stale"));
-    pond.clock.advance(HOUR);
+    test.clock.advance(HOUR);
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.field("headpond-state"), Some("stale"));
@@ -77,21 +78,21 @@ async fn a_stale_copy_is_served_and_says_so(database: Database) {
     assert_eq!(answer.field("headpond-last-failure"), None);
 }
 
-async fn a_failing_refresh_is_named_beside_the_copy(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn a_failing_refresh_is_named_beside_the_copy(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     pond.gets("berlin", &[JSON], "{}").await;
-    pond.clock.advance(HOUR);
-    pond.cannot_reach("berlin").await;
-    pond.clock.advance(2 * HOUR);
-    pond.is_refused("berlin", StatusCode::BAD_GATEWAY).await;
+    test.clock.advance(HOUR);
+    pond.sees("berlin", unreachable()).await;
+    test.clock.advance(2 * HOUR);
+    pond.sees("berlin", status(502)).await;
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
     assert_eq!(answer.field("headpond-state"), Some("stale"));
     assert_eq!(answer.field("headpond-last-failure"), Some("server_error"));
     let meta = pond.json("/v1/weather/berlin/meta").await;
     let failing = json!({
-        "kind": "server_error", "status": 502, "detail": "the upstream answered 502 Bad Gateway",
-        "at": "2024-05-01T15:00:00Z", "since": "2024-05-01T13:00:00Z", "count": 2,
+        "kind": "server_error", "status": 502, "detail": "the upstream answered 502",
+        "at": "2027-01-15T11:00:00Z", "since": "2027-01-15T09:00:00Z", "count": 2,
     });
     assert_eq!(meta["failing"], failing);
     assert_eq!(meta["due"]["because"], "outage");
@@ -100,8 +101,8 @@ async fn a_failing_refresh_is_named_beside_the_copy(database: Database) {
     assert_eq!(pond.get(BERLIN, &[]).await.field("headpond-last-failure"), None, "it is over");
 }
 
-async fn a_key_that_was_never_fetched_is_pending(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn a_key_that_was_never_fetched_is_pending(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.field("retry-after"), Some("1"), "it is due now");
@@ -110,18 +111,18 @@ async fn a_key_that_was_never_fetched_is_pending(database: Database) {
     let problem = answer.problem("pending");
     assert_eq!((&problem["source"], &problem["key"]), (&json!("weather"), &json!("berlin")));
 
-    pond.cannot_reach("berlin").await;
+    pond.sees("berlin", unreachable()).await;
     let answer = pond.get(BERLIN, &[]).await;
-    assert_eq!(answer.field("retry-after"), Some("45"), "a minute's backoff, a quarter off");
+    assert_eq!(answer.field("retry-after"), Some("30"), "half of a minute's backoff");
     assert_eq!(answer.field("headpond-last-failure"), Some("connect"));
-    pond.cannot_reach("berlin").await;
-    pond.cannot_reach("berlin").await;
+    pond.sees("berlin", unreachable()).await;
+    pond.sees("berlin", unreachable()).await;
     assert_eq!(pond.get(BERLIN, &[]).await.field("retry-after"), Some("60"), "never more than a minute");
 }
 
-async fn a_key_that_the_upstream_never_had_is_absent(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
-    pond.is_refused("berlin", StatusCode::NOT_FOUND).await;
+async fn a_key_that_the_upstream_never_had_is_absent(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
+    pond.sees("berlin", status(404)).await;
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!(answer.status(), 404);
     assert_eq!(answer.field("headpond-state"), Some("gone"));
@@ -130,18 +131,18 @@ async fn a_key_that_the_upstream_never_had_is_absent(database: Database) {
     assert_eq!((&meta["state"], &meta["version"]), (&json!("gone"), &json!(0)));
 }
 
-async fn what_the_upstream_has_removed_is_gone_until_it_returns(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn what_the_upstream_has_removed_is_gone_until_it_returns(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     pond.gets("berlin", &[JSON], "{}").await;
-    pond.clock.advance(HOUR);
-    pond.is_refused("berlin", StatusCode::GONE).await;
+    test.clock.advance(HOUR);
+    pond.sees("berlin", status(410)).await;
     let answer = pond.get(BERLIN, &["If-None-Match: *"]).await;
     assert_eq!(answer.status(), 410, "no precondition makes a 304 of it");
     assert_eq!(answer.field("headpond-state"), Some("gone"));
     assert_eq!(answer.field("headpond-version"), Some("1"));
-    assert_eq!(answer.problem("gone")["gone_since"], "2024-05-01T13:00:00Z");
+    assert_eq!(answer.problem("gone")["gone_since"], "2027-01-15T09:00:00Z");
     let meta = pond.json("/v1/weather/berlin/meta").await;
-    assert_eq!((&meta["state"], &meta["gone_since"]), (&json!("gone"), &json!("2024-05-01T13:00:00Z")));
+    assert_eq!((&meta["state"], &meta["gone_since"]), (&json!("gone"), &json!("2027-01-15T09:00:00Z")));
 
     pond.gets("berlin", &[JSON], "{}").await;
     let answer = pond.get(BERLIN, &[]).await;
@@ -150,10 +151,10 @@ async fn what_the_upstream_has_removed_is_gone_until_it_returns(database: Databa
     assert_eq!(answer.field("headpond-version"), Some("2"));
 }
 
-async fn a_retired_key_serves_what_it_has(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin", "never"]).await;
+async fn a_retired_key_serves_what_it_has(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin", "never"]).await;
     pond.gets("berlin", &[JSON], "{}").await;
-    pond.store.retire_keys_except(pond.source.source, &BTreeSet::new()).await.unwrap();
+    test.store.retire_keys_except(pond.source.source, &BTreeSet::new()).await.unwrap();
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
     assert_eq!(pond.json("/v1/weather/berlin/meta").await["due"], json!(null));
@@ -162,47 +163,47 @@ async fn a_retired_key_serves_what_it_has(database: Database) {
     never.problem("unknown-key");
 }
 
-async fn the_last_modified_is_never_made_up_by_the_upstream(database: Database) {
-    let pond = Pond::with_keys(database, &["none", "nonsense", "future"]).await;
+async fn the_last_modified_is_never_made_up_by_the_upstream(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["none", "nonsense", "future"]).await;
     pond.gets("none", &[JSON], "{}").await;
     pond.gets("nonsense", &[JSON, ("last-modified", "yesterday")], "{}").await;
     pond.gets("future", &[JSON, ("last-modified", "Sun, 01 May 2044 12:00:00 GMT")], "{}").await;
-    pond.clock.advance(Duration::from_secs(5));
+    test.clock.advance(Duration::from_secs(5));
     for (key, expected) in [
-        ("none", "Wed, 01 May 2024 12:00:00 GMT"),
-        ("nonsense", "Wed, 01 May 2024 12:00:00 GMT"),
-        ("future", "Wed, 01 May 2024 12:00:05 GMT"),
+        ("none", "Fri, 15 Jan 2027 08:00:00 GMT"),
+        ("nonsense", "Fri, 15 Jan 2027 08:00:00 GMT"),
+        ("future", "Fri, 15 Jan 2027 08:00:05 GMT"),
     ] {
         let answer = pond.get(&format!("/v1/weather/{key}"), &[]).await;
         assert_eq!(answer.field("last-modified"), Some(expected), "{key}");
     }
 }
 
-async fn meta_tells_everything_known(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn meta_tells_everything_known(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     pond.gets("berlin", &[JSON, ("etag", "W/\"u\""), ("last-modified", MODIFIED)], "{}").await;
     let etag = pond.get(BERLIN, &[]).await.field("etag").unwrap().to_owned();
     let claim = pond.claim("berlin").await;
     let mut meta = pond.json("/v1/weather/berlin/meta").await;
     let due = meta["due"]["at"].take();
     let due: chrono::DateTime<chrono::Utc> = due.as_str().unwrap().parse().unwrap();
-    assert!(due > noon() && due <= noon() + TimeDelta::hours(1), "{due}");
+    assert!(due > start() && due <= start() + TimeDelta::hours(1), "{due}");
     let expected = json!({
         "source": "weather", "key": "berlin", "state": "fresh", "version": 1,
-        "fetched_at": "2024-05-01T12:00:00Z", "stale_after": "2024-05-01T14:00:00Z",
-        "changed_at": "2024-05-01T12:00:00Z", "etag": etag, "content_type": "application/json; charset=utf-8",
+        "fetched_at": "2027-01-15T08:00:00Z", "stale_after": "2027-01-15T10:00:00Z",
+        "changed_at": "2027-01-15T08:00:00Z", "etag": etag, "content_type": "application/json; charset=utf-8",
         "upstream": { "etag": "W/\"u\"", "last_modified": MODIFIED },
         "due": { "at": null, "because": "interval" },
-        "leased_until": "2024-05-01T12:01:00Z", "gone_since": null, "failing": null,
+        "leased_until": "2027-01-15T08:01:00Z", "gone_since": null, "failing": null,
     });
     assert_eq!(meta, expected);
 
-    pond.store.release(&[(claim.token, claim.resource)]).await.unwrap();
+    test.store.release(&[(claim.token, claim.resource)]).await.unwrap();
     assert_eq!(pond.json("/v1/weather/berlin/meta").await["leased_until"], json!(null));
 }
 
-async fn meta_marks_what_is_not_text(database: Database) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn meta_marks_what_is_not_text(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     let etag = (header::ETAG, HeaderValue::from_bytes(b"no quotes \xff").unwrap());
     let headers = HeaderMap::from_iter([etag]);
     pond.sees("berlin", Seen::Content { headers, body: "x".into() }).await;
@@ -212,10 +213,10 @@ async fn meta_marks_what_is_not_text(database: Database) {
     assert_eq!(pond.get(BERLIN, &[]).await.field("content-type"), None, "none was sent, so none is made up");
 }
 
-async fn a_real_client_reads_the_copy(database: Database) {
+async fn a_real_client_reads_the_copy(test: &TestStore) {
     _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     pond.gets("berlin", &[JSON], "{\"t\":12}").await;
     let address = pond.address(BERLIN);
     let first = client.get(&address).send().await.unwrap();

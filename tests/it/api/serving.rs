@@ -14,12 +14,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Long enough that a test which waits for it would be seen to hang.
-pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub const HOUR: Duration = Duration::from_secs(3600);
 /// What a test waits for at the most before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Settings under which nothing ever times out.
-pub(crate) fn settings() -> config::Server {
+pub fn settings() -> config::Server {
     config::Server {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         shutdown_grace: HOUR,
@@ -30,14 +30,14 @@ pub(crate) fn settings() -> config::Server {
 }
 
 /// A server that runs until it is told to stop.
-pub(crate) struct Served {
-    pub(crate) address: SocketAddr,
+pub struct Served {
+    pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
 }
 
 impl Served {
-    pub(crate) async fn start(router: Router, settings: config::Server) -> Self {
+    pub async fn start(router: Router, settings: config::Server) -> Self {
         let listener = TcpListener::bind(settings.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -48,21 +48,21 @@ impl Served {
         Self { address, stop: Some(stop), task }
     }
 
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
     /// Waits until the server has come to its end.
-    pub(crate) async fn ended(self) {
+    pub async fn ended(self) {
         within(self.task).await.unwrap().unwrap();
     }
 
-    pub(crate) async fn connect(&self) -> Wire {
+    pub async fn connect(&self) -> Wire {
         Wire { stream: TcpStream::connect(self.address).await.unwrap(), ahead: Vec::new() }
     }
 
     /// Sends one request and returns the whole answer.
-    pub(crate) async fn exchange(&self, method: &str, request: impl AsRef<[u8]>) -> Answer {
+    pub async fn exchange(&self, method: &str, request: impl AsRef<[u8]>) -> Answer {
         let mut wire = self.connect().await;
         wire.send(request).await;
         if method == "HEAD" { wire.head().await } else { wire.answer().await }
@@ -70,19 +70,19 @@ impl Served {
 }
 
 /// A connection as bytes.
-pub(crate) struct Wire {
+pub struct Wire {
     stream: TcpStream,
     /// What was read beyond the last answer.
     ahead: Vec<u8>,
 }
 
 impl Wire {
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Reads one answer; its length must be stated.
-    pub(crate) async fn answer(&mut self) -> Answer {
+    pub async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
         let length = match answer.status() {
             304 => 0,
@@ -96,7 +96,7 @@ impl Wire {
     }
 
     /// Reads an answer that has no body.
-    pub(crate) async fn head(&mut self) -> Answer {
+    pub async fn head(&mut self) -> Answer {
         let end = loop {
             match self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
                 Some(end) => break end + 4,
@@ -107,12 +107,12 @@ impl Wire {
     }
 
     /// Waits for the first bytes of an answer, and leaves them there.
-    pub(crate) async fn hears_something(&self) {
+    pub async fn hears_something(&self) {
         assert!(within(self.stream.peek(&mut [0])).await.unwrap() > 0);
     }
 
     /// Reads until the server closes the connection, and returns how much came.
-    pub(crate) async fn closed(&mut self) -> usize {
+    pub async fn closed(&mut self) -> usize {
         let mut read = self.ahead.len();
         self.ahead.clear();
         loop {
@@ -133,32 +133,32 @@ impl Wire {
 }
 
 /// One answer as it came.
-pub(crate) struct Answer {
-    pub(crate) head: String,
-    pub(crate) body: Vec<u8>,
+pub struct Answer {
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+    pub fn field(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
     /// The names of the header fields, in order.
-    pub(crate) fn fields(&self) -> BTreeSet<String> {
+    pub fn fields(&self) -> BTreeSet<String> {
         self.head.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name.to_lowercase()).collect()
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The body as JSON, checked to be a problem document of this kind that tells the answer's status.
-    pub(crate) fn problem(&self, kind: &str) -> serde_json::Value {
+    pub fn problem(&self, kind: &str) -> serde_json::Value {
         assert_eq!(self.field("content-type"), Some("application/problem+json"), "{}", self.head);
         assert_eq!(self.field("cache-control"), Some("no-store"), "{}", self.head);
         let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
@@ -170,6 +170,6 @@ impl Answer {
 }
 
 /// What a future brings, unless it takes so long that something must be wrong.
-pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("this should have happened long ago")
 }

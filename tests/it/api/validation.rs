@@ -1,10 +1,11 @@
 //! Conditional requests.
 
-use super::pond::{Database, Pond};
+use super::pond::Pond;
+use crate::support::store::{TestStore, on_each_database};
 
 const BERLIN: &str = "/v1/weather/berlin";
-const BEFORE: &str = "Wed, 01 May 2024 11:29:59 GMT";
-const MODIFIED: &str = "Wed, 01 May 2024 11:30:00 GMT";
+const BEFORE: &str = "Fri, 15 Jan 2027 07:29:59 GMT";
+const MODIFIED: &str = "Fri, 15 Jan 2027 07:30:00 GMT";
 
 on_each_database!(
     a_304_freshens_what_the_client_has,
@@ -13,16 +14,16 @@ on_each_database!(
     another_content_has_another_etag,
 );
 
-async fn pond(database: Database) -> (Pond, String) {
-    let pond = Pond::with_keys(database, &["berlin"]).await;
+async fn pond(test: &TestStore) -> (Pond<'_>, String) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
     let sent = [("content-type", "text/plain"), ("link", "<a>; rel=next"), ("last-modified", MODIFIED)];
     pond.gets("berlin", &sent, "sunny").await;
     let etag = pond.get(BERLIN, &[]).await.field("etag").unwrap().to_owned();
     (pond, etag)
 }
 
-async fn a_304_freshens_what_the_client_has(database: Database) {
-    let (pond, etag) = pond(database).await;
+async fn a_304_freshens_what_the_client_has(test: &TestStore) {
+    let (pond, etag) = pond(test).await;
     let full = pond.get(BERLIN, &[]).await;
     let answer = pond.get(BERLIN, &[&format!("If-None-Match: {etag}")]).await;
     assert_eq!(answer.status(), 304);
@@ -43,8 +44,8 @@ async fn a_304_freshens_what_the_client_has(database: Database) {
     }
 }
 
-async fn preconditions_decide_between_200_304_and_412(database: Database) {
-    let (pond, etag) = pond(database).await;
+async fn preconditions_decide_between_200_304_and_412(test: &TestStore) {
+    let (pond, etag) = pond(test).await;
     let opaque = etag.trim_matches('"');
     for (fields, status) in [
         (vec![format!("If-None-Match: {etag}")], 304),
@@ -77,8 +78,8 @@ async fn preconditions_decide_between_200_304_and_412(database: Database) {
     }
 }
 
-async fn a_head_is_a_get_without_the_body(database: Database) {
-    let (pond, etag) = pond(database).await;
+async fn a_head_is_a_get_without_the_body(test: &TestStore) {
+    let (pond, etag) = pond(test).await;
     for (path, lines) in [
         (BERLIN, vec![]),
         (BERLIN, vec![format!("If-None-Match: {etag}")]),
@@ -100,8 +101,8 @@ async fn a_head_is_a_get_without_the_body(database: Database) {
     }
 }
 
-async fn another_content_has_another_etag(database: Database) {
-    let (pond, etag) = pond(database).await;
+async fn another_content_has_another_etag(test: &TestStore) {
+    let (pond, etag) = pond(test).await;
     pond.gets("berlin", &[("content-type", "text/plain")], "rainy").await;
     let answer = pond.get(BERLIN, &[&format!("If-None-Match: {etag}")]).await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "rainy"));

@@ -2,3 +2,5 @@
 
 pub mod nginx;
 pub mod raw_server;
+pub mod outcomes;
+pub mod store;
