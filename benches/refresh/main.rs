@@ -4,7 +4,13 @@
 //! loop that stores nothing and of Headpond on both databases, against the same nginx, cold and all-304; rows per second
 //! of claim + apply; and bytes written for each 304. Ratios are what to look at: the rates are the machine's.
 
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench ends where it can't go on")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a bench ends where it can't go on"
+)]
 
 #[path = "../../tests/it/support/nginx.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a bench needs less of it than the tests")]

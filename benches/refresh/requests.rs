@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::databases::{Database, clock};
 use crate::nginx::{Nginx, write_json_files};
 
-const FILES: usize = 10_000;
+const FILES: u32 = 10_000;
 const CONCURRENT: usize = 64;
 /// Each rate is the median of so many rounds, taken in turn.
 const ROUNDS: usize = 3;
 
 pub(crate) async fn run() {
     let files = tempfile::tempdir().expect("a temp dir");
-    write_json_files(files.path(), FILES);
+    write_json_files(files.path(), "users", 1..=FILES, &" ".repeat(400));
     let nginx = Nginx::start(files.path()).await;
     println!("{FILES} JSON files behind nginx, {CONCURRENT} requests at once; median of {ROUNDS} rounds, requests/s");
     let (mut bare_cold, mut bare_304) = (Vec::new(), Vec::new());
@@ -42,11 +42,7 @@ pub(crate) async fn run() {
     println!("{:<28}{bare_cold:>10.0}{:>10}{bare_304:>10.0}{:>10}", "bare loop, stores nothing", "", "");
     for (name, (cold, unchanged)) in ["Headpond on SQLite", "Headpond on Postgres"].iter().zip(&mut rates) {
         let (cold, unchanged) = (median(cold), median(unchanged));
-        println!(
-            "{name:<28}{cold:>10.0}{:>10.2}{unchanged:>10.0}{:>10.2}",
-            cold / bare_cold,
-            unchanged / bare_304
-        );
+        println!("{name:<28}{cold:>10.0}{:>10.2}{unchanged:>10.0}{:>10.2}", cold / bare_cold, unchanged / bare_304);
     }
     println!();
 }
@@ -59,7 +55,7 @@ async fn bare_loop(nginx: &Nginx, etags: &[String], rates: &mut Vec<f64>) -> Vec
     let answers = futures_util::stream::iter(0..FILES)
         .map(|file| {
             let mut request = client.get(format!("{}/users/{}.json", nginx.url(), file + 1));
-            if let Some(etag) = etags.get(file) {
+            if let Some(etag) = etags.get(file as usize) {
                 request = request.header("if-none-match", etag);
             }
             async move {
@@ -112,9 +108,9 @@ async fn headpond(nginx: &Nginx, database: Database, cold: &mut Vec<f64>, unchan
         clock,
     });
     let first = refresh_all(&refresher, source, cold).await;
-    assert_eq!(first.new, FILES as u64, "{first:?}");
+    assert_eq!(first.new, u64::from(FILES), "{first:?}");
     let second = refresh_all(&refresher, source, unchanged).await;
-    assert_eq!(second.unchanged, FILES as u64, "{second:?}");
+    assert_eq!(second.unchanged, u64::from(FILES), "{second:?}");
     store.close().await;
     database.drop().await;
 }
@@ -133,9 +129,8 @@ fn now() -> Instant {
     headpond::clock::monotonic()
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a rate to print")]
 fn rate(started: Instant) -> f64 {
-    FILES as f64 / started.elapsed().as_secs_f64()
+    f64::from(FILES) / started.elapsed().as_secs_f64()
 }
 
 fn median(rates: &mut [f64]) -> f64 {

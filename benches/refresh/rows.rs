@@ -81,7 +81,8 @@ async fn round(store: &dyn Store, clock: &ManualClock, upstream: UpstreamId, row
         let claimed = store.claim(&request).await.expect("a claim");
         if claimed.claims.is_empty() {
             // On to where a batch is due, as a process does that looks some times a second.
-            let wait = claimed.ask_again_at.map_or(Duration::ZERO, |at| (at - clock.now()).to_std().unwrap_or_default());
+            let wait =
+                claimed.ask_again_at.map_or(Duration::ZERO, |at| (at - clock.now()).to_std().unwrap_or_default());
             clock.advance(wait + INTERVAL / 400);
             continue;
         }

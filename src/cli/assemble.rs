@@ -21,7 +21,8 @@ const KEYS_AT_ONCE: usize = 5000;
 /// Reads the configuration, and prints its warnings to stderr.
 pub(super) fn config(path: &Path) -> Result<Config, CliError> {
     let now = SystemClock::new().now();
-    let loaded = config::load(path, &config::ProcessEnvironment, now).map_err(|errors| CliError::usage(errors.to_string()))?;
+    let loaded =
+        config::load(path, &config::ProcessEnvironment, now).map_err(|errors| CliError::usage(errors.to_string()))?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -42,7 +43,8 @@ pub(super) async fn store(config: &Config, schema: Schema) -> Result<(Arc<dyn St
     let clock = Arc::new(SystemClock::new());
     let migrate = schema == Schema::Migrate;
     let options = StoreOptions { readers: config.database.readers, migrate, create: migrate };
-    let store = store::connect(config.database.url.expose_secret(), &options, Arc::<SystemClock>::clone(&clock)).await?;
+    let store =
+        store::connect(config.database.url.expose_secret(), &options, Arc::<SystemClock>::clone(&clock)).await?;
     if let Some(now) = store.database_time().await? {
         clock.anchor(now);
     }
@@ -60,7 +62,11 @@ pub(super) async fn register(store: &dyn Store, config: &Config, keys: Keys) -> 
             .upstreams
             .get(&source.upstream)
             .ok_or_else(|| CliError::usage(format!("source {}: no upstream {}", source.name, source.upstream)))?;
-        specs.push(SourceSpec { name: source.name.clone(), upstream: source.upstream.clone(), limits: upstream.limits });
+        specs.push(SourceSpec {
+            name: source.name.clone(),
+            upstream: source.upstream.clone(),
+            limits: upstream.limits,
+        });
     }
     let registered = store.register(&specs).await?;
     for (source, ids) in config.sources.iter().zip(&registered) {

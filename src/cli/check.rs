@@ -23,7 +23,13 @@ pub(super) fn run(config_path: &Path, _: &Args) -> Result<Exit, CliError> {
         println!("upstream {name}: {rate}, {} at once", upstream.limits.max_concurrent);
     }
     for source in &config.sources {
-        println!("source {}: {} keys, {}, from {}", source.name, source.keys.len(), cadence(source), source.url.origin());
+        println!(
+            "source {}: {} keys, {}, from {}",
+            source.name,
+            source.keys.len(),
+            cadence(source),
+            source.url.origin()
+        );
     }
     Ok(Exit::Well)
 }

@@ -18,11 +18,8 @@ pub(super) struct Progress {
 impl Progress {
     /// A bar for so many resources; hidden when stderr is no terminal.
     pub(super) fn new(expected: u64) -> Self {
-        let target = if std::io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target =
+            if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(expected), target);
         // The template is a constant, so it can't be wrong; if it were, the bar would be a plain one.
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {per_sec}  ETA {eta}  {msg}") {

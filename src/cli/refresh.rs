@@ -22,9 +22,10 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Arguments of `refresh`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Args {
     /// The source to refresh; without it, all.
-    source: Option<SourceArg>,
+    source: Option<String>,
     /// The keys to refresh; without them, all of the source.
     #[arg(requires = "source")]
     keys: Vec<String>,
@@ -44,9 +45,6 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 }
-
-/// A source's name on the command line; whether the config has it is told later.
-type SourceArg = String;
 
 /// The summary as JSON.
 #[derive(Debug, Serialize)]

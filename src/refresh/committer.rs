@@ -71,14 +71,8 @@ impl Committer {
         let gone_budget = source.as_deref().map_or(GoneBudget { share: 0.0, period: Duration::ZERO }, |source| {
             GoneBudget { share: source.max_delete_share, period: source.policy.cadence.interval(decided_at) }
         });
-        let settled = Settled {
-            token: claim.token,
-            resource: claim.resource,
-            requested_at,
-            decided_at,
-            outcome,
-            gone_budget,
-        };
+        let settled =
+            Settled { token: claim.token, resource: claim.resource, requested_at, decided_at, outcome, gone_budget };
         let (reply, landed) = oneshot::channel();
         if self.landings.send(Landing { claim, source, settled, reply }).await.is_err() {
             return Verdict::Lost;
@@ -132,7 +126,10 @@ impl Desk {
                     let rest = part.split_off(part.len() / 2);
                     parts.extend([rest, part]);
                 }
-                Err(error) => parts.extend(part.pop().and_then(|landing| self.unstorable(landing, &error)).map(|l| vec![l])),
+                Err(error) => {
+                    let instead = part.pop().and_then(|landing| self.unstorable(landing, &error));
+                    parts.extend(instead.map(|landing| vec![landing]));
+                }
             }
         }
     }

@@ -106,7 +106,8 @@ impl Lane {
 
     /// Claims as much as there is room for, and sends it on its way. Returns when to ask again.
     async fn claim_and_launch(&mut self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        let room = self.upstream.limits.max_concurrent.saturating_sub(u32::try_from(self.flights.len()).unwrap_or(u32::MAX));
+        let room =
+            self.upstream.limits.max_concurrent.saturating_sub(u32::try_from(self.flights.len()).unwrap_or(u32::MAX));
         if room == 0 {
             return Ok(None);
         }
@@ -132,12 +133,8 @@ impl Lane {
 
     fn launch(&mut self, claim: Claim, ticket: Ticket) {
         let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
-        let airborne = Airborne {
-            token: claim.token,
-            resource: claim.resource,
-            source: claim.source,
-            key: claim.key.clone(),
-        };
+        let airborne =
+            Airborne { token: claim.token, resource: claim.resource, source: claim.source, key: claim.key.clone() };
         let handle = self.flights.spawn(async move { fly(&refresher, &committer, claim, ticket).await });
         self.airborne.insert(handle.id(), airborne);
     }

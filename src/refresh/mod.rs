@@ -72,18 +72,16 @@ impl Roster {
         let mut upstreams: Vec<UpstreamSettings> = Vec::new();
         for (source, ids) in config.sources.iter().zip(registered) {
             sources.insert(ids.source, Arc::new(source.clone()));
-            match upstreams.iter_mut().find(|upstream| upstream.id == ids.upstream) {
-                Some(upstream) => upstream.sources.push(ids.source),
-                None => {
-                    let Some(settings) = config.upstreams.get(&source.upstream) else { continue };
-                    upstreams.push(UpstreamSettings {
-                        id: ids.upstream,
-                        name: source.upstream.clone(),
-                        limits: settings.limits,
-                        lease_for: lease_for(settings.longest_timeout),
-                        sources: vec![ids.source],
-                    });
-                }
+            if let Some(upstream) = upstreams.iter_mut().find(|upstream| upstream.id == ids.upstream) {
+                upstream.sources.push(ids.source);
+            } else if let Some(settings) = config.upstreams.get(&source.upstream) {
+                upstreams.push(UpstreamSettings {
+                    id: ids.upstream,
+                    name: source.upstream.clone(),
+                    limits: settings.limits,
+                    lease_for: lease_for(settings.longest_timeout),
+                    sources: vec![ids.source],
+                });
             }
         }
         Self { sources, upstreams }

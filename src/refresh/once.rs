@@ -68,11 +68,8 @@ impl Run {
     /// Works until nothing is left of what was due at the start, or `stop` is cancelled.
     pub async fn finish(&self, stop: &CancellationToken, abandon: &CancellationToken) -> Counts {
         let refresher = &self.refresher;
-        let (committer, commits) = Committer::new(
-            Arc::clone(&refresher.store),
-            Arc::clone(&refresher.clock),
-            refresher.announcer.clone(),
-        );
+        let (committer, commits) =
+            Committer::new(Arc::clone(&refresher.store), Arc::clone(&refresher.clock), refresher.announcer.clone());
         let commits = tokio::spawn(commits);
         let mut lanes = JoinSet::new();
         for upstream in refresher.roster.upstreams() {
@@ -105,8 +102,7 @@ impl Target {
     fn within(&self, upstream: &UpstreamSettings) -> Option<Selection> {
         match self {
             Self::Sources(sources) => {
-                let here: Vec<_> =
-                    sources.iter().copied().filter(|source| upstream.sources.contains(source)).collect();
+                let here: Vec<_> = sources.iter().copied().filter(|source| upstream.sources.contains(source)).collect();
                 (!here.is_empty()).then_some(Selection::Sources(here))
             }
             Self::Resources(source, resources) => {

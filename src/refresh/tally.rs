@@ -111,11 +111,7 @@ impl Tally {
             Verdict::Failed(failure) => {
                 let mut failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if failures.len() < NAMED_FAILURES {
-                    failures.push(NamedFailure {
-                        source: source.clone(),
-                        key: key.clone(),
-                        failure: failure.clone(),
-                    });
+                    failures.push(NamedFailure { source: source.clone(), key: key.clone(), failure: failure.clone() });
                 }
                 &self.failed
             }

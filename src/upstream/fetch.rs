@@ -119,7 +119,7 @@ impl Fetcher {
                 Ok(seen) => seen?,
                 Err(_) => going.timed_out(timeout),
             },
-            Err(NoPass::TooLate(detail)) => not_reached(FailureKind::Timeout, None, detail),
+            Err(NoPass::TooLate(detail)) => not_reached(FailureKind::Limited, None, detail),
             Err(NoPass::Store(error)) => return Err(error),
         };
         let Going { redirects, status, .. } = going;
@@ -168,7 +168,7 @@ impl Going<'_> {
             match self.gate.hop(self.deadline).await {
                 Ok(()) => {}
                 Err(NoPass::TooLate(detail)) => {
-                    return Ok(not_reached(FailureKind::Timeout, self.status, format!("at a redirect: {detail}")));
+                    return Ok(not_reached(FailureKind::Limited, self.status, format!("at a redirect: {detail}")));
                 }
                 Err(NoPass::Store(error)) => return Err(error),
             }

@@ -34,7 +34,9 @@ async fn init_writes_a_configuration_that_check_finds_good_and_never_overwrites_
 
 #[tokio::test]
 async fn a_bad_configuration_ends_every_command_with_its_place() {
-    let headpond = Headpond::with_config("[sources.users]\nurl = \"http://127.0.0.1/{key}\"\nkeys = [\"a\"]\nrefresh_evry = \"1h\"\n");
+    let headpond = Headpond::with_config(
+        "[sources.users]\nurl = \"http://127.0.0.1/{key}\"\nkeys = [\"a\"]\nrefresh_evry = \"1h\"\n",
+    );
     for command in [&["check"][..], &["serve"], &["refresh"], &["try", "users"], &["get", "users", "a"], &["migrate"]] {
         let printed = headpond.run(command).await;
         assert_says(&printed, 2, &["headpond.toml:4:1", "refresh_evry", "refresh_every"]);

@@ -98,7 +98,6 @@ const LIVE_LEASES: &str = "
 type Leased = HashMap<ResourceId, DateTime<Utc>>;
 
 /// What is leased of this upstream, and of the others.
-
 async fn live_leases(tx: &mut PgConnection, upstream: UpstreamId, now: DateTime<Utc>) -> Result<(Leased, Leased)> {
     let rows = sqlx::query(LIVE_LEASES).bind(upstream.0).bind(micros(now)).fetch_all(tx).await?;
     let (mut leased, mut elsewhere) = (Leased::new(), Leased::new());

@@ -4,23 +4,23 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{FILES, config};
-use crate::support::databases::{Database, on_both};
 use crate::support::nginx::{Nginx, write_json_files};
 use crate::support::program::{Headpond, eventually, get_json};
+use crate::support::store::{Database, on_each_empty_database};
 
-on_both!(twenty_kills_lose_nothing_and_announce_nothing_twice);
+on_each_empty_database!(twenty_kills_lose_nothing_and_announce_nothing_twice);
 
 const KILLS: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn twenty_kills_lose_nothing_and_announce_nothing_twice(database: Database) {
+async fn twenty_kills_lose_nothing_and_announce_nothing_twice(database: &Database) {
     let files = tempfile::tempdir().unwrap();
-    write_json_files(files.path(), FILES);
+    write_json_files(files.path(), "users", 1..=FILES, "");
     let nginx = Nginx::start(files.path()).await;
     // What the killed had in hand counts as under way until its lease expires: each process gets room of its own.
     let with_room = |processes: usize| {
         let defaults = format!("timeout = \"1s\"\nmax_concurrent_requests = {}", 32 * processes);
-        config(&database, &nginx.url(), FILES, &defaults, "refresh_every = \"1h\"")
+        config(database, &nginx.url(), FILES, &defaults, "refresh_every = \"1h\"")
     };
     let headpond = Headpond::with_config(&with_room(1));
     let mut done = 0;
@@ -28,10 +28,10 @@ async fn twenty_kills_lose_nothing_and_announce_nothing_twice(database: Database
         headpond.configure(&with_room(kill));
         let mut child = headpond.start(&["refresh", "--all"]);
         // Killed when some hundreds more have been asked for, wherever that is within a fetch, a claim or a commit.
-        let enough = (done + FILES / (KILLS + 5)).min(FILES - 1);
+        let enough = (done + FILES as usize / (KILLS + 5)).min(FILES as usize - 1);
         eventually("progress", PATIENCE, || async {
             let asked = nginx.requests().len();
-            (asked >= enough || asked >= FILES - 1).then_some(())
+            (asked >= enough || asked >= FILES as usize - 1).then_some(())
         })
         .await;
         child.start_kill().unwrap();
@@ -61,7 +61,7 @@ async fn twenty_kills_lose_nothing_and_announce_nothing_twice(database: Database
             break;
         }
     }
-    assert_eq!(seen.len(), FILES, "each file was announced");
+    assert_eq!(seen.len(), FILES as usize, "each file was announced");
     for key in (1..=FILES).step_by(97) {
         let stored = reqwest::get(serving.url(&format!("/v1/users/{key}"))).await.unwrap().bytes().await.unwrap();
         assert_eq!(stored, std::fs::read(files.path().join(format!("users/{key}.json"))).unwrap(), "not torn");

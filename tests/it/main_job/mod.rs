@@ -5,13 +5,13 @@ mod crash;
 mod outage;
 mod poll;
 
-use crate::support::databases::Database;
+use crate::support::store::Database;
 
 /// How many files stand behind nginx.
-const FILES: usize = 10_000;
+const FILES: u32 = 10_000;
 
 /// A configuration for `count` JSON files behind nginx. `more` goes into the source.
-fn config(database: &Database, origin: &str, count: usize, defaults: &str, more: &str) -> String {
+fn config(database: &Database, origin: &str, count: u32, defaults: &str, more: &str) -> String {
     let keys: Vec<_> = (1..=count).map(|key| format!("\"{key}\"")).collect();
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{}\"\n[defaults]\n\

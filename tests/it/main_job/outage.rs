@@ -5,23 +5,23 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::config;
-use crate::support::databases::{Database, on_both};
 use crate::support::nginx::{Nginx, write_json_files};
 use crate::support::program::{Headpond, eventually, get_json};
+use crate::support::store::{Database, on_each_empty_database};
 
-on_both!(reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after);
+on_each_empty_database!(reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after);
 
-const KEYS: usize = 300;
+const KEYS: u32 = 300;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after(database: Database) {
+async fn reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after(database: &Database) {
     let files = tempfile::tempdir().unwrap();
-    write_json_files(files.path(), KEYS);
+    write_json_files(files.path(), "users", 1..=KEYS, "");
     let mut nginx = Nginx::start(files.path()).await;
     let source = "refresh_every = \"2s\"\nstale_after = \"4s\"\nbackoff_initial = \"1s\"";
-    let headpond = Headpond::with_config(&config(&database, &nginx.url(), KEYS, "", source));
+    let headpond = Headpond::with_config(&config(database, &nginx.url(), KEYS, "", source));
     let serving = headpond.serve().await;
-    let url = |key: usize| serving.url(&format!("/v1/users/{key}"));
+    let url = |key: u32| serving.url(&format!("/v1/users/{key}"));
     eventually("ready", PATIENCE, || async {
         let answer = reqwest::get(serving.url("/readyz")).await.ok()?;
         answer.status().is_success().then_some(())
@@ -41,7 +41,10 @@ async fn reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after(dat
     })
     .await;
     let (status, meta) = get_json(&serving.url("/v1/users/7/meta")).await;
-    assert_eq!((status, &meta["state"], &meta["failing"]["kind"]), (200, &Value::from("stale"), &Value::from("connect")));
+    assert_eq!(
+        (status, &meta["state"], &meta["failing"]["kind"]),
+        (200, &Value::from("stale"), &Value::from("connect"))
+    );
 
     nginx.start_again().await;
     eventually("all fresh again within the backoff cap", PATIENCE, || async {

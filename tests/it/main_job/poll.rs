@@ -3,22 +3,22 @@
 use std::collections::HashMap;
 
 use super::{FILES, config};
-use crate::support::databases::{Database, on_both};
 use crate::support::nginx::{LoggedRequest, Nginx, write_json_files};
 use crate::support::program::Headpond;
+use crate::support::store::{Database, on_each_empty_database};
 
-on_both!(ten_thousand_files_are_fetched_once_and_then_asked_after_by_etag);
+on_each_empty_database!(ten_thousand_files_are_fetched_once_and_then_asked_after_by_etag);
 
-async fn ten_thousand_files_are_fetched_once_and_then_asked_after_by_etag(database: Database) {
+async fn ten_thousand_files_are_fetched_once_and_then_asked_after_by_etag(database: &Database) {
     let files = tempfile::tempdir().unwrap();
-    write_json_files(files.path(), FILES);
+    write_json_files(files.path(), "users", 1..=FILES, "");
     let nginx = Nginx::start(files.path()).await;
-    let headpond = Headpond::with_config(&config(&database, &nginx.url(), FILES, "", "refresh_every = \"1h\""));
+    let headpond = Headpond::with_config(&config(database, &nginx.url(), FILES, "", "refresh_every = \"1h\""));
 
     let first = headpond.run(&["refresh", "--all", "--json"]).await;
     assert_eq!(first.code(), Some(0), "{first:?}");
     assert_eq!((first.json()["new"].as_u64(), first.json()["failed"].as_u64()), (Some(10_000), Some(0)));
-    assert_eq!(statuses(&nginx.requests()), HashMap::from([(200, FILES)]));
+    assert_eq!(statuses(&nginx.requests()), HashMap::from([(200, FILES as usize)]));
 
     let nothing_due = headpond.run(&["refresh", "--all", "--json"]).await;
     assert_eq!(nothing_due.json()["unchanged"].as_u64(), Some(0), "nothing is due yet");
@@ -26,24 +26,25 @@ async fn ten_thousand_files_are_fetched_once_and_then_asked_after_by_etag(databa
     let second = headpond.run(&["refresh", "--all", "--force", "--json"]).await;
     assert_eq!((second.code(), second.json()["unchanged"].as_u64()), (Some(0), Some(10_000)), "{second:?}");
     let requests = nginx.requests();
-    assert_eq!(statuses(&requests), HashMap::from([(200, FILES), (304, FILES)]), "one request each, all 304");
+    assert_eq!(
+        statuses(&requests),
+        HashMap::from([(200, FILES as usize), (304, FILES as usize)]),
+        "one request each, all 304"
+    );
     let by_path = requests.iter().fold(HashMap::new(), |mut counts: HashMap<&str, usize>, request| {
         *counts.entry(request.uri.as_str()).or_default() += 1;
         counts
     });
     assert!(by_path.values().all(|count| *count == 2), "each file was asked for once in each round");
 
-    for key in 1..=10 {
-        let path = files.path().join(format!("users/{key}.json"));
-        std::fs::write(path, format!("{{\"id\": {key}, \"name\": \"someone else\"}}")).unwrap();
-    }
+    write_json_files(files.path(), "users", 1..=10, "changed");
     let third = headpond.run(&["refresh", "--all", "--force", "--json"]).await;
     let counts = third.json();
     assert_eq!((counts["changed"].as_u64(), counts["unchanged"].as_u64()), (Some(10), Some(9990)), "{third:?}");
-    assert_eq!(changes_in_feed(&headpond).await, (FILES, 10), "created and changed");
+    assert_eq!(changes_in_feed(&headpond).await, (FILES as usize, 10), "created and changed");
 
     let got = headpond.run(&["get", "users", "7"]).await;
-    assert_eq!(got.stdout, "{\"id\": 7, \"name\": \"someone else\"}");
+    assert_eq!(got.stdout, std::fs::read_to_string(files.path().join("users/7.json")).unwrap());
 }
 
 fn statuses(requests: &[LoggedRequest]) -> HashMap<u16, usize> {

@@ -161,7 +161,7 @@ impl Serving {
 pub async fn get_json(url: &str) -> (u16, Value) {
     let answer = reqwest::get(url).await.expect("an answer");
     let status = answer.status().as_u16();
-    (status, answer.json().await.expect("JSON"))
+    (status, serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON"))
 }
 
 /// Looks again and again until `probe` gives something, at most `patience` long; `what` says what was waited for.

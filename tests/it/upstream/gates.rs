@@ -65,7 +65,7 @@ async fn nothing_is_sent_when_the_gate_stays_closed() {
     let request = FetchRequest { url: &url, settings: &settings, validators: None };
     let late = fetcher().fetch(&request, &TestGate { first: Some(too_late), ..TestGate::default() }).await.unwrap();
     assert!(matches!(late.seen, Seen::Unreachable { .. }));
-    assert_eq!((kind(&late), failure(&late).detail.as_str()), (FailureKind::Timeout, "waited for 3s"));
+    assert_eq!((kind(&late), failure(&late).detail.as_str()), (FailureKind::Limited, "waited for 3s"));
     let fault = fetcher().fetch(&request, &TestGate { first: Some(store_fault), ..TestGate::default() }).await;
     assert!(matches!(fault, Err(StoreError::Busy(_))), "{fault:?}");
 }
@@ -79,7 +79,7 @@ async fn a_redirect_is_not_followed_when_the_gate_stays_closed() {
     let (settings, url) = (settings(), url(&server, "/from"));
     let request = FetchRequest { url: &url, settings: &settings, validators: None };
     let late = fetcher().fetch(&request, &TestGate { hop: Some(too_late), ..TestGate::default() }).await.unwrap();
-    assert_eq!((kind(&late), failure(&late).status), (FailureKind::Timeout, Some(302)));
+    assert_eq!((kind(&late), failure(&late).status), (FailureKind::Limited, Some(302)));
     assert_eq!(failure(&late).detail, "at a redirect: waited for 3s");
     let fault = fetcher().fetch(&request, &TestGate { hop: Some(store_fault), ..TestGate::default() }).await;
     assert!(matches!(fault, Err(StoreError::Busy(_))), "{fault:?}");
