@@ -18,7 +18,7 @@
 //! | `domain` | nothing of the crate |
 //! | `clock`, `config` | `domain` |
 //! | `store`, `announce` | `domain`, `clock`, `config` |
-//! | `upstream` | `domain`, `clock`, `config`, `store` (its tokens) |
+//! | `upstream` | `domain`, `clock`, `config`, `store` |
 //! | `refresh` | `domain`, `clock`, `config`, `store`, `upstream`, `announce` |
 //! | `api` | `domain`, `clock`, `config`, `store`, `announce` |
 //! | `telemetry` | nothing of the crate |

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{FILES, config};
 use crate::support::nginx::{Nginx, write_json_files};
-use crate::support::program::{Headpond, eventually, get_json};
+use crate::support::program::{Headpond, eventually, get, get_json};
 use crate::support::store::{Database, on_each_empty_database};
 
 on_each_empty_database!(twenty_kills_lose_nothing_and_announce_nothing_twice);
@@ -63,7 +63,7 @@ async fn twenty_kills_lose_nothing_and_announce_nothing_twice(database: &Databas
     }
     assert_eq!(seen.len(), FILES as usize, "each file was announced");
     for key in (1..=FILES).step_by(97) {
-        let stored = reqwest::get(serving.url(&format!("/v1/users/{key}"))).await.unwrap().bytes().await.unwrap();
+        let stored = get(&serving.url(&format!("/v1/users/{key}"))).await.unwrap().bytes().await.unwrap();
         assert_eq!(stored, std::fs::read(files.path().join(format!("users/{key}.json"))).unwrap(), "not torn");
     }
     serving.stop().await;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::config;
 use crate::support::nginx::{Nginx, write_json_files};
-use crate::support::program::{Headpond, eventually, get_json};
+use crate::support::program::{Headpond, eventually, get, get_json};
 use crate::support::store::{Database, on_each_empty_database};
 
 on_each_empty_database!(reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after);
@@ -23,17 +23,17 @@ async fn reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after(dat
     let serving = headpond.serve().await;
     let url = |key: u32| serving.url(&format!("/v1/users/{key}"));
     eventually("ready", PATIENCE, || async {
-        let answer = reqwest::get(serving.url("/readyz")).await.ok()?;
+        let answer = get(&serving.url("/readyz")).await.ok()?;
         answer.status().is_success().then_some(())
     })
     .await;
-    let before = reqwest::get(url(7)).await.unwrap();
+    let before = get(&url(7)).await.unwrap();
     assert_eq!(before.headers()["headpond-state"], "fresh");
     let body = before.bytes().await.unwrap();
 
     nginx.stop();
     eventually("stale", PATIENCE, || async {
-        let answer = reqwest::get(url(7)).await.unwrap();
+        let answer = get(&url(7)).await.unwrap();
         assert_eq!(answer.status(), 200, "reads go on");
         let is_stale = answer.headers()["headpond-state"] == "stale";
         assert_eq!(answer.bytes().await.unwrap(), body, "with the last good content");

@@ -157,9 +157,16 @@ impl Serving {
     }
 }
 
+/// A GET, on a connection of its own.
+pub async fn get(url: &str) -> reqwest::Result<reqwest::Response> {
+    // An error means that another test has installed it.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build()?.get(url).send().await
+}
+
 /// The JSON at a URL, and the status it came with.
 pub async fn get_json(url: &str) -> (u16, Value) {
-    let answer = reqwest::get(url).await.expect("an answer");
+    let answer = get(url).await.expect("an answer");
     let status = answer.status().as_u16();
     (status, serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON"))
 }
