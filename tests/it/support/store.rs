@@ -52,6 +52,7 @@ impl TestStore {
         Self::on(Database::sqlite()).await
     }
 
+    #[allow(dead_code, reason = "until the store on Postgres is here")]
     pub async fn postgres() -> Self {
         let server = std::env::var("HEADPOND_TEST_POSTGRES").expect(
             "no Postgres to test on: run `tests/run`, or set HEADPOND_TEST_POSTGRES to the postgres:// URL of a server \
@@ -275,25 +276,32 @@ pub fn ids_of(claims: &[Claim]) -> Vec<ResourceId> {
 }
 
 /// Nothing was claimed; when to ask again.
-pub fn nothing_until(claimed: Claimed) -> Option<DateTime<Utc>> {
+pub fn nothing_until(claimed: &Claimed) -> Option<DateTime<Utc>> {
     assert_eq!(keys_of(&claimed.claims), Vec::<&str>::new());
     claimed.ask_again_at
 }
 
 /// The call was refused because of the data.
-pub fn is_rejected<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
+pub fn is_rejected<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Rejected(_)))
 }
 
 /// Makes each rule a test on each database.
 macro_rules! on_each_database {
     ($($rule:ident),+ $(,)?) => {
-        mod on_sqlite {
+        $crate::support::store::on_database!(on_sqlite, sqlite, $($rule),+);
+    };
+}
+
+/// Makes each rule a test on one database.
+macro_rules! on_database {
+    ($module:ident, $database:ident, $($rule:ident),+) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $rule() {
-                crate::support::store::TestStore::sqlite().await.check(super::$rule).await;
+                $crate::support::store::TestStore::$database().await.check(super::$rule).await;
             })+
         }
     };
 }
-pub(crate) use on_each_database;
+pub(crate) use {on_database, on_each_database};
