@@ -43,7 +43,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim, apply and read that meet large tables. The plan is the same with real arguments as with none.
-const HOT: [&str; 23] = [
+const HOT: [&str; 25] = [
     claim::CANDIDATES,
     claim::CANDIDATES_OF_SOURCES,
     claim::CANDIDATES_OF_RESOURCES,
@@ -66,6 +66,8 @@ const HOT: [&str; 23] = [
     feed::PAGE,
     feed::APPLIED_AFTER,
     want::WANT_RESOURCES,
+    want::BACKLOG,
+    want::BACKLOG_OF_SOURCES,
     want::BACKLOG_OF_RESOURCES,
 ];
 
