@@ -21,7 +21,7 @@ const KNOWN: &str = "
 /// Ids are given in the array's order, so neighbours stay neighbours.
 const INSERT_RESOURCES: &str = "
     INSERT INTO headpond_resource (source_id, key, params)
-    SELECT ?1, value ->> 0, value ->> 1 FROM json_each(?2) ORDER BY key";
+    SELECT ?1, value ->> 0, value ->> 1 FROM jsonb_each(?2) ORDER BY key";
 
 const LAST_RESOURCE: &str = "SELECT coalesce(max(id), 0) FROM headpond_resource";
 
@@ -38,7 +38,7 @@ const REVIVE: &str = "
 /// Other parameters make another URL, to whose answers the old one's validators say nothing.
 const UPDATE_PARAMS: &str = "
     UPDATE headpond_resource AS r SET params = j.value ->> 1, etag = NULL, last_modified = NULL
-    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
 
 /// Due now, and again after a fetch that is under way. What was never fetched stays marked as that (1), else someone
 /// asked for it (8).

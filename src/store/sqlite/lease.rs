@@ -11,13 +11,13 @@ use super::{SqliteStore, json};
 use crate::domain::resource::ResourceId;
 use crate::store::{LeaseToken, StoreError};
 
-const READ: &str = "
+pub(super) const READ: &str = "
     SELECT l.token, l.resources FROM json_each(?1) AS j CROSS JOIN headpond_lease AS l ON l.token = j.value";
 
 const END: &str = "DELETE FROM headpond_lease WHERE token IN (SELECT value FROM json_each(?1))";
 
 const SHRINK: &str = "
-    UPDATE headpond_lease AS l SET resources = j.value ->> 1 FROM json_each(?1) AS j WHERE l.token = j.value ->> 0";
+    UPDATE headpond_lease AS l SET resources = j.value ->> 1 FROM jsonb_each(?1) AS j WHERE l.token = j.value ->> 0";
 
 /// Ids as a lease's row lists them.
 pub(super) fn parse_ids(token: i64, resources: &str) -> Result<BTreeSet<ResourceId>, StoreError> {

@@ -25,29 +25,36 @@ const WANT_ALL: &str = want!("");
 const WANT_SOURCES: &str = want!(
     " AND resource_id IN (SELECT r.id FROM json_each(?4) AS j CROSS JOIN headpond_resource AS r ON r.source_id = j.value)"
 );
-const WANT_RESOURCES: &str = want!(" AND resource_id IN (SELECT value FROM json_each(?4))");
+pub(super) const WANT_RESOURCES: &str = want!(" AND resource_id IN (SELECT value FROM json_each(?4))");
 
-/// Both counts of one moment. `upstream` stands first so that the due index is searched once for each.
+/// Both counts, of one moment: what of `$schedule` (an `s` within it) is due, and what of that is leased.
 macro_rules! backlog {
-    ($which:literal) => {
+    ($schedule:literal, $which:literal) => {
         concat!(
             "SELECT
-                (SELECT count(*) FROM headpond_upstream AS u
-                 CROSS JOIN headpond_schedule AS s ON s.upstream_id = u.id AND s.due_at <= ?1 WHERE ",
+                (SELECT count(*) FROM ",
+            $schedule,
+            " WHERE s.due_at <= ?1",
             $which,
             ") AS due,
                 (SELECT count(*) FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held
                  CROSS JOIN headpond_schedule AS s ON s.resource_id = held.value
-                 WHERE l.expires_at > ?2 AND s.due_at <= ?1 AND ",
+                 WHERE l.expires_at > ?2 AND s.due_at <= ?1",
             $which,
             ") AS leased"
         )
     };
 }
 
-const BACKLOG: &str = backlog!("true");
-const BACKLOG_OF_SOURCES: &str = backlog!("s.source_id IN (SELECT value FROM json_each(?3))");
-const BACKLOG_OF_RESOURCES: &str = backlog!("s.resource_id IN (SELECT value FROM json_each(?3))");
+/// The due index is by upstream: it is searched once for each.
+pub(super) const BACKLOG: &str =
+    backlog!("headpond_upstream AS u CROSS JOIN headpond_schedule AS s ON s.upstream_id = u.id", "");
+pub(super) const BACKLOG_OF_SOURCES: &str = backlog!(
+    "headpond_upstream AS u CROSS JOIN headpond_schedule AS s ON s.upstream_id = u.id",
+    " AND s.source_id IN (SELECT value FROM json_each(?3))"
+);
+pub(super) const BACKLOG_OF_RESOURCES: &str =
+    backlog!("headpond_schedule AS s", " AND s.resource_id IN (SELECT value FROM json_each(?3))");
 
 /// The ids of a selection as JSON; `None` for all.
 fn ids(which: &Selection) -> Result<Option<String>, StoreError> {

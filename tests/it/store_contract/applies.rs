@@ -146,7 +146,7 @@ async fn a_batch_that_the_database_rejects_stores_nothing(test: &TestStore) {
     let claims = test.claim(weather.upstream).await;
     test.refuse("content", &format!("NEW.resource_id = {}", claims[1].resource.0)).await;
     let batch: Vec<_> = claims.iter().map(|claim| test.settled(claim, content("A", &[]))).collect();
-    assert!(is_rejected(test.store.apply(&batch).await));
+    assert!(is_rejected(&test.store.apply(&batch).await));
     for table in ["content", "change", "applied"] {
         assert_eq!(test.number(&format!("SELECT count(*) FROM {{{table}}}")).await, 0, "{table}");
     }

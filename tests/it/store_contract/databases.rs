@@ -1,6 +1,6 @@
 //! Databases that are new, old, of the future, or someone else's.
 
-use headpond::store::{Store, StoreError, StoreOptions};
+use headpond::store::{StoreError, StoreOptions};
 use tokio::task::JoinSet;
 
 use crate::support::outcomes::content;

@@ -38,12 +38,12 @@ async fn each_change_is_listed_once_in_order(test: &TestStore) {
     let (changes, next) = page(&*test.store, None, 100).await;
     let listed: Vec<_> =
         changes.iter().map(|change| (change.cursor.number, change.key.as_str(), change.kind, change.version)).collect();
-    let (created, changed) = (ChangeKind::Created, ChangeKind::Changed);
+    let (new, other) = (ChangeKind::Created, ChangeKind::Changed);
     // In the second round they fell due in the order of their slots.
     let second: Vec<_> = listed[2..].iter().map(|entry| entry.1).collect();
     assert!(second == ["k0", "k1"] || second == ["k1", "k0"]);
-    assert_eq!(listed[..2], [(1, "k0", created, 1), (2, "k1", created, 1)]);
-    assert_eq!(listed[2..], [(3, second[0], changed, 2), (4, second[1], changed, 2)]);
+    assert_eq!(listed[..2], [(1, "k0", new, 1), (2, "k1", new, 1)]);
+    assert_eq!(listed[2..], [(3, second[0], other, 2), (4, second[1], other, 2)]);
     assert_eq!((changes[0].source.as_str(), changes[0].at, changes[3].at), ("weather", began, began + HOUR));
     assert_eq!(next, changes[3].cursor);
     assert_eq!(page(&*test.another().await, None, 100).await, (changes, next));

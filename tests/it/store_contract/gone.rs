@@ -95,7 +95,7 @@ async fn the_budget_comes_back_with_the_next_period(test: &TestStore) {
     for (wait, claim, fate) in [
         (Duration::ZERO, &claims[0], Fate::Committed),
         (HOUR / 2, &claims[1], Fate::Committed),
-        (HOUR / 2 - Duration::from_micros(1), &claims[2], Fate::Held),
+        ((HOUR / 2).saturating_sub(Duration::from_micros(1)), &claims[2], Fate::Held),
         (Duration::from_micros(1), &claims[3], Fate::Committed),
     ] {
         test.clock.advance(wait);

@@ -28,7 +28,7 @@ async fn a_new_upstream_starts_with_its_burst_and_no_more(test: &TestStore) {
     test.add(weather, 100).await;
     assert_eq!(test.claim(weather.upstream).await.len(), 4, "the burst, less what late sending can add to a second");
     let claimed = test.store.claim(&ask(weather.upstream, 9)).await.unwrap();
-    let next = nothing_until(claimed).unwrap();
+    let next = nothing_until(&claimed).unwrap();
     test.clock.advance((next - test.now()).to_std().unwrap());
     assert_eq!(test.claim(weather.upstream).await.len(), 1);
 }

@@ -299,50 +299,45 @@ pub fn ids_of(claims: &[Claim]) -> Vec<ResourceId> {
 }
 
 /// Nothing was claimed; when to ask again.
-pub fn nothing_until(claimed: Claimed) -> Option<DateTime<Utc>> {
+pub fn nothing_until(claimed: &Claimed) -> Option<DateTime<Utc>> {
     assert_eq!(keys_of(&claimed.claims), Vec::<&str>::new());
     claimed.ask_again_at
 }
 
 /// The call was refused because of the data.
-pub fn is_rejected<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
+pub fn is_rejected<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Rejected(_)))
 }
 
 /// Makes each rule about a store a test on each database.
 macro_rules! on_each_database {
     ($($rule:ident),+ $(,)?) => {
-        mod on_sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $rule() {
-                crate::support::store::TestStore::sqlite().await.check(super::$rule).await;
-            })+
-        }
-        mod on_postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $rule() {
-                crate::support::store::TestStore::postgres().await.check(super::$rule).await;
-            })+
-        }
+        $crate::support::store::on_database!(on_sqlite, $crate::support::store::TestStore::sqlite().await, $($rule),+);
+        $crate::support::store::on_database!(on_postgres, $crate::support::store::TestStore::postgres().await, $($rule),+);
     };
 }
-pub(crate) use on_each_database;
 
 /// Makes each rule about the whole program a test on each database, which is empty at first.
 macro_rules! on_each_empty_database {
     ($($rule:ident),+ $(,)?) => {
-        mod on_sqlite {
+        $crate::support::store::on_database!(on_sqlite, $crate::support::store::Database::sqlite(), $($rule),+);
+        $crate::support::store::on_database!(
+            on_postgres,
+            $crate::support::store::Database::on_test_server().await,
+            $($rule),+
+        );
+    };
+}
+
+/// Makes each rule a test on one database.
+macro_rules! on_database {
+    ($module:ident, $database:expr, $($rule:ident),+) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $rule() {
-                crate::support::store::Database::sqlite().check(super::$rule).await;
-            })+
-        }
-        mod on_postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $rule() {
-                crate::support::store::Database::on_test_server().await.check(super::$rule).await;
+                $database.check(super::$rule).await;
             })+
         }
     };
 }
-pub(crate) use on_each_empty_database;
+pub(crate) use {on_database, on_each_database, on_each_empty_database};
