@@ -53,7 +53,7 @@ pub(super) fn feed_tag(seed: u64) -> u32 {
 
 /// Parameters as they are stored: a JSON object of texts.
 pub(super) fn params_json(params: &Params) -> String {
-    serde_json::Value::from_iter(params.iter().map(|(name, value)| (name.as_str(), value.as_str()))).to_string()
+    params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<serde_json::Value>().to_string()
 }
 
 /// A row of either database. Integers of any width are read as `i64`; `None` is NULL.

@@ -229,10 +229,9 @@ pub(super) struct Reach {
 impl Reach {
     fn add(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::Deferred(deferral) if deferral.failing.last.is_outage() => match self.answered {
-                true => self.after += 1,
-                false => self.before += 1,
-            },
+            Outcome::Deferred(deferral) if deferral.failing.last.is_outage() => {
+                *(if self.answered { &mut self.after } else { &mut self.before }) += 1;
+            }
             // Nothing was asked of the upstream.
             Outcome::Deferred(deferral) if deferral.failing.last.kind == FailureKind::BadRequest => {}
             _ => (self.answered, self.after) = (true, 0),

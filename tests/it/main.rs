@@ -1,2 +1,6 @@
-//! Tests against real databases and servers.
-fn main() {}
+//! Tests against real databases and servers. `tests/run` starts what they need.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
+#![allow(unreachable_pub, reason = "in here `pub` is for the other modules of this one binary")]
+
+mod store_contract;
+mod support;

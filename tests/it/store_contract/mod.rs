@@ -1,0 +1,13 @@
+//! What the store promises, on each database. Every method of the trait appears.
+
+mod applies;
+mod claims;
+mod databases;
+mod feed;
+mod gone;
+mod keys;
+mod limits;
+mod prune;
+mod reads;
+mod sqlite_files;
+mod wishes;

@@ -1,0 +1,261 @@
+//! A database of a test's own, on the real thing, with a clock that the test moves.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use headpond::clock::{Clock, ManualClock};
+use headpond::domain::limit::Limits;
+use headpond::domain::resource::{Key, Params, ResourceId, SourceName, UpstreamId};
+use headpond::store::{
+    Claim, ClaimRequest, Claimed, Current, KeysChanged, Registered, Selection, SourceSpec, Store, StoreError,
+    StoreOptions, connect,
+};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+use tempfile::TempDir;
+
+/// How long the test's leases last.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// When the test's clock begins.
+pub fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+/// No limit that a test could meet.
+pub const UNLIMITED: Limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 1_000_000 };
+
+/// A store on a fresh database.
+pub struct TestStore {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<ManualClock>,
+    pub database: Database,
+}
+
+/// Where it is.
+pub enum Database {
+    Sqlite { directory: TempDir },
+    Postgres { server: String, name: String },
+}
+
+/// The options that tests connect with.
+pub fn options() -> StoreOptions {
+    StoreOptions { readers: 4, migrate: true, create: true }
+}
+
+impl TestStore {
+    pub async fn sqlite() -> Self {
+        Self::on(Database::Sqlite { directory: TempDir::new().unwrap() }).await
+    }
+
+    pub async fn postgres() -> Self {
+        let server = std::env::var("HEADPOND_TEST_POSTGRES").expect(
+            "no Postgres to test on: run `tests/run`, or set HEADPOND_TEST_POSTGRES to the postgres:// URL of a server \
+             where databases may be created",
+        );
+        let name = format!("headpond_test_{:016x}", fastrand::u64(..));
+        let mut connection = PgConnection::connect(&server).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+        Self::on(Database::Postgres { server, name }).await
+    }
+
+    async fn on(database: Database) -> Self {
+        let clock = Arc::new(ManualClock::at(start()));
+        let store = connect(&database.url(), &options(), Arc::clone(&clock) as _).await.unwrap();
+        Self { store, clock, database }
+    }
+
+    /// Another process's view: a handle of its own on the same database, by the same clock.
+    pub async fn another(&self) -> Arc<dyn Store> {
+        connect(&self.database.url(), &options(), Arc::clone(&self.clock) as _).await.unwrap()
+    }
+
+    /// Runs a rule, and drops the database whether it holds or not.
+    pub async fn check(self, rule: impl AsyncFnOnce(&Self)) {
+        let result = AssertUnwindSafe(rule(&self)).catch_unwind().await;
+        self.store.close().await;
+        self.database.drop().await;
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// One source on an upstream of its own, both of this name.
+    pub async fn source(&self, name: &str, limits: Limits) -> Registered {
+        self.store.register(&[spec(name, name, limits)]).await.unwrap()[0]
+    }
+
+    /// A source without limits whose keys are `k0`, `k1`, …
+    pub async fn source_with_keys(&self, name: &str, keys: usize) -> Registered {
+        let registered = self.source(name, UNLIMITED).await;
+        self.add(registered, keys).await;
+        registered
+    }
+
+    /// Adds the keys `k0`, `k1`, …
+    pub async fn add(&self, registered: Registered, keys: usize) -> KeysChanged {
+        let keys: Vec<_> = (0..keys).map(|n| (key(&format!("k{n}")), Params::new())).collect();
+        self.store.add_keys(registered.source, &keys).await.unwrap()
+    }
+
+    /// Claims all that there is.
+    pub async fn claim(&self, upstream: UpstreamId) -> Vec<Claim> {
+        self.store.claim(&ask(upstream, 1_000_000)).await.unwrap().claims
+    }
+
+    /// Claims at most one.
+    pub async fn claim_one(&self, upstream: UpstreamId) -> Claim {
+        self.store.claim(&ask(upstream, 1)).await.unwrap().claims.remove(0)
+    }
+
+    /// What a reader sees.
+    pub async fn current(&self, source: &str, name: &str) -> Current {
+        self.store.current(&SourceName::new(source).unwrap(), &key(name)).await.unwrap().unwrap()
+    }
+
+    /// Runs statements on the database past the store; `{name}` stands for our table of that name.
+    pub async fn execute(&self, sql: &str) -> Result<(), sqlx::Error> {
+        let sql = AssertSqlSafe(self.database.with_table_names(sql));
+        match &self.database {
+            Database::Sqlite { .. } => {
+                let mut connection = SqliteConnection::connect(&self.database.url()).await.unwrap();
+                sqlx::raw_sql(sql).execute(&mut connection).await?;
+                connection.close().await
+            }
+            Database::Postgres { .. } => {
+                let mut connection = PgConnection::connect(&self.database.url()).await.unwrap();
+                sqlx::raw_sql(sql).execute(&mut connection).await?;
+                connection.close().await
+            }
+        }
+    }
+
+    /// A number that a query finds past the store; `{name}` stands for our table of that name.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(self.database.with_table_names(sql));
+        match &self.database {
+            Database::Sqlite { .. } => {
+                let mut connection = SqliteConnection::connect(&self.database.url()).await.unwrap();
+                sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+            }
+            Database::Postgres { .. } => {
+                let mut connection = PgConnection::connect(&self.database.url()).await.unwrap();
+                sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+            }
+        }
+    }
+
+    /// Makes the database refuse to insert or update rows of our table whose text column has this value.
+    pub async fn refuse(&self, table: &str, when: &str) {
+        let sql = match &self.database {
+            Database::Sqlite { .. } => format!(
+                "CREATE TRIGGER refuse_{table}_insert BEFORE INSERT ON {{{table}}} WHEN {when}
+                 BEGIN SELECT raise(ABORT, 'refused by the test'); END;
+                 CREATE TRIGGER refuse_{table}_update BEFORE UPDATE ON {{{table}}} WHEN {when}
+                 BEGIN SELECT raise(ABORT, 'refused by the test'); END;"
+            ),
+            Database::Postgres { .. } => format!(
+                "CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN RAISE check_violation USING MESSAGE = 'refused by the test'; END $$;
+                 CREATE TRIGGER refuse_{table} BEFORE INSERT OR UPDATE ON {{{table}}} FOR EACH ROW WHEN ({when})
+                 EXECUTE FUNCTION refuse_{table}();"
+            ),
+        };
+        self.execute(&sql).await.unwrap();
+    }
+}
+
+impl Database {
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite { .. } => format!("sqlite://{}", self.path().display()),
+            Self::Postgres { server, name } => {
+                let options: PgConnectOptions = server.parse().unwrap();
+                sqlx::ConnectOptions::to_url_lossy(&options.database(name)).to_string()
+            }
+        }
+    }
+
+    /// The SQLite file.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Sqlite { directory } => directory.path().join("headpond.db"),
+            Self::Postgres { .. } => panic!("a Postgres database has no file"),
+        }
+    }
+
+    fn with_table_names(&self, sql: &str) -> String {
+        let prefix = match self {
+            Self::Sqlite { .. } => "headpond_",
+            Self::Postgres { .. } => "headpond.",
+        };
+        sql.replace('{', prefix).replace('}', "")
+    }
+
+    async fn drop(self) {
+        match self {
+            Self::Sqlite { directory } => directory.close().unwrap(),
+            Self::Postgres { server, name } => {
+                let mut connection = PgConnection::connect(&server).await.unwrap();
+                let drop = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
+                sqlx::raw_sql(drop).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+}
+
+/// A source by name on an upstream by name.
+pub fn spec(name: &str, upstream: &str, limits: Limits) -> SourceSpec {
+    SourceSpec { name: SourceName::new(name).unwrap(), upstream: upstream.into(), limits }
+}
+
+pub fn key(name: &str) -> Key {
+    Key::new(name).unwrap()
+}
+
+/// A request for what is due now.
+pub fn ask(upstream: UpstreamId, at_most: u32) -> ClaimRequest {
+    ClaimRequest { worker: "test".into(), upstream, at_most, which: Selection::All, due_by: None, lease_for: LEASE }
+}
+
+/// The keys of what was claimed.
+pub fn keys_of(claims: &[Claim]) -> Vec<&str> {
+    claims.iter().map(|claim| claim.key.as_str()).collect()
+}
+
+/// The ids of what was claimed.
+pub fn ids_of(claims: &[Claim]) -> Vec<ResourceId> {
+    claims.iter().map(|claim| claim.resource).collect()
+}
+
+/// Nothing was claimed; when to ask again.
+pub fn nothing_until(claimed: Claimed) -> Option<DateTime<Utc>> {
+    assert_eq!(keys_of(&claimed.claims), Vec::<&str>::new());
+    claimed.ask_again_at
+}
+
+/// The call was refused because of the data.
+pub fn is_rejected<T: std::fmt::Debug>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Rejected(_)))
+}
+
+/// Makes each rule a test on each database.
+macro_rules! on_each_database {
+    ($($rule:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $rule() {
+                crate::support::store::TestStore::sqlite().await.check(super::$rule).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_each_database;
