@@ -19,14 +19,14 @@ const LEASES: &str = "
 
 /// The sources of what would become gone.
 pub(super) const SOURCES_OF: &str = "
-    SELECT r.id, s.id AS source_id, s.keys, s.gone_period_began, s.gone_in_period
+    SELECT r.id, source.id AS source_id, source.keys, source.gone_period_began, source.gone_in_period
     FROM json_each(?1) AS j
     CROSS JOIN headpond_resource AS r ON r.id = j.value
-    CROSS JOIN headpond_source AS s ON s.id = r.source_id";
+    CROSS JOIN headpond_source AS source ON source.id = r.source_id";
 
 const KEEP_GONE_PERIODS: &str = "
-    UPDATE headpond_source AS s SET gone_period_began = j.value ->> 1, gone_in_period = j.value ->> 2
-    FROM json_each(?1) AS j WHERE s.id = j.value ->> 0";
+    UPDATE headpond_source AS source SET gone_period_began = j.value ->> 1, gone_in_period = j.value ->> 2
+    FROM json_each(?1) AS j WHERE source.id = j.value ->> 0";
 
 impl SqliteStore {
     pub(super) async fn apply_batch(&self, batch: &[Settled]) -> Result<Applied, StoreError> {

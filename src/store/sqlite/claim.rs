@@ -49,10 +49,10 @@ pub(super) const CANDIDATES_OF_RESOURCES: &str = "
 /// The chosen ones, in the order of the array.
 pub(super) const CHOSEN: &str = "
     SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
-        r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys
+        r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, source.keys
     FROM json_each(?1) AS j
     CROSS JOIN headpond_resource AS r ON r.id = j.value
-    CROSS JOIN headpond_source AS s ON s.id = r.source_id
+    CROSS JOIN headpond_source AS source ON source.id = r.source_id
     ORDER BY j.key";
 
 const GRANT_LEASE: &str = "

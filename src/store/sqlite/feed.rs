@@ -9,17 +9,17 @@ use crate::domain::change::Cursor;
 use crate::store::columns::{Record, feed_tag};
 use crate::store::{AppliedSince, Changes, StoreError};
 
-const TAG: &str = "SELECT tag FROM headpond_change WHERE number = ?1";
+pub(super) const TAG: &str = "SELECT tag FROM headpond_change WHERE number = ?1";
 
 /// The newest entry is never pruned, so this is NULL only while nothing has ever changed.
-const OLDEST: &str = "SELECT min(number) FROM headpond_change";
+pub(super) const OLDEST: &str = "SELECT min(number) FROM headpond_change";
 
-const PAGE: &str = "
+pub(super) const PAGE: &str = "
     SELECT number, tag, source, key, kind, version, at FROM headpond_change
     WHERE number > ?1 ORDER BY number LIMIT ?2";
 
 /// The newest number and the batches after ?1, of one moment. The row with the newest number may be pruned already.
-const APPLIED_AFTER: &str = "
+pub(super) const APPLIED_AFTER: &str = "
     SELECT c.applied AS newest, a.number, a.resources
     FROM headpond_counter AS c LEFT JOIN headpond_applied AS a ON a.number > ?1
     ORDER BY a.number";

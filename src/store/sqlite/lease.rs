@@ -11,7 +11,7 @@ use super::{SqliteStore, json};
 use crate::domain::resource::ResourceId;
 use crate::store::{LeaseToken, StoreError};
 
-const READ: &str = "
+pub(super) const READ: &str = "
     SELECT l.token, l.resources FROM json_each(?1) AS j CROSS JOIN headpond_lease AS l ON l.token = j.value";
 
 const END: &str = "DELETE FROM headpond_lease WHERE token IN (SELECT value FROM json_each(?1))";

@@ -11,28 +11,28 @@ use crate::store::{Current, StoreError};
 pub(super) const CURRENT: &str = "
     SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since,
         r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
-        c.due_at, c.because, c.wanted_at, c.fetched_at, c.stale_after,
+        s.due_at, s.because, s.wanted_at, s.fetched_at, s.stale_after,
         b.etag AS own_etag, b.changed_at, b.headers, b.body,
         (SELECT max(l.expires_at) FROM headpond_lease AS l, json_each(l.resources) AS held
          WHERE l.expires_at > ?3 AND held.value = r.id) AS leased_until
-    FROM headpond_source AS s
-    JOIN headpond_resource AS r ON r.source_id = s.id AND r.key = ?2
-    JOIN headpond_schedule AS c ON c.resource_id = r.id
+    FROM headpond_source AS source
+    JOIN headpond_resource AS r ON r.source_id = source.id AND r.key = ?2
+    JOIN headpond_schedule AS s ON s.resource_id = r.id
     LEFT JOIN headpond_content AS b ON b.resource_id = r.id
-    WHERE s.name = ?1";
+    WHERE source.name = ?1";
 
 /// Sources that have not been seen ready, and whether they have a polled key that was never tried.
-const UNREADY: &str = "
-    SELECT s.id, s.keys, EXISTS (
-        SELECT 1 FROM headpond_schedule AS c WHERE c.source_id = s.id AND c.because = 1 AND c.due_at IS NOT NULL
+pub(super) const UNREADY: &str = "
+    SELECT source.id, source.keys, EXISTS (
+        SELECT 1 FROM headpond_schedule AS s WHERE s.source_id = source.id AND s.because = 1 AND s.due_at IS NOT NULL
     ) AS has_untried
-    FROM headpond_source AS s WHERE NOT s.ready";
+    FROM headpond_source AS source WHERE NOT source.ready";
 
 /// The condition once more: keys may have been added since it was read.
 const LATCH: &str = "
-    UPDATE headpond_source AS s SET ready = 1
-    WHERE NOT s.ready AND s.keys > 0 AND NOT EXISTS (
-        SELECT 1 FROM headpond_schedule AS c WHERE c.source_id = s.id AND c.because = 1 AND c.due_at IS NOT NULL
+    UPDATE headpond_source AS source SET ready = 1
+    WHERE NOT source.ready AND source.keys > 0 AND NOT EXISTS (
+        SELECT 1 FROM headpond_schedule AS s WHERE s.source_id = source.id AND s.because = 1 AND s.due_at IS NOT NULL
     )";
 
 impl SqliteStore {

@@ -25,7 +25,7 @@ const WANT_ALL: &str = want!("");
 const WANT_SOURCES: &str = want!(
     " AND resource_id IN (SELECT r.id FROM json_each(?4) AS j CROSS JOIN headpond_resource AS r ON r.source_id = j.value)"
 );
-const WANT_RESOURCES: &str = want!(" AND resource_id IN (SELECT value FROM json_each(?4))");
+pub(super) const WANT_RESOURCES: &str = want!(" AND resource_id IN (SELECT value FROM json_each(?4))");
 
 /// Both counts of one moment. `upstream` stands first so that the due index is searched once for each.
 macro_rules! backlog {
@@ -47,7 +47,7 @@ macro_rules! backlog {
 
 const BACKLOG: &str = backlog!("true");
 const BACKLOG_OF_SOURCES: &str = backlog!("s.source_id IN (SELECT value FROM json_each(?3))");
-const BACKLOG_OF_RESOURCES: &str = backlog!("s.resource_id IN (SELECT value FROM json_each(?3))");
+pub(super) const BACKLOG_OF_RESOURCES: &str = backlog!("s.resource_id IN (SELECT value FROM json_each(?3))");
 
 /// The ids of a selection as JSON; `None` for all.
 fn ids(which: &Selection) -> Result<Option<String>, StoreError> {

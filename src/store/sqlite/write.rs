@@ -77,10 +77,10 @@ const CONTENT_TAIL: &str = " ON CONFLICT (resource_id) DO UPDATE SET
 /// Numbered in the array's order, after what was there. `r` is read after its own update: the version is the new one.
 pub(super) const CHANGES: &str = "
     INSERT INTO headpond_change (number, tag, resource_id, source, key, kind, version, at)
-    SELECT ?2 + j.key + 1, j.value ->> 0, r.id, s.name, r.key, j.value ->> 2, r.version, j.value ->> 3
+    SELECT ?2 + j.key + 1, j.value ->> 0, r.id, source.name, r.key, j.value ->> 2, r.version, j.value ->> 3
     FROM json_each(?1) AS j
     CROSS JOIN headpond_resource AS r ON r.id = j.value ->> 1
-    CROSS JOIN headpond_source AS s ON s.id = r.source_id";
+    CROSS JOIN headpond_source AS source ON source.id = r.source_id";
 
 /// In one transaction with what is numbered, under SQLite's write lock: numbers are in commit order.
 const NUMBER: &str = "
@@ -93,10 +93,10 @@ const OUTAGES: &str = "SELECT outages FROM headpond_upstream WHERE id = ?1";
 const KEEP_OUTAGES: &str = "UPDATE headpond_upstream SET outages = ?2 WHERE id = ?1";
 
 /// What failed while its upstream was out of reach (5) is due now that it is back (10). The literal 5 lets the partial
-/// index serve.
+/// index serve; the plus sign keeps the due index from it.
 pub(super) const RETRY_NOW: &str = "
     UPDATE headpond_schedule SET due_at = ?2, because = 10
-    WHERE upstream_id = ?1 AND because = 5 AND due_at IS NOT NULL";
+    WHERE upstream_id = ?1 AND because = 5 AND +due_at IS NOT NULL";
 
 /// Writes all but the batch's number.
 pub(super) async fn write(

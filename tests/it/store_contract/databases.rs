@@ -1,1 +1,123 @@
+//! Databases that are new, old, of the future, or someone else's.
 
+use headpond::store::{StoreError, StoreOptions};
+use tokio::task::JoinSet;
+
+use crate::support::outcomes::content;
+use crate::support::store::{TestStore, on_each_database, options};
+
+on_each_database! {
+    an_empty_database_is_made_ready,
+    without_leave_to_migrate_an_empty_database_is_refused,
+    a_database_that_is_ready_needs_no_leave_to_migrate,
+    processes_that_start_together_all_get_in,
+    a_database_of_a_newer_program_is_refused,
+    the_apps_own_migrations_are_left_alone,
+    what_is_stored_is_there_after_a_restart,
+    a_store_that_is_closed_says_so,
+}
+
+fn no_leave() -> StoreOptions {
+    StoreOptions { migrate: false, ..options() }
+}
+
+/// Why a database can't be used.
+pub fn refusal<T>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(StoreError::Unusable(problem)) => problem,
+        Err(other) => panic!("not Unusable: {other}"),
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+async fn an_empty_database_is_made_ready(test: &TestStore) {
+    let empty = test.database.empty().await;
+    let store = test.connect(&empty, &options()).await.unwrap();
+    assert!(store.is_ready().await.unwrap());
+    assert_ne!(store.seed(), test.store.seed());
+    store.close().await;
+    empty.drop().await;
+}
+
+async fn without_leave_to_migrate_an_empty_database_is_refused(test: &TestStore) {
+    let empty = test.database.empty().await;
+    let problem = refusal(test.connect(&empty, &no_leave()).await);
+    assert!(problem.contains("headpond migrate"), "{problem}");
+    let problem = refusal(test.connect(&empty, &no_leave()).await);
+    assert!(problem.contains("headpond migrate"), "and nothing was made the first time: {problem}");
+    empty.drop().await;
+}
+
+async fn a_database_that_is_ready_needs_no_leave_to_migrate(test: &TestStore) {
+    test.source_with_keys("weather", 1).await;
+    let store = test.connect(&test.database, &no_leave()).await.unwrap();
+    assert_eq!(store.seed(), test.store.seed());
+}
+
+async fn processes_that_start_together_all_get_in(test: &TestStore) {
+    let empty = test.database.empty().await;
+    let mut starting = JoinSet::new();
+    for _ in 0..6 {
+        let (url, clock) = (empty.url(), std::sync::Arc::clone(&test.clock));
+        starting.spawn(async move {
+            let store = headpond::store::connect(&url, &options(), clock).await.unwrap();
+            let seed = store.seed();
+            store.close().await;
+            seed
+        });
+    }
+    let seeds = starting.join_all().await;
+    assert!(seeds.iter().all(|seed| *seed == seeds[0]), "{seeds:?}");
+    empty.drop().await;
+}
+
+async fn a_database_of_a_newer_program_is_refused(test: &TestStore) {
+    test.execute("UPDATE {meta} SET value = '2' WHERE name = 'needs_format'").await.unwrap();
+    for options in [options(), no_leave()] {
+        let problem = refusal(test.connect(&test.database, &options).await);
+        assert!(problem.contains('2') && problem.contains('1') && problem.contains("newer headpond"), "{problem}");
+    }
+    test.execute("UPDATE {meta} SET value = '1' WHERE name = 'needs_format'").await.unwrap();
+    test.connect(&test.database, &no_leave()).await.unwrap();
+}
+
+async fn the_apps_own_migrations_are_left_alone(test: &TestStore) {
+    let empty = test.database.empty().await;
+    empty
+        .execute(
+            "CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, checksum text);
+             INSERT INTO _sqlx_migrations VALUES (1, 'of the app');
+             CREATE TABLE weather (id bigint PRIMARY KEY)",
+        )
+        .await
+        .unwrap();
+    let store = test.connect(&empty, &options()).await.unwrap();
+    store.close().await;
+    let untouched = "SELECT count(*) FROM _sqlx_migrations WHERE version = 1 AND checksum = 'of the app'";
+    assert_eq!(empty.number(untouched).await, 1);
+    assert_eq!(empty.number("SELECT count(*) FROM _sqlx_migrations").await, 1);
+    empty.drop().await;
+}
+
+async fn what_is_stored_is_there_after_a_restart(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 2).await;
+    let claims = test.claim(weather.upstream).await;
+    test.settle(&claims[0], content("A", &[])).await;
+    let before = test.current("weather", "k0").await;
+    test.store.close().await;
+    let store = test.another().await;
+    let name = headpond::domain::resource::SourceName::new("weather").unwrap();
+    assert_eq!(store.current(&name, &claims[0].key).await.unwrap().unwrap(), before);
+    // The lease outlives the process that it was given to: what it asked for may still be answered.
+    let applied = store.apply(&[test.settled(&claims[1], content("B", &[]))]).await.unwrap();
+    assert_eq!(applied.number, Some(2));
+}
+
+async fn a_store_that_is_closed_says_so(test: &TestStore) {
+    let other = test.another().await;
+    other.close().await;
+    other.close().await;
+    assert!(matches!(other.is_ready().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(other.register(&[]).await, Err(StoreError::Unavailable(_))));
+    assert!(test.store.is_ready().await.unwrap());
+}

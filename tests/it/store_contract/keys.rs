@@ -50,7 +50,7 @@ async fn a_source_moves_to_another_upstream_with_its_resources(test: &TestStore)
     let before = test.source_with_keys("weather", 3).await;
     let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)]).await.unwrap()[0];
     assert_eq!(after.source, before.source);
-    assert_eq!(nothing_until(test.store.claim(&ask(before.upstream, 9)).await.unwrap()), None);
+    assert_eq!(nothing_until(&test.store.claim(&ask(before.upstream, 9)).await.unwrap()), None);
     assert_eq!(keys_of(&test.claim(after.upstream).await), ["k0", "k1", "k2"]);
 }
 
