@@ -290,6 +290,7 @@ pub fn is_rejected<T>(result: &Result<T, StoreError>) -> bool {
 macro_rules! on_each_database {
     ($($rule:ident),+ $(,)?) => {
         $crate::support::store::on_database!(on_sqlite, sqlite, $($rule),+);
+        $crate::support::store::on_database!(on_postgres, postgres, $($rule),+);
     };
 }
 
