@@ -34,7 +34,7 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     Ok(Applied { number: Some(number), fates })
 }
 
-const SOURCES_OF: &str = "SELECT resource_id, source_id FROM headpond.schedule WHERE resource_id = ANY($1)";
+pub(super) const SOURCES_OF: &str = "SELECT resource_id, source_id FROM headpond.schedule WHERE resource_id = ANY($1)";
 
 const LOCK_SOURCES: &str = "
     SELECT id, keys, gone_period_began, gone_in_period
@@ -117,7 +117,7 @@ fn moved(reach: &BTreeMap<UpstreamId, Reach>, known: &[(i64, i32)]) -> impl Iter
 }
 
 /// Leaves out what is leased: it is being tried. And what is locked: it is being settled or wanted.
-const RETRY_NOW: &str = "
+pub(super) const RETRY_NOW: &str = "
     UPDATE headpond.schedule SET due_at = $2, because = $3
      WHERE resource_id IN (
                SELECT resource_id FROM headpond.schedule

@@ -118,7 +118,7 @@ struct Candidate {
 }
 
 /// The due index gives these in order. Without a filter it reads one that is not due yet, to know when to ask again.
-fn candidates_sql(which: &Selection) -> String {
+pub(super) fn candidates_sql(which: &Selection) -> String {
     let filter = match which {
         Selection::All => "$3::bigint IS NOT NULL AND $4::bigint[] IS NOT NULL",
         Selection::Sources(_) => "due_at <= $3 AND source_id = ANY($4)",
@@ -164,7 +164,7 @@ struct Lease<'a> {
 }
 
 /// All writes of a claim, and what is known of the resources that it leases.
-const LEASE: &str = "
+pub(super) const LEASE: &str = "
       WITH leased AS (
                INSERT INTO headpond.lease (token, upstream_id, worker, granted_at, expires_at, resources)
                VALUES ($1, $2, $3, $4, $5, $6)),

@@ -1,7 +1,5 @@
 //! The change feed, and what batches touched.
 
-use std::collections::BTreeSet;
-
 use sqlx::Row;
 
 use super::PostgresStore;
@@ -44,13 +42,14 @@ fn after(since: Option<Cursor>, start: Cursor, mut entries: Vec<Change>) -> Opti
 
 const APPLIED_SINCE: &str = "
     SELECT c.applied AS newest, a.resources
-      FROM headpond.counter c LEFT JOIN headpond.applied a ON a.number > $1";
+      FROM headpond.counter c LEFT JOIN headpond.applied a ON a.number > $1
+     ORDER BY a.number";
 
 pub(super) async fn applied_since(store: &PostgresStore, number: i64) -> Result<AppliedSince> {
     let rows = sqlx::query(APPLIED_SINCE).bind(number).fetch_all(&store.readers).await?;
     let mut newest = number;
     let mut batches = 0;
-    let mut touched = BTreeSet::new();
+    let mut touched = Vec::new();
     for row in &rows {
         newest = row.try_get("newest")?;
         if let Some(resources) = row.try_get::<Option<Vec<i64>>, _>("resources")? {
@@ -60,5 +59,5 @@ pub(super) async fn applied_since(store: &PostgresStore, number: i64) -> Result<
     }
     // Numbers have no gaps: fewer rows mean that some are pruned, a lower number that this is another history.
     let is_whole = newest - number == batches;
-    Ok(AppliedSince { newest, resources: is_whole.then(|| touched.into_iter().collect()) })
+    Ok(AppliedSince { newest, resources: is_whole.then_some(touched) })
 }

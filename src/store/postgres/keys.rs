@@ -35,7 +35,7 @@ async fn lock_source(tx: &mut PgConnection, source: SourceId) -> Result<()> {
     }
 }
 
-const KNOWN: &str = "
+pub(super) const KNOWN: &str = "
     SELECT id, key, params, retired_at FROM headpond.resource WHERE source_id = $1 AND key = ANY($2)";
 
 /// Ids are given in the order of the keys, so that neighbours in the config are neighbours on disk.

@@ -13,6 +13,8 @@ mod follow;
 mod keys;
 mod lease;
 mod migrate;
+#[cfg(test)]
+mod plans;
 mod read;
 mod register;
 mod upkeep;

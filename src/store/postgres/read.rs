@@ -18,7 +18,7 @@ pub(super) async fn clock(store: &PostgresStore) -> Result<DateTime<Utc>> {
 }
 
 /// One statement, so that all of it is of one moment.
-const CURRENT: &str = "
+pub(super) const CURRENT: &str = "
     SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since,
            r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
            t.due_at, t.because, t.wanted_at, t.fetched_at, t.stale_after,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
 use super::PostgresStore;
 use super::error::Result;
@@ -22,16 +22,18 @@ const UPSTREAMS: &str = "
        SET requests_per_second = excluded.requests_per_second, burst = excluded.burst,
            max_concurrent = excluded.max_concurrent";
 
-/// What each source's upstream was before, if it is known.
+/// Locked, in the order in which they are written below: two programs whose configs differ move a source one after the
+/// other.
+const KNOWN: &str = "
+    SELECT name, upstream_id FROM headpond.source WHERE name = ANY($1) ORDER BY name FOR NO KEY UPDATE";
+
 const SOURCES: &str = "
-      WITH known AS (SELECT name, upstream_id FROM headpond.source WHERE name = ANY($1))
-    INSERT INTO headpond.source AS s (name, upstream_id)
+    INSERT INTO headpond.source (name, upstream_id)
     SELECT n.name, u.id
       FROM unnest($1::text[], $2::text[]) AS n (name, upstream) JOIN headpond.upstream u ON u.name = n.upstream
      ORDER BY n.name
         ON CONFLICT (name) DO UPDATE SET upstream_id = excluded.upstream_id
- RETURNING id, name, upstream_id,
-           upstream_id <> (SELECT known.upstream_id FROM known WHERE known.name = s.name) AS has_moved";
+ RETURNING id, name, upstream_id";
 
 /// By the resources' unique index: the schedule has none by source.
 const MOVE: &str = "
@@ -42,19 +44,18 @@ pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> R
     let mut tx = store.begin().await?;
     put_upstreams(store, &mut tx, sources).await?;
     let named: BTreeMap<_, _> = sources.iter().map(|s| (s.name.as_str(), s.upstream.as_str())).collect();
-    let rows = sqlx::query(SOURCES)
-        .bind(named.keys().copied().collect::<Vec<_>>())
-        .bind(named.values().copied().collect::<Vec<_>>())
-        .fetch_all(&mut *tx)
-        .await?;
+    let (names, upstreams): (Vec<_>, Vec<_>) = named.into_iter().unzip();
+    let known: Vec<(String, i64)> = sqlx::query_as(KNOWN).bind(&names).fetch_all(&mut *tx).await?;
+    let known: HashMap<_, _> = known.into_iter().collect();
+    let rows = sqlx::query(SOURCES).bind(names).bind(upstreams).fetch_all(&mut *tx).await?;
     let mut registered = HashMap::new();
     for row in &rows {
         let record = Record::identified_by(row, "source", "id")?;
-        let ids = Registered { source: SourceId(record.id()), upstream: UpstreamId(record.integer("upstream_id")?) };
-        if row.try_get::<Option<bool>, _>("has_moved")? == Some(true) {
-            sqlx::query(MOVE).bind(ids.source.0).bind(ids.upstream.0).execute(&mut *tx).await?;
+        let (id, upstream, name) = (record.id(), record.integer("upstream_id")?, record.source_name("name")?);
+        if known.get(name.as_str()).is_some_and(|before| *before != upstream) {
+            sqlx::query(MOVE).bind(id).bind(upstream).execute(&mut *tx).await?;
         }
-        registered.insert(record.source_name("name")?, ids);
+        registered.insert(name, Registered { source: SourceId(id), upstream: UpstreamId(upstream) });
     }
     tx.commit().await?;
     Ok(sources.iter().filter_map(|source| registered.get(&source.name).copied()).collect())

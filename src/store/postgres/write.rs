@@ -12,7 +12,7 @@ use crate::store::columns::micros;
 use crate::store::plan::{Plan, ScheduleRow};
 
 /// A retired resource stays without a due time. What was wanted after its request began stays due, before all others.
-const SCHEDULE: &str = "
+pub(super) const SCHEDULE: &str = "
     UPDATE headpond.schedule s
        SET due_at = CASE WHEN s.due_at IS NULL THEN NULL WHEN s.wanted_at > n.requested_at THEN 0 ELSE n.due_at END,
            because = CASE WHEN s.wanted_at > n.requested_at THEN 8 ELSE n.because END,
@@ -62,7 +62,7 @@ pub(super) async fn resources(tx: &mut PgConnection, plan: &Plan<'_>) -> Result<
 ///
 /// Validators that came to a request older than the present wish are not kept: its URL may be another by now, and a 304 to
 /// the old one's validators would hide the new one's content. SCHEDULE, which has run before, leaves just those wishes.
-const CONFIRMED: &str = "
+pub(super) const CONFIRMED: &str = "
     UPDATE headpond.resource r
        SET etag = CASE WHEN s.wanted_at IS NULL THEN n.etag END,
            last_modified = CASE WHEN s.wanted_at IS NULL THEN n.last_modified END, max_age = n.max_age,
@@ -84,7 +84,7 @@ async fn confirmed(tx: &mut PgConnection, rows: &[(ResourceId, &Metadata)]) -> R
 }
 
 /// As above, with a new version, and what was gone is back.
-const REPLACED: &str = "
+pub(super) const REPLACED: &str = "
     UPDATE headpond.resource r
        SET version = n.version, content_hash = n.content_hash,
            etag = CASE WHEN s.wanted_at IS NULL THEN n.etag END,
@@ -112,9 +112,9 @@ async fn replaced(tx: &mut PgConnection, rows: &[Replaced<'_>]) -> Result<()> {
     Ok(())
 }
 
-const RESET: &str = "UPDATE headpond.resource SET etag = NULL, last_modified = NULL WHERE id = ANY($1)";
+pub(super) const RESET: &str = "UPDATE headpond.resource SET etag = NULL, last_modified = NULL WHERE id = ANY($1)";
 
-const DEFERRED: &str = "
+pub(super) const DEFERRED: &str = "
     UPDATE headpond.resource r
        SET failures = n.failures, failing_since = n.failing_since, failed_at = n.failed_at,
            failure_kind = n.kind, failure_status = n.status, failure_detail = n.detail,
@@ -143,7 +143,7 @@ async fn deferred(tx: &mut PgConnection, rows: &[(ResourceId, &Deferral)]) -> Re
 }
 
 /// Content and version stay: readers are told what was there last.
-const GONE: &str = "
+pub(super) const GONE: &str = "
     UPDATE headpond.resource r
        SET gone_since = n.since, etag = NULL, last_modified = NULL, max_age = NULL,
            failures = 0, failing_since = NULL, failed_at = NULL,
@@ -152,7 +152,7 @@ const GONE: &str = "
      WHERE r.id = n.id";
 
 /// Only for resources that are still there: one can be pruned while it is fetched.
-const CONTENT: &str = "
+pub(super) const CONTENT: &str = "
     INSERT INTO headpond.content (resource_id, etag, changed_at, headers, body)
     SELECT n.id, n.etag, n.changed_at, n.headers, n.body
       FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::bytea[])
@@ -196,7 +196,7 @@ fn fitting(rows: &[Replaced<'_>]) -> usize {
 ///
 /// With `$8` the commit does not wait for the disk. A power failure may then take back that a copy was confirmed, which
 /// costs a repeated request; the number may be given again, and followers, whose connections are lost too, start anew.
-const NUMBER: &str = "
+pub(super) const NUMBER: &str = "
       WITH news AS MATERIALIZED (
                SELECT row_number() OVER (ORDER BY n.place) AS place,
                       n.tag, r.id, s.name, r.key, n.kind, r.version, n.at
