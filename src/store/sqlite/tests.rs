@@ -121,7 +121,7 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
     let (store, _) = store(&directory).await;
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
     let spec = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "u".into(), limits };
-    let weather = store.register(&[spec.clone()]).await.unwrap()[0];
+    let weather = store.register(std::slice::from_ref(&spec)).await.unwrap()[0];
     let keys = ["a", "b"].map(|key| (Key::new(key).unwrap(), Params::new()));
     store.add_keys(weather.source, &keys).await.unwrap();
     let claims = claim_all(&store, weather.upstream).await;
