@@ -22,7 +22,9 @@
 
 mod columns;
 mod grant;
+mod migrations;
 mod plan;
+mod postgres;
 mod retry;
 mod sqlite;
 
@@ -420,7 +422,7 @@ pub struct StoreOptions {
 pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
-        Some("postgres" | "postgresql") => Err(StoreError::Unusable("Postgres is not supported yet".into())),
+        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url, options, clock).await?)),
         _ => Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
     }
 }

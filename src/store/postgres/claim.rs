@@ -1,0 +1,213 @@
+//! Leasing what is due, and tokens.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::PostgresStore;
+use super::error::Result;
+use crate::domain::freshness::later;
+use crate::domain::limit::{Bucket, Limits};
+use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
+use crate::domain::schedule::Due;
+use crate::store::columns::{Record, micros};
+use crate::store::grant::{Upstream, Wanted};
+use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
+
+/// Leases due resources of one upstream.
+///
+/// Its commit does not wait for the disk: a power failure that takes back a lease costs a repeated request, and the
+/// apply under it is refused; the tokens it took are those of the seconds in which the server was down.
+pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Result<Claimed> {
+    let mut tx = store.begin().await?;
+    let (limits, bucket) = lock_upstream(&mut tx, request.upstream).await?;
+    // Read only now: while it waited for the lock, others spent tokens at later times than this call began.
+    let now = store.clock.now();
+    let (leased, elsewhere) = live_leases(&mut tx, request.upstream, now).await?;
+    let upstream = Upstream { limits, bucket, leased, elsewhere };
+    let wanted = Wanted {
+        now,
+        due_by: request.due_by.unwrap_or(now),
+        at_most: request.at_most,
+        expires_at: later(now, request.lease_for),
+    };
+    let candidates = candidates(&mut tx, request, wanted.due_by, upstream.candidates_to_read(request.at_most)).await?;
+    let times: Vec<_> = candidates.iter().map(|candidate| (candidate.id, candidate.due_at)).collect();
+    let grant = upstream.grant(wanted, &times);
+    let free = candidates.into_iter().filter(|candidate| upstream.leased_until(candidate.id).is_none());
+    let chosen: Vec<_> = free.take(grant.granted).collect();
+    let claims = if chosen.is_empty() {
+        Vec::new()
+    } else {
+        let lease = Lease { request, wanted, bucket: grant.bucket, seed: store.seed };
+        lease.write(&mut tx, &chosen).await?
+    };
+    tx.commit().await?;
+    Ok(Claimed { claims, ask_again_at: grant.ask_again_at })
+}
+
+pub(super) async fn take_token(
+    store: &PostgresStore,
+    upstream: UpstreamId,
+) -> Result<std::result::Result<(), DateTime<Utc>>> {
+    let mut tx = store.begin().await?;
+    let (limits, bucket) = lock_upstream(&mut tx, upstream).await?;
+    let now = store.clock.now();
+    let taken = bucket.take(&limits, now, 1);
+    if taken.granted == 0 {
+        return Ok(Err(taken.next_at.unwrap_or(now)));
+    }
+    sqlx::query(PAY).bind(upstream.0).bind(taken.bucket.tokens).bind(micros(taken.bucket.at)).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Ok(()))
+}
+
+const PAY: &str = "
+      WITH unsynced AS (SELECT set_config('synchronous_commit', 'off', true))
+    UPDATE headpond.upstream SET tokens = $2, tokens_at = $3 FROM unsynced WHERE id = $1";
+
+/// `FOR UPDATE` would wait for whoever adds a source, which holds the foreign key's `KEY SHARE`.
+const LOCK_UPSTREAM: &str = "
+    SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at
+      FROM headpond.upstream WHERE id = $1 FOR NO KEY UPDATE";
+
+async fn lock_upstream(tx: &mut PgConnection, upstream: UpstreamId) -> Result<(Limits, Bucket)> {
+    let Some(row) = sqlx::query(LOCK_UPSTREAM).bind(upstream.0).fetch_optional(tx).await? else {
+        return Err(StoreError::Rejected(format!("there is no upstream {}", upstream.0)).into());
+    };
+    let record = Record::of(&row, "upstream", upstream.0);
+    Ok((record.limits()?, record.bucket()?))
+}
+
+/// A statement of its own, so that it sees what was committed by whoever had the upstream's lock before. An expired lease
+/// that is locked is being applied right now: it stays, and is not waited for, since its apply may wait for this upstream.
+/// Leases of other upstreams come too: a source that has just moved from one may still have requests under way.
+const LIVE_LEASES: &str = "
+      WITH ended AS (
+               DELETE FROM headpond.lease
+                WHERE token IN (SELECT token FROM headpond.lease
+                                 WHERE upstream_id = $1 AND expires_at <= $2 FOR UPDATE SKIP LOCKED)
+            RETURNING token)
+    SELECT upstream_id, expires_at, resources
+      FROM headpond.lease
+     WHERE CASE upstream_id WHEN $1 THEN token NOT IN (SELECT token FROM ended) ELSE expires_at > $2 END";
+
+/// What is leased, and until when.
+type Leased = HashMap<ResourceId, DateTime<Utc>>;
+
+/// What is leased of this upstream, and of the others.
+async fn live_leases(tx: &mut PgConnection, upstream: UpstreamId, now: DateTime<Utc>) -> Result<(Leased, Leased)> {
+    let rows = sqlx::query(LIVE_LEASES).bind(upstream.0).bind(micros(now)).fetch_all(tx).await?;
+    let (mut leased, mut elsewhere) = (Leased::new(), Leased::new());
+    for row in &rows {
+        let record = Record::of(row, "lease", 0);
+        let expires_at = record.time("expires_at")?;
+        let among = if record.integer("upstream_id")? == upstream.0 { &mut leased } else { &mut elsewhere };
+        let resources: Vec<i64> = row.try_get("resources")?;
+        among.extend(resources.into_iter().map(|id| (ResourceId(id), expires_at)));
+    }
+    Ok((leased, elsewhere))
+}
+
+struct Candidate {
+    id: ResourceId,
+    due_at: DateTime<Utc>,
+    due: Due,
+}
+
+/// The due index gives these in order. Without a filter it reads one that is not due yet, to know when to ask again.
+pub(super) fn candidates_sql(which: &Selection) -> String {
+    let filter = match which {
+        Selection::All => "$3::bigint IS NOT NULL AND $4::bigint[] IS NOT NULL",
+        Selection::Sources(_) => "due_at <= $3 AND source_id = ANY($4)",
+        Selection::Resources(_) => "due_at <= $3 AND resource_id = ANY($4)",
+    };
+    format!(
+        "SELECT resource_id, due_at, because, wanted_at
+           FROM headpond.schedule
+          WHERE upstream_id = $1 AND due_at IS NOT NULL AND {filter}
+          ORDER BY due_at
+          LIMIT $2"
+    )
+}
+
+async fn candidates(
+    tx: &mut PgConnection,
+    request: &ClaimRequest,
+    due_by: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Candidate>> {
+    let rows = sqlx::query(AssertSqlSafe(candidates_sql(&request.which)))
+        .bind(request.upstream.0)
+        .bind(limit)
+        .bind(micros(due_by))
+        .bind(super::want::ids(&request.which))
+        .fetch_all(tx)
+        .await?;
+    rows.iter().map(candidate).collect()
+}
+
+fn candidate(row: &PgRow) -> Result<Candidate> {
+    let record = Record::identified_by(row, "schedule", "resource_id")?;
+    let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
+    Ok(Candidate { id: ResourceId(record.id()), due_at: record.time("due_at")?, due })
+}
+
+/// A lease to write.
+struct Lease<'a> {
+    request: &'a ClaimRequest,
+    wanted: Wanted,
+    bucket: Bucket,
+    seed: u64,
+}
+
+/// All writes of a claim, and what is known of the resources that it leases.
+pub(super) const LEASE: &str = "
+      WITH leased AS (
+               INSERT INTO headpond.lease (token, upstream_id, worker, granted_at, expires_at, resources)
+               VALUES ($1, $2, $3, $4, $5, $6)),
+           paid AS (
+               UPDATE headpond.upstream SET tokens = $7, tokens_at = $8
+                WHERE id = $2 AND requests_per_second IS NOT NULL),
+           unsynced AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+    SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
+           r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys
+      FROM headpond.resource r JOIN headpond.source s ON s.id = r.source_id, unsynced
+     WHERE r.id = ANY($6)";
+
+impl Lease<'_> {
+    async fn write(&self, tx: &mut PgConnection, chosen: &[Candidate]) -> Result<Vec<Claim>> {
+        let token = LeaseToken(fastrand::i64(1..));
+        let ids: Vec<i64> = chosen.iter().map(|candidate| candidate.id.0).collect();
+        let rows = sqlx::query(LEASE)
+            .bind(token.0)
+            .bind(self.request.upstream.0)
+            .bind(&self.request.worker)
+            .bind(micros(self.wanted.now))
+            .bind(micros(self.wanted.expires_at))
+            .bind(&ids)
+            .bind(self.bucket.tokens)
+            .bind(micros(self.bucket.at))
+            .fetch_all(tx)
+            .await?;
+        let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.try_get("id").unwrap_or(0), row)).collect();
+        let known = chosen.iter().filter_map(|candidate| Some((candidate, rows.remove(&candidate.id.0)?)));
+        known.map(|(candidate, row)| self.claim(token, candidate, &row)).collect()
+    }
+
+    fn claim(&self, token: LeaseToken, candidate: &Candidate, row: &PgRow) -> Result<Claim> {
+        let record = Record::of(row, "resource", candidate.id.0);
+        Ok(Claim {
+            token,
+            resource: candidate.id,
+            source: SourceId(record.integer("source_id")?),
+            key: record.key("key")?,
+            params: record.params("params")?,
+            previous: record.previous(record.count("keys")?, self.seed)?,
+            due: candidate.due,
+            granted_at: self.wanted.now,
+        })
+    }
+}

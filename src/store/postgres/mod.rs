@@ -1,0 +1,156 @@
+//! The store on Postgres, in a schema of its own: `headpond`.
+//!
+//! Who writes what waits for whom is decided by the order in which rows are locked, the same everywhere: leases by
+//! token, then `source`, `upstream`, `schedule` and `resource` by id, and `counter` last. A claim alone takes an upstream
+//! before leases, and skips those that are locked instead of waiting for them.
+
+mod apply;
+mod claim;
+mod connect;
+mod error;
+mod feed;
+mod follow;
+mod keys;
+mod lease;
+mod migrate;
+#[cfg(test)]
+mod plans;
+mod read;
+mod register;
+mod upkeep;
+mod want;
+mod write;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgPool;
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use self::error::Result;
+use super::retry::retrying;
+use super::{
+    Applied, AppliedSince, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged, LeaseToken,
+    PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+};
+use crate::clock::Clock;
+use crate::domain::change::Cursor;
+use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
+
+/// The channel that says that something was applied or wanted.
+const CHANNEL: &str = "headpond";
+
+/// Resources in a Postgres database.
+#[derive(Debug)]
+pub(super) struct PostgresStore {
+    /// Readers have connections of their own: however long writers wait for each other, reads go on.
+    readers: PgPool,
+    writers: PgPool,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+    description: String,
+}
+
+impl PostgresStore {
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
+        Ok(self.writers.begin().await?)
+    }
+}
+
+/// Tells whoever follows that there is something to look at, when the transaction commits.
+async fn notify(tx: &mut PgConnection) -> Result<()> {
+    sqlx::query(NOTIFY).bind(CHANNEL).execute(tx).await?;
+    Ok(())
+}
+
+const NOTIFY: &str = "SELECT pg_notify($1, '')";
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(Some(read::clock(self).await?))
+    }
+
+    async fn register(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError> {
+        retrying(|| async move { Ok(register::register(self, sources).await?) }).await
+    }
+
+    async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError> {
+        retrying(|| async move { Ok(keys::add(self, source, keys).await?) }).await
+    }
+
+    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
+        retrying(|| async move { Ok(keys::retire_except(self, source, keep).await?) }).await
+    }
+
+    async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
+        retrying(|| async move { Ok(keys::retire_sources_except(self, keep).await?) }).await
+    }
+
+    async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {
+        Ok(keys::find(self, source, keys).await?)
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
+        Ok(claim::claim(self, request).await?)
+    }
+
+    async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
+        Ok(claim::take_token(self, upstream).await?)
+    }
+
+    async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
+        Ok(apply::apply(self, batch).await?)
+    }
+
+    async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {
+        Ok(lease::release(self, leased).await?)
+    }
+
+    async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
+        retrying(|| async move { Ok(want::want(self, which, at).await?) }).await
+    }
+
+    async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {
+        Ok(want::backlog(self, which, due_by).await?)
+    }
+
+    async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
+        Ok(read::current(self, source, key).await?)
+    }
+
+    async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
+        Ok(feed::changes(self, since, limit).await?)
+    }
+
+    async fn applied_since(&self, number: i64) -> Result<AppliedSince, StoreError> {
+        Ok(feed::applied_since(self, number).await?)
+    }
+
+    async fn follow(&self) -> Result<Box<dyn Follower>, StoreError> {
+        Ok(Box::new(follow::Listener::connect(&self.readers).await?))
+    }
+
+    async fn is_ready(&self) -> Result<bool, StoreError> {
+        Ok(upkeep::is_ready(self).await?)
+    }
+
+    async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
+        Ok(upkeep::prune(self, rules).await?)
+    }
+
+    async fn close(&self) {
+        self.writers.close().await;
+        self.readers.close().await;
+    }
+}

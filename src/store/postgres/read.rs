@@ -1,0 +1,55 @@
+//! What readers see.
+
+use chrono::{DateTime, Utc};
+
+use super::PostgresStore;
+use super::error::Result;
+use crate::domain::resource::{Key, ResourceId, SourceName};
+use crate::store::columns::{Record, micros};
+use crate::store::{Current, StoreError};
+
+/// The server's time, which goes on within a transaction.
+const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+pub(super) async fn clock(store: &PostgresStore) -> Result<DateTime<Utc>> {
+    let now: i64 = sqlx::query_scalar(CLOCK).fetch_one(&store.readers).await?;
+    let at = DateTime::from_timestamp_micros(now);
+    Ok(at.ok_or_else(|| StoreError::Unusable(format!("the database server's clock says {now} µs")))?)
+}
+
+/// One statement, so that all of it is of one moment.
+pub(super) const CURRENT: &str = "
+    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since,
+           r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
+           t.due_at, t.because, t.wanted_at, t.fetched_at, t.stale_after,
+           c.etag AS own_etag, c.changed_at, c.headers, c.body,
+           (SELECT max(l.expires_at) FROM headpond.lease l
+             WHERE l.upstream_id = t.upstream_id AND l.expires_at > $3 AND r.id = ANY(l.resources)) AS leased_until
+      FROM headpond.source s
+      JOIN headpond.resource r ON r.source_id = s.id
+      JOIN headpond.schedule t ON t.resource_id = r.id
+      LEFT JOIN headpond.content c ON c.resource_id = r.id
+     WHERE s.name = $1 AND r.key = $2";
+
+pub(super) async fn current(store: &PostgresStore, source: &SourceName, key: &Key) -> Result<Option<Current>> {
+    let row = sqlx::query(CURRENT)
+        .bind(source.as_str())
+        .bind(key.as_str())
+        .bind(micros(store.clock.now()))
+        .fetch_optional(&store.readers)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let resource = Record::identified_by(&row, "resource", "id")?;
+    let schedule = Record::of(&row, "schedule", resource.id());
+    Ok(Some(Current {
+        resource: ResourceId(resource.id()),
+        version: resource.count("version")?,
+        content: Record::of(&row, "content", resource.id()).content()?,
+        freshness: schedule.freshness()?,
+        validators: resource.validators()?,
+        gone_since: resource.maybe_time("gone_since")?,
+        failing: resource.failing()?,
+        due: schedule.due()?,
+        leased_until: Record::of(&row, "lease", resource.id()).maybe_time("leased_until")?,
+    }))
+}

@@ -1,0 +1,82 @@
+//! What someone asked for, and what is left to do.
+
+use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
+
+use super::error::Result;
+use super::{PostgresStore, notify};
+use crate::domain::schedule::Because;
+use crate::store::columns::micros;
+use crate::store::{AT_ONCE, Backlog, Selection};
+
+/// The condition on `schedule` that makes a selection; its ids are `$1`. The schedule has no index by source.
+fn condition(which: &Selection) -> &'static str {
+    match which {
+        Selection::All => "$1::bigint[] IS NOT NULL",
+        Selection::Sources(_) => "s.resource_id IN (SELECT id FROM headpond.resource WHERE source_id = ANY($1))",
+        Selection::Resources(_) => "s.resource_id = ANY($1)",
+    }
+}
+
+/// The ids of a selection, of whichever kind.
+pub(super) fn ids(which: &Selection) -> Vec<i64> {
+    match which {
+        Selection::All => Vec::new(),
+        Selection::Sources(ids) => ids.iter().map(|id| id.0).collect(),
+        Selection::Resources(ids) => ids.iter().map(|id| id.0).collect(),
+    }
+}
+
+/// Rows are locked in the order of their ids, as applies do. A wish keeps the mark of what was never fetched (1):
+/// readiness counts those.
+fn want_sql(which: &Selection) -> String {
+    format!(
+        "UPDATE headpond.schedule s
+            SET due_at = $2, because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = greatest(s.wanted_at, $4)
+           FROM (SELECT s.resource_id FROM headpond.schedule s
+                  WHERE s.due_at IS NOT NULL AND {} ORDER BY s.resource_id FOR NO KEY UPDATE) AS wanted
+          WHERE s.resource_id = wanted.resource_id AND s.due_at IS NOT NULL",
+        condition(which)
+    )
+}
+
+pub(super) async fn want(store: &PostgresStore, which: &Selection, at: DateTime<Utc>) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    let wanted = sqlx::query(AssertSqlSafe(want_sql(which)))
+        .bind(ids(which))
+        .bind(AT_ONCE)
+        .bind(Because::Manual.code())
+        .bind(micros(at))
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    if wanted > 0 {
+        notify(&mut tx).await?;
+    }
+    tx.commit().await?;
+    Ok(wanted)
+}
+
+/// Both counts of one moment; the due index is searched once for each upstream.
+fn backlog_sql(which: &Selection) -> String {
+    let which = condition(which);
+    format!(
+        "SELECT (SELECT count(*)
+                   FROM headpond.upstream u JOIN headpond.schedule s ON s.upstream_id = u.id AND s.due_at <= $2
+                  WHERE {which}),
+                (SELECT count(*)
+                   FROM (SELECT DISTINCT unnest(resources) AS id FROM headpond.lease WHERE expires_at > $3) AS leased
+                   JOIN headpond.schedule s ON s.resource_id = leased.id AND s.due_at <= $2
+                  WHERE {which})"
+    )
+}
+
+pub(super) async fn backlog(store: &PostgresStore, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog> {
+    let (due, leased): (i64, i64) = sqlx::query_as(AssertSqlSafe(backlog_sql(which)))
+        .bind(ids(which))
+        .bind(micros(due_by))
+        .bind(micros(store.clock.now()))
+        .fetch_one(&store.readers)
+        .await?;
+    Ok(Backlog { waiting: (due - leased).unsigned_abs(), leased: leased.unsigned_abs() })
+}
