@@ -21,7 +21,7 @@ impl Database {
     /// A database of its own on the server that HEADPOND_TEST_POSTGRES names.
     pub(crate) async fn postgres(name: &str) -> Self {
         let server = std::env::var("HEADPOND_TEST_POSTGRES")
-            .expect("HEADPOND_TEST_POSTGRES: run this by `tests/with-postgres cargo bench --bench refresh`");
+            .expect("HEADPOND_TEST_POSTGRES: run this by `tests/run -- cargo bench --bench refresh`");
         let name = format!("headpond_bench_{name}_{}", std::process::id());
         let mut connection = PgConnection::connect(&server).await.expect("the server");
         // Full-page images depend on when a checkpoint came last: they would drown what a row costs.

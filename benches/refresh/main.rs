@@ -1,6 +1,6 @@
 //! What a refresh costs, beside what the same requests cost without one.
 //!
-//! `tests/with-postgres cargo bench --bench refresh` prints, from one run on one machine: requests per second of a bare
+//! `tests/run -- cargo bench --bench refresh` prints, from one run on one machine: requests per second of a bare
 //! loop that stores nothing and of Headpond on both databases, against the same nginx, cold and all-304; rows per second
 //! of claim + apply; and bytes written for each 304. Ratios are what to look at: the rates are the machine's.
 
