@@ -45,10 +45,6 @@ impl From<MigrateError> for Fault {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            MigrateError::VersionMismatch(version) => Self(StoreError::Unusable(format!(
-                "migration {version} of the database is another than this program's: \
-                 its tables were made by a program that was never released, or were changed by hand"
-            ))),
             error => Self(StoreError::Unusable(error.to_string())),
         }
     }

@@ -1,5 +1,7 @@
 //! Making the schema and bringing it up to date.
 
+use std::collections::HashMap;
+
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -56,9 +58,10 @@ const SCHEMA: &str = "
       FROM pg_class
      WHERE relnamespace = to_regnamespace('headpond')";
 
-const MADE: &str = "SELECT version FROM headpond.migration";
+const MADE: &str = "SELECT version, checksum FROM headpond.migration";
 
-/// Whether some of our migrations have not been made. Refuses a schema that isn't ours, or that needs a newer program.
+/// Whether some of our migrations have not been made. Refuses a schema that isn't ours, that needs a newer program, or
+/// that was made by other migrations of the same names.
 async fn pending(tx: &mut PgConnection) -> Result<bool> {
     let (things, has_migrations, has_meta): (i64, bool, bool) = sqlx::query_as(SCHEMA).fetch_one(&mut *tx).await?;
     if things == 0 {
@@ -71,8 +74,22 @@ async fn pending(tx: &mut PgConnection) -> Result<bool> {
         );
     }
     check_format(&meta(&mut *tx, "needs_format").await?)?;
-    let made: Vec<i64> = sqlx::query_scalar(MADE).fetch_all(tx).await?;
-    Ok(MIGRATIONS.iter().any(|migration| !made.contains(&migration.version)))
+    let made: HashMap<i64, Vec<u8>> = sqlx::query_as(MADE).fetch_all(tx).await?.into_iter().collect();
+    let mut pending = false;
+    for migration in MIGRATIONS.iter() {
+        match made.get(&migration.version) {
+            None => pending = true,
+            Some(checksum) if *checksum == *migration.checksum => {}
+            Some(_) => {
+                return unusable(&format!(
+                    "migration {} of the database is another than this program's: \
+                     its tables were made by a program that was never released, or its record was changed by hand",
+                    migration.version
+                ));
+            }
+        }
+    }
+    Ok(pending)
 }
 
 const HAS_SCHEMA: &str = "SELECT to_regnamespace('headpond') IS NOT NULL";

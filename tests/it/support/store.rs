@@ -52,7 +52,6 @@ impl TestStore {
         Self::on(Database::sqlite()).await
     }
 
-    #[allow(dead_code, reason = "until the store on Postgres is here")]
     pub async fn postgres() -> Self {
         let server = std::env::var("HEADPOND_TEST_POSTGRES").expect(
             "no Postgres to test on: run `tests/run`, or set HEADPOND_TEST_POSTGRES to the postgres:// URL of a server \
