@@ -17,7 +17,8 @@
 //! |---|---|
 //! | `domain` | nothing of the crate |
 //! | `clock`, `config` | `domain` |
-//! | `store`, `upstream`, `announce` | `domain`, `clock`, `config` |
+//! | `store`, `announce` | `domain`, `clock`, `config` |
+//! | `upstream` | `domain`, `clock`, `config`, `store` |
 //! | `refresh` | `domain`, `clock`, `config`, `store`, `upstream`, `announce` |
 //! | `api` | `domain`, `clock`, `config`, `store`, `announce` |
 //! | `telemetry` | nothing of the crate |

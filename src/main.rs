@@ -1,2 +1,7 @@
 //! The `headpond` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    headpond::cli::main()
+}

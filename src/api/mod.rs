@@ -1,1 +1,78 @@
-//! (in the making)
+//! The read API: answers readers straight from the store, and never asks an upstream.
+//!
+//! | route | answers |
+//! |---|---|
+//! | `GET /v1/{source}/{key}` | the snapshot's body as the upstream sent it, with its age and freshness; 304 on validators |
+//! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
+//! | `GET /v1/-/changes` | the change feed |
+//! | `GET /healthz` | whether the process is up |
+//! | `GET /readyz` | whether the store can be reached and every source has been tried once |
+//!
+//! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
+//! [`error`].
+
+pub mod changes;
+pub mod conditional;
+pub mod error;
+pub mod freshness_headers;
+pub mod health;
+pub mod meta;
+pub mod parameters;
+pub mod patience;
+pub mod problem;
+pub mod read;
+pub mod resource_path;
+pub mod server;
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::clock::Clock;
+use crate::domain::resource::SourceName;
+use crate::store::Store;
+use error::ApiError;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// Where everything is read from.
+    pub store: Arc<dyn Store>,
+    /// What ages and states are computed by.
+    pub clock: Arc<dyn Clock>,
+    /// The sources of the config: tells an unknown source from an unknown key.
+    pub sources: Arc<BTreeSet<SourceName>>,
+}
+
+/// All routes.
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/v1/{source}/{key}", get(read::read))
+        .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/-/changes", get(changes::changes))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(state)
+}
+
+async fn unknown_route(uri: Uri) -> ApiError {
+    ApiError::UnknownRoute { path: uri.path().to_owned() }
+}
+
+async fn method_not_allowed(method: Method) -> ApiError {
+    ApiError::MethodNotAllowed { method }
+}
+
+/// The panic itself has been reported by the panic hook; its message is not for readers.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    ApiError::Panicked.into_response()
+}

@@ -1,1 +1,95 @@
-//! (in the making)
+//! The command line: the only place where the parts are put together.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::{self, LogFormat};
+
+mod assemble;
+mod check;
+mod get;
+mod init;
+mod migrate;
+mod outcome;
+mod probe;
+mod progress;
+mod refresh;
+mod serve;
+mod signals;
+
+use outcome::{CliError, Exit};
+
+/// Keeps a local, eventually consistent copy of upstream HTTP resources in your SQLite or Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "headpond", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration file.
+    #[arg(short, long, global = true, env = "HEADPOND_CONFIG", default_value = "headpond.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// Which log lines to write to stderr: error, warn, info, debug, trace, or by module (`headpond::refresh=debug`).
+    #[arg(long, global = true, env = "HEADPOND_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    /// How log lines look.
+    #[arg(long, global = true, env = "HEADPOND_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Poll the upstreams and serve the read API until SIGTERM or SIGINT.
+    Serve(serve::Args),
+    /// Refresh what is due, or what is named, once.
+    Refresh(refresh::Args),
+    /// Make one real request, show what would be decided, and store nothing.
+    Try(probe::Args),
+    /// Print a resource's stored content.
+    Get(get::Args),
+    /// Check the configuration file.
+    Check(check::Args),
+    /// Bring the database's schema up to date.
+    Migrate(migrate::Args),
+    /// Write a commented configuration file to start from.
+    Init(init::Args),
+}
+
+/// Parses the command line, runs the command, and tells how it went: 0 all well, 1 some resources failed, 2 usage or
+/// configuration.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let quiet_by_default = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
+    // sqlx warns of slow statements on its own; what is slow for it is not a fault for us.
+    let filter = cli.log.clone().unwrap_or_else(|| format!("{quiet_by_default},sqlx=error"));
+    let result = telemetry::init(&filter, cli.log_format)
+        .map_err(|problem| CliError::usage(format!("--log {filter}: {problem}")))
+        .and_then(|()| run(cli));
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("headpond: {error}");
+            error.exit().into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::usage(format!("no threads to run on: {error}")))?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(&cli.config, &args).await,
+            Command::Refresh(args) => refresh::run(&cli.config, &args).await,
+            Command::Try(args) => probe::run(&cli.config, &args).await,
+            Command::Get(args) => get::run(&cli.config, &args).await,
+            Command::Check(args) => check::run(&cli.config, &args),
+            Command::Migrate(args) => migrate::run(&cli.config, &args).await,
+            Command::Init(args) => init::run(&cli.config, &args),
+        }
+    })
+}

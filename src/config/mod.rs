@@ -1,4 +1,27 @@
 //! The configuration, checked. Nothing behind this room sees raw strings.
+//!
+//! [`load`] reads TOML in three steps, and each goes on after what it finds wrong, so that all errors come at once:
+//! the document (`document.rs`), its tables, whose names and values are checked against the one list of settings
+//! (`section.rs`, `settings.rs`), and the sources, whose settings are looked up in their own table, in their upstream's and
+//! in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
+
+mod document;
+mod environment;
+mod error;
+mod headers;
+mod keys;
+mod kinds;
+mod nearest;
+mod policy;
+mod reader;
+mod reference;
+mod section;
+mod server;
+mod setting;
+mod settings;
+mod source;
+mod upstream;
+mod value;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,6 +34,11 @@ use crate::domain::limit::Limits;
 use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
 use crate::domain::template::UrlTemplate;
+
+pub use document::{Loaded, load};
+pub use environment::{Environment, ProcessEnvironment};
+pub use error::{ConfigError, ConfigErrors};
+pub use reference::reference;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -63,7 +91,7 @@ pub struct Upstream {
 }
 
 /// One kind of upstream resource.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     /// Its name.
     pub name: SourceName,
@@ -79,6 +107,21 @@ pub struct Source {
     pub max_delete_share: f64,
     /// How to ask.
     pub request: RequestSettings,
+}
+
+impl std::fmt::Debug for Source {
+    /// Without the URL's path and query, which may have a credential in it, and without its keys, which may be many.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .field("upstream", &self.upstream)
+            .field("origin", &self.url.origin())
+            .field("keys", &self.keys.len())
+            .field("policy", &self.policy)
+            .field("max_delete_share", &self.max_delete_share)
+            .field("request", &self.request)
+            .finish()
+    }
 }
 
 /// What every request of a source carries and may take.

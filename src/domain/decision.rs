@@ -13,7 +13,7 @@ use super::freshness::{Stated, later};
 use super::observation::{Observation, Seen};
 use super::policy::Policy;
 use super::retry_after::retry_after;
-use super::schedule::{Because, Due, Slot, has_lasted, jittered};
+use super::schedule::{AT_ONCE, Because, Due, Slot, has_lasted, jittered};
 use super::snapshot::{ContentHash, Snapshot};
 use super::validators::Validators;
 
@@ -96,7 +96,7 @@ pub enum Outcome {
     },
     /// A 304 came that can't be about our snapshot: the validators go, so that the next request is unconditional.
     Reset {
-        /// When it is next due: now.
+        /// When it is next due: at once.
         due: Due,
     },
     /// Nothing usable came. Snapshot and validators stay.
@@ -191,6 +191,13 @@ pub fn decide(
     }
 }
 
+/// What follows from a failure that is no observation of the upstream: ours, to store or to ask.
+#[must_use]
+pub fn defer(policy: &Policy, previous: &Previous, failure: Failure, now: DateTime<Utc>, rand: f64) -> Outcome {
+    let decision = Decision { policy, previous, requested_at: now, answered_at: now, now, rand };
+    decision.deferred(failure, &HeaderMap::new())
+}
+
 /// One decision's givens.
 struct Decision<'a> {
     policy: &'a Policy,
@@ -232,7 +239,7 @@ impl Decision<'_> {
         let held = &self.previous.metadata;
         let supplied = Validators::of(headers);
         if !held.validators.recognise(&supplied) {
-            return Outcome::Reset { due: Due { at: self.now, because: Because::Reset } };
+            return Outcome::Reset { due: Due { at: AT_ONCE, because: Because::Reset } };
         }
         let stated = Stated::by(headers, self.requested_at, self.answered_at, held.max_age);
         let metadata = Metadata { validators: held.validators.updated_by(&supplied), max_age: stated.max_age };
@@ -351,3 +358,6 @@ impl Decision<'_> {
         Due { at: jittered(at, self.policy.jitter, self.rand), because }
     }
 }
+
+#[cfg(test)]
+mod tests;

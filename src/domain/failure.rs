@@ -43,6 +43,8 @@ pub enum FailureKind {
     Redirect,
     /// A 304 to a request that was not conditional.
     UnusableNotModified,
+    /// By the upstream's own limits the request could not be sent in time.
+    Limited,
     /// No request can be made of the URL template and this key.
     BadRequest,
     /// The database refused to store what came.
@@ -51,7 +53,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for parsing stored names and for documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -69,6 +71,7 @@ impl FailureKind {
         Self::UnexpectedStatus,
         Self::Redirect,
         Self::UnusableNotModified,
+        Self::Limited,
         Self::BadRequest,
         Self::Unstorable,
     ];
@@ -94,6 +97,7 @@ impl FailureKind {
             Self::UnexpectedStatus => "unexpected_status",
             Self::Redirect => "redirect",
             Self::UnusableNotModified => "unusable_not_modified",
+            Self::Limited => "limited",
             Self::BadRequest => "bad_request",
             Self::Unstorable => "unstorable",
         }

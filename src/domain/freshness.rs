@@ -127,7 +127,8 @@ fn date_of(headers: &HeaderMap, name: HeaderName) -> Option<DateTime<Utc>> {
 }
 
 /// Any of the three forms of an HTTP date (RFC 9110 §5.6.7).
-pub(super) fn http_date(value: &str) -> Option<DateTime<Utc>> {
+#[must_use]
+pub fn http_date(value: &str) -> Option<DateTime<Utc>> {
     httpdate::parse_http_date(value.trim()).ok().map(DateTime::from)
 }
 
@@ -148,3 +149,6 @@ pub fn later(at: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
 
 /// The year 9999: the last that RFC 3339 can write.
 const FAR_FUTURE: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("in range");
+
+#[cfg(test)]
+mod tests;

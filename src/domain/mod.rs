@@ -9,6 +9,7 @@ pub mod freshness;
 pub mod limit;
 pub mod observation;
 pub mod policy;
+pub mod read_state;
 pub mod resource;
 pub mod retry_after;
 pub mod schedule;

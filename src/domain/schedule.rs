@@ -1,5 +1,6 @@
 //! When a resource is due: by interval or cron, spread over the interval, pushed back by failures.
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,6 +17,9 @@ pub struct Due {
     /// What decided it.
     pub because: Because,
 }
+
+/// A due time before all others: what was asked for by hand, or must be asked for again.
+pub const AT_ONCE: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// The rule that decided a due time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -138,7 +142,7 @@ impl CronRule {
             .parse(rule)
             .map_err(|e| BadCron::Unreadable(e.to_string()))?;
         let rule = Self { cron, zone };
-        rule.next(now).map(|_| rule).ok_or(BadCron::Never)
+        if rule.next(now).is_some() { Ok(rule) } else { Err(BadCron::Never) }
     }
 
     /// The first time after `after`, computed on the zone's calendar: a change to or from summer time is followed.
@@ -146,6 +150,12 @@ impl CronRule {
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let next = self.cron.find_next_occurrence(&after.with_timezone(&self.zone), false).ok()?;
         Some(next.with_timezone(&Utc))
+    }
+}
+
+impl fmt::Display for CronRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.cron.as_str(), self.zone)
     }
 }
 
@@ -208,7 +218,8 @@ impl Slot {
             id.0.rem_euclid(BLOCK) as f64 / BLOCK as f64,
             // Rounded up to a power of two, so that places move only when a source doubles.
             keys.div_ceil(BLOCK.unsigned_abs()).max(1).next_power_of_two() as f64,
-            seed as f64 / u64::MAX as f64,
+            // Mixed first: a seed of fewer than 64 bits must move slots as far as any other.
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / u64::MAX as f64,
         );
         Self((block * GOLDEN + place / blocks + seed).fract())
     }
@@ -263,3 +274,6 @@ pub fn jittered(at: DateTime<Utc>, jitter: Duration, rand: f64) -> DateTime<Utc>
 pub fn has_lasted(start: DateTime<Utc>, at: DateTime<Utc>, span: Duration) -> bool {
     TimeDelta::from_std(span).is_ok_and(|span| at - start >= span)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,101 @@
-//! (in the making)
+//! The sequences: claim → fetch → decide → apply → announce.
+//!
+//! Each upstream has a [lane] of its own, so that a slow or paused one never delays another. A lane claims what is due,
+//! as much as the upstream's limits allow; each claim becomes a [flight] that fetches and decides; and the [committer]
+//! stores what the flights of all lanes bring, many outcomes in one transaction. `serve` runs lanes until it is told to
+//! stop; [`once`] runs them until nothing is left.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::announce::Announcer;
+use crate::clock::Clock;
+use crate::config::{Config, Source};
+use crate::domain::limit::Limits;
+use crate::domain::resource::{SourceId, UpstreamId};
+use crate::store::{Registered, Store};
+use crate::upstream::{Fetcher, lease_for};
+
+pub mod clockwork;
+pub mod committer;
+pub mod flight;
+pub mod follow;
+pub mod lane;
+pub mod once;
+pub mod tally;
+
+/// What every part of a running refresher shares.
+#[derive(Debug)]
+pub struct Refresher {
+    /// Where resources are kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How requests are sent.
+    pub fetcher: Fetcher,
+    /// Who hears of what was done.
+    pub announcer: Announcer,
+    /// What is refreshed.
+    pub roster: Roster,
+    /// The name under which leases are taken.
+    pub worker: String,
+}
+
+/// The sources that this process refreshes, by the ids that the store gave them.
+#[derive(Debug)]
+pub struct Roster {
+    sources: HashMap<SourceId, Arc<Source>>,
+    upstreams: Vec<UpstreamSettings>,
+}
+
+/// One upstream of the roster.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Its id.
+    pub id: UpstreamId,
+    /// Its name.
+    pub name: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// How long a claim of it is leased.
+    pub lease_for: Duration,
+    /// Its sources.
+    pub sources: Vec<SourceId>,
+}
+
+impl Roster {
+    /// Joins the config with the ids that [`Store::register`] gave to its sources, in the config's order.
+    #[must_use]
+    pub fn new(config: &Config, registered: &[Registered]) -> Self {
+        let mut sources = HashMap::new();
+        let mut upstreams: Vec<UpstreamSettings> = Vec::new();
+        for (source, ids) in config.sources.iter().zip(registered) {
+            sources.insert(ids.source, Arc::new(source.clone()));
+            if let Some(upstream) = upstreams.iter_mut().find(|upstream| upstream.id == ids.upstream) {
+                upstream.sources.push(ids.source);
+            } else if let Some(settings) = config.upstreams.get(&source.upstream) {
+                upstreams.push(UpstreamSettings {
+                    id: ids.upstream,
+                    name: source.upstream.clone(),
+                    limits: settings.limits,
+                    lease_for: lease_for(settings.longest_timeout),
+                    sources: vec![ids.source],
+                });
+            }
+        }
+        Self { sources, upstreams }
+    }
+
+    /// The source of that id, if the config has it.
+    #[must_use]
+    pub fn source(&self, id: SourceId) -> Option<&Arc<Source>> {
+        self.sources.get(&id)
+    }
+
+    /// All upstreams that have sources.
+    #[must_use]
+    pub fn upstreams(&self) -> &[UpstreamSettings] {
+        &self.upstreams
+    }
+}

@@ -54,7 +54,9 @@ impl Upstream {
     /// How many candidates to read, in due order, so that those that are free and one more are among them.
     pub(super) fn candidates_to_read(&self, at_most: u32) -> i64 {
         let in_the_way = self.leased.len() + self.elsewhere.len();
-        i64::from(at_most).saturating_add(i64::try_from(in_the_way).unwrap_or(i64::MAX)).saturating_add(1)
+        i64::from(at_most.min(self.limits.max_concurrent))
+            .saturating_add(i64::try_from(in_the_way).unwrap_or(i64::MAX))
+            .saturating_add(1)
     }
 
     /// Grants from candidates in due order; `free` are those that aren't leased.

@@ -22,6 +22,7 @@
 
 mod columns;
 mod grant;
+mod migrations;
 mod plan;
 mod postgres;
 mod retry;
@@ -81,7 +82,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Leases due resources of one upstream, as many as its limits allow.
     ///
     /// The upstream's row is locked while its tokens and leases are counted, so that limits hold over all processes. What
-    /// was asked for by hand comes first, then what has been due longest. Expired leases of the upstream end here.
+    /// was asked for by hand comes first, then what has been due longest. Expired leases end here, those of other upstreams
+    /// too: a source may have moved from one, and what was leased there is claimed anew.
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError>;
 
     /// Takes one more token of an upstream for a request that a claim does not pay for (a redirect's next hop, or a claim

@@ -9,7 +9,7 @@ use super::columns::micros;
 use super::{Fate, GoneBudget, LeaseToken, Settled};
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Absent, Deferral, Freshness, Metadata, Outcome, Replacement};
-use crate::domain::failure::FailureKind;
+use crate::domain::failure::FailureKind::{BadRequest, Limited};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::{Due, has_lasted};
 
@@ -233,7 +233,7 @@ impl Reach {
                 *(if self.answered { &mut self.after } else { &mut self.before }) += 1;
             }
             // Nothing was asked of the upstream.
-            Outcome::Deferred(deferral) if deferral.failing.last.kind == FailureKind::BadRequest => {}
+            Outcome::Deferred(deferral) if matches!(deferral.failing.last.kind, BadRequest | Limited) => {}
             _ => (self.answered, self.after) = (true, 0),
         }
     }

@@ -1,1 +1,67 @@
-//! (in the making)
+//! Asks upstreams: one conditional request for one resource, and what came of it as an
+//! [`Observation`](crate::domain::observation::Observation). Whatever an upstream or the network does is data here; only
+//! a fault of our own store is an error.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | [`fetch`] | one exchange from the gate to the last byte: deadline, redirects, what each status means |
+//! | [`gate`] | when a request may be sent: tokens and leases |
+//! | `request` | the header fields that are sent, and which of them are secret |
+//! | `redirect` | where a redirect leads, and whether we go there |
+//! | `body` | reading a body up to its cap |
+//! | `trouble` | which [`FailureKind`](crate::domain::failure::FailureKind) an error of the HTTP client is |
+//! | `progress` | how far an exchange has come, for telling where a timeout struck |
+//! | `client` | how the HTTP client is set up |
+//!
+//! # How long things can take
+//!
+//! ```text
+//! claim ──(wait to send: at most LONGEST_WAIT)── sent ──(at most timeout)── last byte ──(SETTLE)── applied
+//! └────────────────────────────── lease_for(timeout) ──────────────────────────────────────────────────┘
+//! ```
+//!
+//! `timeout` begins when the gate lets the first request pass, and covers everything from connecting to the last byte,
+//! redirects and the tokens for them included. A worker sends nothing that could not be settled within its lease.
+//!
+//! # One token, one request
+//!
+//! Nothing is ever sent twice for one token. The client follows no redirects and repeats nothing by itself. One thing in
+//! its connection pool looks like a repetition and is none: a request that was given a kept-alive connection which turns
+//! out to be closed before its first byte was written is given another connection. As soon as a byte may have been
+//! written, a closed connection is a failure of kind `broken`.
+//!
+//! A token is used up when its request is handed to the client, within
+//! [`SEND_WINDOW`](crate::domain::limit::SEND_WINDOW) of its grant. Where a connection must be made first, the request
+//! reaches the upstream later by what that takes.
+//!
+//! Kept-alive connections are dropped after a few idle seconds, before the servers in use close them (Node.js and Apache
+//! after 5 s, nginx after 75 s), so that requests and closings seldom meet on the way.
+
+mod body;
+mod client;
+pub mod fetch;
+pub mod gate;
+mod progress;
+mod redirect;
+mod request;
+mod trouble;
+
+pub use client::BadClient;
+pub use fetch::{Exchange, FetchRequest, Fetcher, Hop};
+pub use gate::{Gate, NoPass, OpenGate, TokenGate};
+pub use request::shown;
+
+use std::time::Duration;
+
+/// How long a claimed resource may wait to be sent. Claims bring their tokens along, so it waits only when this machine
+/// was too busy to send in time and another token must be taken.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The time kept at the end of a lease for deciding and committing.
+pub const SETTLE: Duration = Duration::from_secs(10);
+
+/// How long a lease must last for requests with this total deadline.
+#[must_use]
+pub fn lease_for(timeout: Duration) -> Duration {
+    LONGEST_WAIT.saturating_add(timeout).saturating_add(SETTLE)
+}

@@ -2,5 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
 #![allow(unreachable_pub, reason = "in here `pub` is for the other modules of this one binary")]
 
+mod api;
+mod cli;
+mod config;
+mod house;
+mod layering;
+mod main_job;
 mod store_contract;
 mod support;
+mod upstream;

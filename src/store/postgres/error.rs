@@ -1,7 +1,6 @@
 //! What a fault of the database means to whoever called.
 
 use sqlx::error::DatabaseError;
-use sqlx::migrate::MigrateError;
 
 use crate::store::StoreError;
 
@@ -38,15 +37,6 @@ impl From<sqlx::Error> for Fault {
             sqlx::Error::Encode(error) => StoreError::Rejected(error.to_string()),
             error => StoreError::Unavailable(error.to_string()),
         })
-    }
-}
-
-impl From<MigrateError> for Fault {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            error => Self(StoreError::Unusable(error.to_string())),
-        }
     }
 }
 

@@ -1,18 +1,23 @@
 //! Making the schema and bringing it up to date.
+//!
+//! sqlx's migrator is not used for it: its macro would build sqlx and SQLite a second time, for the compiler.
 
-use std::collections::HashMap;
-
-use sqlx::migrate::Migrator;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::error::Result;
 use crate::store::StoreError;
 use crate::store::columns::{check_format, parse_seed};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+use crate::store::migrations::{self, Migration};
 
 /// Where it is noted which migrations were made: in our own schema, since `_sqlx_migrations` may be the app's.
-const TABLE: &str = "headpond.migration";
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS headpond.migration (
+        version    bigint PRIMARY KEY,
+        name       text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    )";
+
+const REMEMBER: &str = "INSERT INTO headpond.migration (version, name) VALUES ($1, $2)";
 
 /// One migrator at a time, of any version: a number of our own ("headpond" in ASCII), not sqlx's, which is the app's too.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'68656164706f6e64'::bigint)";
@@ -28,12 +33,16 @@ pub(super) async fn bring_up(connection: &mut PgConnection, migrate: bool) -> Re
         tx.execute(LOCK).await?;
     }
     let pending = pending(&mut tx).await?;
-    if pending && !migrate {
+    if !pending.is_empty() && !migrate {
         return unusable("the database's schema is not up to date: run `headpond migrate`");
     }
-    if pending {
+    if !pending.is_empty() {
         create_schema(&mut tx).await?;
-        migrator().run_direct(None, &mut *tx, false).await?;
+        tx.execute(TABLE).await?;
+    }
+    for migration in pending {
+        sqlx::raw_sql(migration.postgres).execute(&mut *tx).await?;
+        sqlx::query(REMEMBER).bind(migration.version).bind(migration.name).execute(&mut *tx).await?;
     }
     check_privileges(&mut tx).await?;
     let seed = parse_seed(&meta(&mut tx, "seed").await?)?;
@@ -41,31 +50,18 @@ pub(super) async fn bring_up(connection: &mut PgConnection, migrate: bool) -> Re
     Ok(seed)
 }
 
-fn migrator() -> Migrator {
-    Migrator {
-        migrations: MIGRATIONS.migrations.clone(),
-        // A newer program's additions are none of our business: `needs_format` says whether we can work with them.
-        ignore_missing: true,
-        // The lock is held already.
-        locking: false,
-        table_name: TABLE.into(),
-        ..Migrator::DEFAULT
-    }
-}
-
 const SCHEMA: &str = "
     SELECT count(*), coalesce(bool_or(relname = 'migration'), false), coalesce(bool_or(relname = 'meta'), false)
       FROM pg_class
      WHERE relnamespace = to_regnamespace('headpond')";
 
-const MADE: &str = "SELECT version, checksum FROM headpond.migration";
+const MADE: &str = "SELECT version FROM headpond.migration";
 
-/// Whether some of our migrations have not been made. Refuses a schema that isn't ours, that needs a newer program, or
-/// that was made by other migrations of the same names.
-async fn pending(tx: &mut PgConnection) -> Result<bool> {
+/// Our migrations that have not been made. Refuses a schema that isn't ours, or that needs a newer program.
+async fn pending(tx: &mut PgConnection) -> Result<Vec<&'static Migration>> {
     let (things, has_migrations, has_meta): (i64, bool, bool) = sqlx::query_as(SCHEMA).fetch_one(&mut *tx).await?;
     if things == 0 {
-        return Ok(true);
+        return Ok(migrations::missing(&[]).collect());
     }
     if !(has_migrations && has_meta) {
         return unusable(
@@ -74,22 +70,8 @@ async fn pending(tx: &mut PgConnection) -> Result<bool> {
         );
     }
     check_format(&meta(&mut *tx, "needs_format").await?)?;
-    let made: HashMap<i64, Vec<u8>> = sqlx::query_as(MADE).fetch_all(tx).await?.into_iter().collect();
-    let mut pending = false;
-    for migration in MIGRATIONS.iter() {
-        match made.get(&migration.version) {
-            None => pending = true,
-            Some(checksum) if *checksum == *migration.checksum => {}
-            Some(_) => {
-                return unusable(&format!(
-                    "migration {} of the database is another than this program's: \
-                     its tables were made by a program that was never released, or its record was changed by hand",
-                    migration.version
-                ));
-            }
-        }
-    }
-    Ok(pending)
+    let made: Vec<i64> = sqlx::query_scalar(MADE).fetch_all(tx).await?;
+    Ok(migrations::missing(&made).collect())
 }
 
 const HAS_SCHEMA: &str = "SELECT to_regnamespace('headpond') IS NOT NULL";

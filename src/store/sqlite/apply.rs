@@ -26,7 +26,7 @@ pub(super) const SOURCES_OF: &str = "
 
 const KEEP_GONE_PERIODS: &str = "
     UPDATE headpond_source AS source SET gone_period_began = j.value ->> 1, gone_in_period = j.value ->> 2
-    FROM json_each(?1) AS j WHERE source.id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE source.id = j.value ->> 0";
 
 impl SqliteStore {
     pub(super) async fn apply_batch(&self, batch: &[Settled]) -> Result<Applied, StoreError> {

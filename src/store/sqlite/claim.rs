@@ -11,17 +11,17 @@ use super::lease::parse_ids;
 use super::writer::Durability;
 use super::{SqliteStore, json};
 use crate::domain::freshness::later;
-use crate::domain::limit::Bucket;
+use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Upstream, Wanted};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
-const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE upstream_id = ?1 AND expires_at <= ?2";
+const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_at <= ?1";
 
-/// Leases of other upstreams too: a source that has just moved from one may still have requests under way.
-const LEASES: &str = "SELECT token, upstream_id, expires_at, resources FROM headpond_lease WHERE expires_at > ?1";
+/// Those of other upstreams too: a source that has just moved from one may still have requests under way.
+const LEASES: &str = "SELECT token, upstream_id, expires_at, resources FROM headpond_lease";
 
 const UPSTREAM: &str = "
     SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at FROM headpond_upstream WHERE id = ?1";
@@ -78,8 +78,9 @@ impl SqliteStore {
             at_most: request.at_most,
             expires_at: later(now, request.lease_for),
         };
-        let ended = end_expired(&mut transaction, request.upstream, now).await?;
-        let upstream = upstream(&mut transaction, request.upstream, now).await?;
+        let end_expired = sqlx::query(END_EXPIRED).bind(micros(now)).execute(&mut *transaction);
+        let ended = end_expired.await.map_err(failed)?.rows_affected() > 0;
+        let upstream = upstream(&mut transaction, request.upstream).await?;
         let candidates = candidates(&mut transaction, request, &upstream, wanted.due_by).await?;
         let in_order: Vec<_> = candidates.iter().map(|one| (one.resource, one.due_at)).collect();
         let grant = upstream.grant(wanted, &in_order);
@@ -89,7 +90,7 @@ impl SqliteStore {
         let claims = if chosen.is_empty() {
             Vec::new()
         } else {
-            keep_tokens(&mut transaction, request.upstream, &upstream, grant.bucket).await?;
+            keep_tokens(&mut transaction, request.upstream, &upstream.limits, grant.bucket).await?;
             self.lease(&mut transaction, request, wanted, &chosen).await?
         };
         if claims.is_empty() && !ended {
@@ -148,39 +149,30 @@ impl SqliteStore {
         let mut writer = self.writer().await;
         let mut transaction = writer.begin(Durability::Relaxed).await?;
         let now = self.clock.now();
-        let state = self::upstream(&mut transaction, upstream, now).await?;
-        let taken = state.bucket.take(&state.limits, now, 1);
+        let (limits, bucket) = limits(&mut transaction, upstream).await?;
+        let taken = bucket.take(&limits, now, 1);
         if let Some(at) = taken.next_at {
             transaction.rollback().await.map_err(failed)?;
             return Ok(Err(at));
         }
-        keep_tokens(&mut transaction, upstream, &state, taken.bucket).await?;
+        keep_tokens(&mut transaction, upstream, &limits, taken.bucket).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(Ok(()))
     }
 }
 
-/// Ends what has expired, and says whether anything had.
-async fn end_expired(
-    transaction: &mut Transaction<'_, Sqlite>,
-    upstream: UpstreamId,
-    now: DateTime<Utc>,
-) -> Result<bool, StoreError> {
-    let end = sqlx::query(END_EXPIRED).bind(upstream.0).bind(micros(now));
-    Ok(end.execute(&mut **transaction).await.map_err(failed)?.rows_affected() > 0)
-}
-
-/// The upstream's limits, tokens and leases.
-async fn upstream(
-    transaction: &mut Transaction<'_, Sqlite>,
-    id: UpstreamId,
-    now: DateTime<Utc>,
-) -> Result<Upstream, StoreError> {
+/// The upstream's limits and tokens.
+async fn limits(transaction: &mut Transaction<'_, Sqlite>, id: UpstreamId) -> Result<(Limits, Bucket), StoreError> {
     let row = sqlx::query(UPSTREAM).bind(id.0).fetch_optional(&mut **transaction).await.map_err(failed)?;
     let row = row.ok_or_else(|| StoreError::Rejected(format!("there is no upstream {}", id.0)))?;
     let record = Record::of(&row, "upstream", id.0);
-    let (limits, bucket) = (record.limits()?, record.bucket()?);
-    let rows = sqlx::query(LEASES).bind(micros(now)).fetch_all(&mut **transaction).await.map_err(failed)?;
+    Ok((record.limits()?, record.bucket()?))
+}
+
+/// The upstream with what is leased.
+async fn upstream(transaction: &mut Transaction<'_, Sqlite>, id: UpstreamId) -> Result<Upstream, StoreError> {
+    let (limits, bucket) = limits(transaction, id).await?;
+    let rows = sqlx::query(LEASES).fetch_all(&mut **transaction).await.map_err(failed)?;
     let (mut leased, mut elsewhere) = (HashMap::new(), HashMap::new());
     for row in &rows {
         let record = Record::identified_by(row, "lease", "token")?;
@@ -194,11 +186,11 @@ async fn upstream(
 async fn keep_tokens(
     transaction: &mut Transaction<'_, Sqlite>,
     id: UpstreamId,
-    upstream: &Upstream,
+    limits: &Limits,
     bucket: Bucket,
 ) -> Result<(), StoreError> {
     // Without a limit nothing counts them.
-    if upstream.limits.requests_per_second.is_none() {
+    if limits.requests_per_second.is_none() {
         return Ok(());
     }
     let keep = sqlx::query(KEEP_TOKENS).bind(id.0).bind(bucket.tokens).bind(micros(bucket.at));

@@ -44,9 +44,11 @@ impl SqliteStore {
 
         let writing = file
             .clone()
-            // Hold the schedule's pages of some hundred thousand resources.
+            // Holds the schedule's pages of some hundred thousand resources.
             .pragma("cache_size", "-65536")
-            // A page that is rewritten by many small commits goes to the file once per checkpoint: let more gather.
+            // A page that many commits rewrite goes to the file once per checkpoint: let more gather. Measured on 100,000
+            // schedule rows in batches of 256 whose ids lie anywhere: 8,300 rows/s with the usual 1,000 pages, 13,500 with
+            // 4,000, no more with 16,000; and neither is faster with mmap.
             .pragma("wal_autocheckpoint", "4000");
         let connection = retrying(|| open_writer(&path, &writing, options.migrate, &*clock)).await?;
         let mut writer = Writer::new(writing, connection);

@@ -12,6 +12,9 @@ use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::store::columns::{micros, params_json};
 use crate::store::{KeysChanged, StoreError};
 
+/// How many keys are retired in one transaction, so that nobody waits long for the write lock.
+const CHUNK: usize = 5000;
+
 /// What is known of some keys, in their order.
 const KNOWN: &str = "
     SELECT r.id, r.params, r.retired_at IS NOT NULL AS is_retired
@@ -21,7 +24,7 @@ const KNOWN: &str = "
 /// Ids are given in the array's order, so neighbours stay neighbours.
 const INSERT_RESOURCES: &str = "
     INSERT INTO headpond_resource (source_id, key, params)
-    SELECT ?1, value ->> 0, value ->> 1 FROM json_each(?2) ORDER BY key";
+    SELECT ?1, value ->> 0, value ->> 1 FROM jsonb_each(?2) ORDER BY key";
 
 const LAST_RESOURCE: &str = "SELECT coalesce(max(id), 0) FROM headpond_resource";
 
@@ -38,7 +41,7 @@ const REVIVE: &str = "
 /// Other parameters make another URL, to whose answers the old one's validators say nothing.
 const UPDATE_PARAMS: &str = "
     UPDATE headpond_resource AS r SET params = j.value ->> 1, etag = NULL, last_modified = NULL
-    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
 
 /// Due now, and again after a fetch that is under way. What was never fetched stays marked as that (1), else someone
 /// asked for it (8).
@@ -61,13 +64,6 @@ const NEVER_DUE: &str = "
 
 const OTHER_SOURCES: &str = "
     SELECT id FROM headpond_source WHERE keys > 0 AND id NOT IN (SELECT value FROM json_each(?1))";
-
-const RETIRE_SOURCE: &str = "
-    UPDATE headpond_resource SET retired_at = ?2 WHERE source_id = ?1 AND retired_at IS NULL";
-
-const SOURCE_NEVER_DUE: &str = "
-    UPDATE headpond_schedule SET due_at = NULL, wanted_at = NULL
-    WHERE resource_id IN (SELECT id FROM headpond_resource WHERE source_id = ?1)";
 
 const FIND: &str = "
     SELECT r.id
@@ -142,20 +138,28 @@ impl SqliteStore {
     pub(super) async fn retire_others(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
         // Read before the lock is taken: a million keys take a moment, and those that are added meanwhile are not ours
         // to retire.
-        let mut others: Vec<i64> = Vec::new();
-        let mut polled = sqlx::query(POLLED_KEYS).bind(source.0).fetch(&self.readers);
+        let others = self.polled_except(source, keep).await?;
+        let mut retired = 0;
+        for ids in others.chunks(CHUNK) {
+            retired += self.retire(source, ids).await?;
+        }
+        Ok(retired)
+    }
+
+    async fn polled_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<Vec<i64>, StoreError> {
         let kept: HashSet<&str> = keep.iter().map(Key::as_str).collect();
+        let mut others = Vec::new();
+        let mut polled = sqlx::query(POLLED_KEYS).bind(source.0).fetch(&self.readers);
         while let Some(row) = polled.try_next().await.map_err(failed)? {
             if !kept.contains(row.try_get::<&str, _>("key").map_err(failed)?) {
                 others.push(row.try_get("id").map_err(failed)?);
             }
         }
-        drop(polled);
-        if others.is_empty() {
-            return Ok(0);
-        }
+        Ok(others)
+    }
 
-        let ids = json(&others)?;
+    async fn retire(&self, source: SourceId, ids: &[i64]) -> Result<u64, StoreError> {
+        let ids = json(ids)?;
         let mut writer = self.writer().await;
         let mut transaction = writer.begin(Durability::Full).await?;
         let retire = sqlx::query(RETIRE).bind(&ids).bind(micros(self.clock.now()));
@@ -168,19 +172,12 @@ impl SqliteStore {
 
     pub(super) async fn retire_other_sources(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
         let keep = json(&keep.iter().map(|id| id.0).collect::<Vec<_>>())?;
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(Durability::Full).await?;
         let others: Vec<i64> =
-            sqlx::query_scalar(OTHER_SOURCES).bind(keep).fetch_all(&mut *transaction).await.map_err(failed)?;
+            sqlx::query_scalar(OTHER_SOURCES).bind(keep).fetch_all(&self.readers).await.map_err(failed)?;
         let mut retired = 0;
         for source in others {
-            let retire = sqlx::query(RETIRE_SOURCE).bind(source).bind(micros(self.clock.now()));
-            let ended = retire.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
-            sqlx::query(SOURCE_NEVER_DUE).bind(source).execute(&mut *transaction).await.map_err(failed)?;
-            count_keys(&mut transaction, SourceId(source), -signed(ended)).await?;
-            retired += ended;
+            retired += self.retire_others(SourceId(source), &BTreeSet::new()).await?;
         }
-        transaction.commit().await.map_err(failed)?;
         Ok(retired)
     }
 

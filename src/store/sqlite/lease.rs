@@ -17,7 +17,7 @@ pub(super) const READ: &str = "
 const END: &str = "DELETE FROM headpond_lease WHERE token IN (SELECT value FROM json_each(?1))";
 
 const SHRINK: &str = "
-    UPDATE headpond_lease AS l SET resources = j.value ->> 1 FROM json_each(?1) AS j WHERE l.token = j.value ->> 0";
+    UPDATE headpond_lease AS l SET resources = j.value ->> 1 FROM jsonb_each(?1) AS j WHERE l.token = j.value ->> 0";
 
 /// Ids as a lease's row lists them.
 pub(super) fn parse_ids(token: i64, resources: &str) -> Result<BTreeSet<ResourceId>, StoreError> {

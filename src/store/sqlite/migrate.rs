@@ -10,17 +10,7 @@ use sqlx::SqliteConnection;
 use super::error::failed;
 use crate::store::StoreError;
 use crate::store::columns::{check_format, micros};
-
-/// A step of the schema.
-struct Migration {
-    version: i64,
-    name: &'static str,
-    sql: &'static str,
-}
-
-/// In order; a step that was released is never changed.
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "init", sql: include_str!("../../../migrations/sqlite/0001_init.sql") }];
+use crate::store::migrations::{self, Migration};
 
 /// All names that begin as ours do. GLOB, because `_` is a wildcard of LIKE.
 const TAKEN_NAMES: &str = "SELECT name FROM sqlite_schema WHERE name GLOB 'headpond_*' ORDER BY name";
@@ -73,7 +63,7 @@ pub(super) async fn migrate(
     inspect(path, connection).await?;
     sqlx::query(MIGRATION_TABLE).execute(&mut *connection).await.map_err(failed)?;
     for migration in missing(connection).await? {
-        sqlx::raw_sql(migration.sql).execute(&mut *connection).await.map_err(failed)?;
+        sqlx::raw_sql(migration.sqlite).execute(&mut *connection).await.map_err(failed)?;
         sqlx::query(REMEMBER)
             .bind(migration.version)
             .bind(migration.name)
@@ -85,9 +75,7 @@ pub(super) async fn migrate(
     Ok(())
 }
 
-/// Migrations that this program has and the database hasn't. Those of a newer program are its own affair:
-/// `needs_format` says whether we can work with them.
 async fn missing(connection: &mut SqliteConnection) -> Result<Vec<&'static Migration>, StoreError> {
-    let applied: Vec<i64> = sqlx::query_scalar(APPLIED).fetch_all(connection).await.map_err(failed)?;
-    Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).collect())
+    let made: Vec<i64> = sqlx::query_scalar(APPLIED).fetch_all(connection).await.map_err(failed)?;
+    Ok(migrations::missing(&made).collect())
 }

@@ -1,7 +1,10 @@
 //! The store on a SQLite file: one connection that writes, others that read beside it (WAL).
 //!
 //! Statements are constants, next to what runs them. Sets of ids and rows go in as one JSON array and are taken apart by
-//! `json_each`, so that a statement's text, and with it its prepared form, is the same for any number of rows.
+//! `json_each`, so that a statement's text, and with it its prepared form, is the same for any number of rows. Rows of
+//! several columns go through `jsonb_each`, which parses the array once: measured on 100,000 schedule rows in batches of
+//! 256, an update takes 5.1 µs a row with it, 6.0 µs with `json_each`, and 4.0 µs with as many bound parameters, whose
+//! statement would have to be built and prepared for each number of rows.
 
 mod apply;
 mod claim;

@@ -43,7 +43,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim, apply and read that meet large tables. The plan is the same with real arguments as with none.
-const HOT: [&str; 23] = [
+const HOT: [&str; 27] = [
     claim::CANDIDATES,
     claim::CANDIDATES_OF_SOURCES,
     claim::CANDIDATES_OF_RESOURCES,
@@ -65,7 +65,11 @@ const HOT: [&str; 23] = [
     feed::OLDEST,
     feed::PAGE,
     feed::APPLIED_AFTER,
+    want::WANT_ALL,
+    want::WANT_SOURCES,
     want::WANT_RESOURCES,
+    want::BACKLOG,
+    want::BACKLOG_OF_SOURCES,
     want::BACKLOG_OF_RESOURCES,
 ];
 
@@ -91,7 +95,7 @@ async fn no_hot_statement_scans_a_large_table() {
 }
 
 #[tokio::test]
-async fn candidates_are_read_in_the_order_of_the_due_index() {
+async fn candidates_are_read_by_the_due_index_or_by_their_ids() {
     let directory = TempDir::new().unwrap();
     let (_store, url) = store(&directory).await;
     let mut connection = SqliteConnection::connect(&url).await.unwrap();
@@ -101,8 +105,10 @@ async fn candidates_are_read_in_the_order_of_the_due_index() {
         assert!(plan[0].contains("USING INDEX headpond_schedule_due (upstream_id=?"), "{plan:#?}");
         assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{plan:#?}");
     }
-    let by_id = plan(&mut connection, claim::CANDIDATES_OF_RESOURCES).await;
-    assert!(by_id[0].contains("USING INTEGER PRIMARY KEY"), "{by_id:#?}");
+    for statement in [claim::CANDIDATES_OF_RESOURCES, want::WANT_RESOURCES, want::BACKLOG_OF_RESOURCES] {
+        let by_id = plan(&mut connection, statement).await;
+        assert!(by_id.iter().any(|step| step.contains("USING INTEGER PRIMARY KEY (rowid=?)")), "{by_id:#?}");
+    }
     let retry = plan(&mut connection, write::RETRY_NOW).await;
     assert!(retry[0].contains("headpond_schedule_outage"), "{retry:#?}");
 }
@@ -119,7 +125,7 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
     let (store, _) = store(&directory).await;
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
     let spec = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "u".into(), limits };
-    let weather = store.register(&[spec.clone()]).await.unwrap()[0];
+    let weather = store.register(std::slice::from_ref(&spec)).await.unwrap()[0];
     let keys = ["a", "b"].map(|key| (Key::new(key).unwrap(), Params::new()));
     store.add_keys(weather.source, &keys).await.unwrap();
     let claims = claim_all(&store, weather.upstream).await;
@@ -133,6 +139,43 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
     let kept = store.current(&spec.name, &keys[0].0).await.unwrap().unwrap();
     assert_eq!(kept.content.unwrap().body.len(), 1_000_000);
     assert_eq!(store.apply(&batch[1..]).await.unwrap().fates, [Fate::Committed]);
+}
+
+#[tokio::test]
+async fn what_is_served_waits_for_the_disk_and_claims_do_not() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = store(&directory).await;
+    let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
+    let spec = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "u".into(), limits };
+    let weather = store.register(&[spec]).await.unwrap()[0];
+    store.add_keys(weather.source, &[(Key::new("a").unwrap(), Params::new())]).await.unwrap();
+    assert_eq!(synchronous(&store).await, FULL);
+    let claims = claim_all(&store, weather.upstream).await;
+    assert_eq!(synchronous(&store).await, NORMAL);
+    store.apply(&[large(&store, &claims[0])]).await.unwrap();
+    assert_eq!(synchronous(&store).await, FULL);
+    let claims = claim_all(&store, weather.upstream).await;
+    store.apply(&[confirmed(&store, &claims[0])]).await.unwrap();
+    assert_eq!(synchronous(&store).await, NORMAL);
+    store.want(&Selection::All, store.clock.now()).await.unwrap();
+    assert_eq!(synchronous(&store).await, FULL);
+}
+
+const NORMAL: i64 = 1;
+const FULL: i64 = 2;
+
+/// How the writer's latest transaction was committed.
+async fn synchronous(store: &SqliteStore) -> i64 {
+    let mut writer = store.writer().await;
+    sqlx::query_scalar("PRAGMA synchronous").fetch_one(writer.connection().unwrap()).await.unwrap()
+}
+
+/// Still as it was.
+fn confirmed(store: &SqliteStore, claim: &Claim) -> Settled {
+    let now = store.clock.now();
+    let freshness = Freshness { fetched_at: now, stale_after: now };
+    let due = Due { at: now, because: Because::Interval };
+    Settled { outcome: Outcome::Confirmed { freshness, metadata: None, due }, ..large(store, claim) }
 }
 
 /// 1 is "no more than there are".

@@ -9,45 +9,55 @@ use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
 use crate::store::{AT_ONCE, Backlog, Selection, StoreError};
 
+/// How many ids are looked at in one transaction, so that nobody waits long for the write lock.
+const CHUNK: i64 = 20_000;
+
 /// A wish keeps the mark of what was never fetched (because 1): readiness counts those.
 macro_rules! want {
-    ($where:literal) => {
+    ($which:literal) => {
         concat!(
             "UPDATE headpond_schedule
              SET due_at = ?1, because = CASE because WHEN 1 THEN 1 ELSE ?2 END, wanted_at = max(coalesce(wanted_at, 0), ?3)
-             WHERE due_at IS NOT NULL",
-            $where
+             WHERE due_at IS NOT NULL AND resource_id > ?4 AND resource_id <= ?5",
+            $which
         )
     };
 }
 
-const WANT_ALL: &str = want!("");
-const WANT_SOURCES: &str = want!(
-    " AND resource_id IN (SELECT r.id FROM json_each(?4) AS j CROSS JOIN headpond_resource AS r ON r.source_id = j.value)"
-);
-pub(super) const WANT_RESOURCES: &str = want!(" AND resource_id IN (SELECT value FROM json_each(?4))");
+pub(super) const WANT_ALL: &str = want!("");
+pub(super) const WANT_SOURCES: &str = want!(" AND source_id IN (SELECT value FROM json_each(?6))");
+pub(super) const WANT_RESOURCES: &str = want!(" AND resource_id IN (SELECT value FROM json_each(?6))");
 
-/// Both counts of one moment. `upstream` stands first so that the due index is searched once for each.
+const LAST_ID: &str = "SELECT coalesce(max(resource_id), 0) FROM headpond_schedule";
+
+/// Both counts, of one moment: what of `$schedule` (an `s` within it) is due, and what of that is leased.
 macro_rules! backlog {
-    ($which:literal) => {
+    ($schedule:literal, $which:literal) => {
         concat!(
             "SELECT
-                (SELECT count(*) FROM headpond_upstream AS u
-                 CROSS JOIN headpond_schedule AS s ON s.upstream_id = u.id AND s.due_at <= ?1 WHERE ",
+                (SELECT count(*) FROM ",
+            $schedule,
+            " WHERE s.due_at <= ?1",
             $which,
             ") AS due,
                 (SELECT count(*) FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held
                  CROSS JOIN headpond_schedule AS s ON s.resource_id = held.value
-                 WHERE l.expires_at > ?2 AND s.due_at <= ?1 AND ",
+                 WHERE l.expires_at > ?2 AND s.due_at <= ?1",
             $which,
             ") AS leased"
         )
     };
 }
 
-const BACKLOG: &str = backlog!("true");
-const BACKLOG_OF_SOURCES: &str = backlog!("s.source_id IN (SELECT value FROM json_each(?3))");
-pub(super) const BACKLOG_OF_RESOURCES: &str = backlog!("s.resource_id IN (SELECT value FROM json_each(?3))");
+/// The due index is by upstream: it is searched once for each.
+pub(super) const BACKLOG: &str =
+    backlog!("headpond_upstream AS u CROSS JOIN headpond_schedule AS s ON s.upstream_id = u.id", "");
+pub(super) const BACKLOG_OF_SOURCES: &str = backlog!(
+    "headpond_upstream AS u CROSS JOIN headpond_schedule AS s ON s.upstream_id = u.id",
+    " AND s.source_id IN (SELECT value FROM json_each(?3))"
+);
+pub(super) const BACKLOG_OF_RESOURCES: &str =
+    backlog!("headpond_schedule AS s", " AND s.resource_id IN (SELECT value FROM json_each(?3))");
 
 /// The ids of a selection as JSON; `None` for all.
 fn ids(which: &Selection) -> Result<Option<String>, StoreError> {
@@ -65,14 +75,21 @@ impl SqliteStore {
             Selection::Sources(_) => WANT_SOURCES,
             Selection::Resources(_) => WANT_RESOURCES,
         };
-        let mut query = sqlx::query(statement).bind(AT_ONCE).bind(Because::Manual.code()).bind(micros(at));
-        if let Some(ids) = ids(which)? {
-            query = query.bind(ids);
+        let ids = ids(which)?;
+        let last: i64 = sqlx::query_scalar(LAST_ID).fetch_one(&self.readers).await.map_err(failed)?;
+        // Named resources are few enough to go at once.
+        let step = if matches!(which, Selection::Resources(_)) { last.max(1) } else { CHUNK };
+        let mut wanted = 0;
+        let mut from = 0;
+        while from < last {
+            let query = sqlx::query(statement).bind(AT_ONCE).bind(Because::Manual.code()).bind(micros(at));
+            let query = query.bind(from).bind(from.saturating_add(step)).bind(&ids);
+            let mut writer = self.writer().await;
+            let mut transaction = writer.begin(Durability::Full).await?;
+            wanted += query.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+            transaction.commit().await.map_err(failed)?;
+            from = from.saturating_add(step);
         }
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(Durability::Full).await?;
-        let wanted = query.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
-        transaction.commit().await.map_err(failed)?;
         Ok(wanted)
     }
 

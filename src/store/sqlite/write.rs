@@ -24,7 +24,7 @@ pub(super) const SCHEDULE: &str = "
         wanted_at = CASE WHEN s.wanted_at > j.value ->> 3 THEN s.wanted_at END,
         fetched_at = coalesce(j.value ->> 4, s.fetched_at),
         stale_after = coalesce(j.value ->> 5, s.stale_after)
-    FROM json_each(?1) AS j WHERE s.resource_id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE s.resource_id = j.value ->> 0";
 
 /// A success ends a run of failures and of 404s. Bytes come as hexadecimal.
 pub(super) const CONFIRMED: &str = "
@@ -32,7 +32,7 @@ pub(super) const CONFIRMED: &str = "
         etag = unhex(j.value ->> 1), last_modified = unhex(j.value ->> 2), max_age = j.value ->> 3,
         failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
         failure_detail = NULL, absences = 0, absent_since = NULL
-    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
 
 /// As above, with a new version, and what was gone is back.
 pub(super) const REPLACED: &str = "
@@ -41,7 +41,7 @@ pub(super) const REPLACED: &str = "
         version = j.value ->> 4, content_hash = unhex(j.value ->> 5), gone_since = NULL,
         failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
         failure_detail = NULL, absences = 0, absent_since = NULL
-    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
 
 /// Validators that came to a request older than the present wish are not kept: its URL may be another by now, and a 304
 /// to the old one's validators would hide the new one's content. Runs after SCHEDULE, which leaves just those wishes.
@@ -59,7 +59,7 @@ pub(super) const DEFERRED: &str = "
         failures = j.value ->> 1, failing_since = j.value ->> 2, failed_at = j.value ->> 3,
         failure_kind = j.value ->> 4, failure_status = j.value ->> 5, failure_detail = j.value ->> 6,
         absences = j.value ->> 7, absent_since = j.value ->> 8
-    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
 
 /// Content and version stay: the tombstone keeps what was last seen.
 pub(super) const GONE: &str = "
@@ -67,7 +67,7 @@ pub(super) const GONE: &str = "
         gone_since = j.value ->> 1, etag = NULL, last_modified = NULL, max_age = NULL,
         failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
         failure_detail = NULL, absences = 0, absent_since = NULL
-    FROM json_each(?1) AS j WHERE r.id = j.value ->> 0";
+    FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
 
 const CONTENT_HEAD: &str = "INSERT INTO headpond_content (resource_id, etag, changed_at, headers, body) VALUES ";
 
@@ -78,7 +78,7 @@ const CONTENT_TAIL: &str = " ON CONFLICT (resource_id) DO UPDATE SET
 pub(super) const CHANGES: &str = "
     INSERT INTO headpond_change (number, tag, resource_id, source, key, kind, version, at)
     SELECT ?2 + j.key + 1, j.value ->> 0, r.id, source.name, r.key, j.value ->> 2, r.version, j.value ->> 3
-    FROM json_each(?1) AS j
+    FROM jsonb_each(?1) AS j
     CROSS JOIN headpond_resource AS r ON r.id = j.value ->> 1
     CROSS JOIN headpond_source AS source ON source.id = r.source_id";
 

@@ -126,10 +126,9 @@ async fn looking_at_a_tombstone_again_costs_no_budget(test: &TestStore) {
 }
 
 async fn budgets_of_sources_are_apart(test: &TestStore) {
-    let claims = twenty(test).await;
     let users = test.source_with_keys("users", 1).await;
     test.settle_all(users.upstream, |_| content("A", &[])).await;
-    test.clock.advance(HOUR);
+    let claims = twenty(test).await;
     let user = test.claim_one(users.upstream).await;
     let batch = [gone(test, &claims[0], 0.0), gone(test, &user, 0.0), gone(test, &claims[1], 0.0)];
     let fates = test.store.apply(&batch).await.unwrap().fates;

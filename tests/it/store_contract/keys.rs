@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::Params;
 use headpond::domain::schedule::Because;
-use headpond::store::KeysChanged;
+use headpond::store::{Fate, KeysChanged};
 
 use crate::support::outcomes::{HOUR, content};
-use crate::support::store::{TestStore, UNLIMITED, ask, key, keys_of, nothing_until, on_each_database, spec};
+use crate::support::store::{LEASE, TestStore, UNLIMITED, ask, key, keys_of, nothing_until, on_each_database, spec};
 
 on_each_database! {
     a_source_keeps_its_id,
     new_limits_hold_from_the_next_claim_on,
     a_source_moves_to_another_upstream_with_its_resources,
     what_is_in_flight_when_its_source_moves_is_not_claimed_again,
+    what_expires_when_its_source_has_moved_is_leased_once,
     keys_are_due_at_once_and_added_once,
     keys_that_are_added_together_have_neighbouring_ids,
     other_parameters_make_a_key_due,
@@ -61,6 +62,17 @@ async fn what_is_in_flight_when_its_source_moves_is_not_claimed_again(test: &Tes
     assert_eq!(keys_of(&test.claim(after.upstream).await), ["k1"]);
     test.settle(&claim, content("A", &[])).await;
     assert_eq!(test.current("weather", "k0").await.version, 1);
+}
+
+async fn what_expires_when_its_source_has_moved_is_leased_once(test: &TestStore) {
+    let before = test.source_with_keys("weather", 1).await;
+    let late = test.claim_one(before.upstream).await;
+    let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)]).await.unwrap()[0];
+    test.clock.advance(LEASE);
+    let present = test.claim_one(after.upstream).await;
+    let applied = test.store.apply(&[test.settled(&late, content("late", &[]))]).await.unwrap();
+    assert_eq!(applied.fates, [Fate::LeaseLost]);
+    test.settle(&present, content("A", &[])).await;
 }
 
 async fn keys_are_due_at_once_and_added_once(test: &TestStore) {

@@ -24,8 +24,8 @@ on_database!(
     a_role_that_may_not_make_the_schema_is_told,
     a_role_that_may_not_write_is_told_at_the_start,
     a_read_only_role_is_told_at_the_start,
-    a_damaged_migration_is_refused,
     commits_wait_for_the_disk_whatever_the_role_says,
+    claims_and_confirmations_do_not_wait_for_the_disk,
     claims_see_each_other_whatever_the_isolation_of_the_role,
     the_time_is_the_servers,
     a_listener_that_was_cut_off_says_so_once,
@@ -116,12 +116,6 @@ async fn a_read_only_role_is_told_at_the_start(test: &TestStore) {
     drop_role(&test.database, &name).await;
 }
 
-async fn a_damaged_migration_is_refused(test: &TestStore) {
-    test.execute("UPDATE {migration} SET checksum = '\\x00'").await.unwrap();
-    let problem = refusal(test.connect(&test.database, &options()).await);
-    assert!(problem.contains("migration 1 of the database is another than this program's"), "{problem}");
-}
-
 async fn commits_wait_for_the_disk_whatever_the_role_says(test: &TestStore) {
     for (asked, given) in [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")] {
         let (name, url) = role(&test.database).await;
@@ -134,6 +128,31 @@ async fn commits_wait_for_the_disk_whatever_the_role_says(test: &TestStore) {
         assert!(store.describe().contains(&format!("synchronous_commit={given}")), "{}", store.describe());
         store.close().await;
         drop_role(&test.database, &name).await;
+    }
+}
+
+/// At each commit, notes how it is made. What nothing but a repeated request would be lost with need not wait.
+async fn claims_and_confirmations_do_not_wait_for_the_disk(test: &TestStore) {
+    test.execute(
+        "CREATE TABLE commits (how text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN INSERT INTO commits VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER note AFTER INSERT ON headpond.lease DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION note();
+         CREATE CONSTRAINT TRIGGER note AFTER UPDATE ON headpond.counter DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION note();",
+    )
+    .await
+    .unwrap();
+    let weather = test.source_with_keys("weather", 1).await;
+    for (seen, how) in [(content("A", &[]), "on"), (content("A", &[]), "off"), (status(500), "on")] {
+        let claim = test.claim_one(weather.upstream).await;
+        assert_eq!(test.number("SELECT count(*) FROM commits WHERE how = 'off'").await, 1);
+        test.execute("DELETE FROM commits").await.unwrap();
+        test.settle(&claim, seen).await;
+        assert_eq!(test.number(&format!("SELECT count(*) FROM commits WHERE how = '{how}'")).await, 1);
+        test.execute("DELETE FROM commits").await.unwrap();
+        test.clock.advance(HOUR);
     }
 }
 

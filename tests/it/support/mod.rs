@@ -1,4 +1,7 @@
 //! What tests stand on.
 
+pub mod nginx;
 pub mod outcomes;
+pub mod program;
+pub mod raw_server;
 pub mod store;

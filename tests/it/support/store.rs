@@ -53,11 +53,7 @@ impl TestStore {
     }
 
     pub async fn postgres() -> Self {
-        let server = std::env::var("HEADPOND_TEST_POSTGRES").expect(
-            "no Postgres to test on: run `tests/run`, or set HEADPOND_TEST_POSTGRES to the postgres:// URL of a server \
-             where databases may be created",
-        );
-        Self::on(Database::postgres(server).await).await
+        Self::on(Database::on_test_server().await).await
     }
 
     async fn on(database: Database) -> Self {
@@ -157,6 +153,34 @@ impl Database {
     /// A place for a file that isn't there yet.
     pub fn sqlite() -> Self {
         Self::Sqlite { directory: TempDir::new().unwrap() }
+    }
+
+    /// An empty database on the server that tests are told of.
+    pub async fn on_test_server() -> Self {
+        let server = std::env::var("HEADPOND_TEST_POSTGRES").expect(
+            "no Postgres to test on: run `tests/run`, or set HEADPOND_TEST_POSTGRES to the postgres:// URL of a server \
+             where databases may be created",
+        );
+        Self::postgres(server).await
+    }
+
+    /// Runs a rule on the bare database, and drops it whether the rule holds or not.
+    pub async fn check(self, rule: impl AsyncFnOnce(&Self)) {
+        let result = AssertUnwindSafe(rule(&self)).catch_unwind().await;
+        self.drop().await;
+        if let Err(panic) = result {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Whether SQLite finds nothing wrong with the file. (Postgres has no such question.)
+    pub async fn is_sound(&self) -> bool {
+        match self {
+            Self::Sqlite { .. } => {
+                self.number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'").await == 1
+            }
+            Self::Postgres { .. } => true,
+        }
     }
 
     /// An empty database on this server.
@@ -285,23 +309,35 @@ pub fn is_rejected<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Rejected(_)))
 }
 
-/// Makes each rule a test on each database.
+/// Makes each rule about a store a test on each database.
 macro_rules! on_each_database {
     ($($rule:ident),+ $(,)?) => {
-        $crate::support::store::on_database!(on_sqlite, sqlite, $($rule),+);
-        $crate::support::store::on_database!(on_postgres, postgres, $($rule),+);
+        $crate::support::store::on_database!(on_sqlite, $crate::support::store::TestStore::sqlite().await, $($rule),+);
+        $crate::support::store::on_database!(on_postgres, $crate::support::store::TestStore::postgres().await, $($rule),+);
+    };
+}
+
+/// Makes each rule about the whole program a test on each database, which is empty at first.
+macro_rules! on_each_empty_database {
+    ($($rule:ident),+ $(,)?) => {
+        $crate::support::store::on_database!(on_sqlite, $crate::support::store::Database::sqlite(), $($rule),+);
+        $crate::support::store::on_database!(
+            on_postgres,
+            $crate::support::store::Database::on_test_server().await,
+            $($rule),+
+        );
     };
 }
 
 /// Makes each rule a test on one database.
 macro_rules! on_database {
-    ($module:ident, $database:ident, $($rule:ident),+) => {
+    ($module:ident, $database:expr, $($rule:ident),+) => {
         mod $module {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $rule() {
-                $crate::support::store::TestStore::$database().await.check(super::$rule).await;
+                $database.check(super::$rule).await;
             })+
         }
     };
 }
-pub(crate) use {on_database, on_each_database};
+pub(crate) use {on_database, on_each_database, on_each_empty_database};

@@ -1,0 +1,211 @@
+//! Everything that a request can fail with, and the one map from it to a response.
+
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::freshness_headers::timestamp;
+use super::problem::Problem;
+use super::resource_path::ResourcePath;
+use crate::domain::resource::BadKey;
+use crate::store::StoreError;
+
+/// Seconds after which to ask again when we can't know better.
+const SOON: u64 = 5;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug)]
+pub enum ApiError {
+    /// No route has this path.
+    UnknownRoute {
+        /// The path.
+        path: String,
+    },
+    /// The path is there, but not for this method.
+    MethodNotAllowed {
+        /// The method.
+        method: Method,
+    },
+    /// The path, percent-decoded, is not UTF-8.
+    UnreadablePath,
+    /// There can be no such key.
+    BadKey {
+        /// Why.
+        reason: BadKey,
+    },
+    /// A query parameter is wrong, or not one of the route's.
+    BadParameter {
+        /// Its name.
+        parameter: String,
+        /// The value that was given.
+        value: String,
+        /// What would be right, in a sentence.
+        expected: String,
+    },
+    /// No source has this name.
+    UnknownSource {
+        /// The name.
+        source: String,
+    },
+    /// The source has no such key.
+    UnknownKey(ResourcePath),
+    /// The key is known, but there is no content to answer with.
+    Missing(Box<Missing>),
+    /// If-Match or If-Unmodified-Since asked for other content than there is.
+    PreconditionFailed,
+    /// The feed no longer has this place, or never had it.
+    UnknownCursor,
+    /// Some source has not tried each of its keys yet.
+    NotReady,
+    /// The store failed.
+    Store(StoreError),
+    /// The answer took longer than a request may take.
+    TimedOut,
+    /// A handler panicked.
+    Panicked,
+}
+
+/// A known resource without content.
+#[derive(Debug)]
+pub struct Missing {
+    /// Which.
+    pub path: ResourcePath,
+    /// Why.
+    pub because: MissingBecause,
+    /// The header fields that tell its state.
+    pub fields: HeaderMap,
+}
+
+/// Why a known resource has no content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingBecause {
+    /// The upstream never had anything under its key.
+    Absent,
+    /// There was content, and the upstream has removed it.
+    Gone {
+        /// When that was confirmed.
+        since: DateTime<Utc>,
+    },
+    /// Nothing was fetched for it yet.
+    Pending {
+        /// Seconds after which to ask again.
+        retry_after: u64,
+    },
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Self::Store(error) = &self {
+            // What exactly is wrong with the database is for its operator, not for readers.
+            tracing::error!(%error, "a request failed because the store did");
+        }
+        self.problem().into_response()
+    }
+}
+
+impl ApiError {
+    fn problem(self) -> Problem {
+        match self {
+            Self::UnknownRoute { path } => {
+                let detail = "Nothing is served under this path. Resources are under /v1/{source}/{key}; a `/` in a key is \
+                              written %2F.";
+                Problem::new(StatusCode::NOT_FOUND, "unknown-route", "Unknown route", detail).with("path", path)
+            }
+            Self::MethodNotAllowed { method } => {
+                let detail = format!("{method} is not possible here; the Allow header says what is.");
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+            }
+            Self::UnreadablePath => bad_request(
+                "unreadable-path",
+                "Unreadable path",
+                "The path, percent-decoded, must be UTF-8, and it is not.",
+            ),
+            Self::BadKey { reason } => {
+                bad_request("impossible-key", "Impossible key", format!("There is no such key: {reason}."))
+            }
+            Self::BadParameter { parameter, value, expected } => {
+                let detail = format!("The query parameter `{parameter}` is wrong: {expected}");
+                bad_request("bad-parameter", "Bad query parameter", detail)
+                    .with("parameter", parameter)
+                    .with("value", value)
+                    .with("expected", expected)
+            }
+            Self::UnknownSource { source } => {
+                let detail = format!("There is no source `{source}` in the configuration.");
+                Problem::new(StatusCode::NOT_FOUND, "unknown-source", "Unknown source", detail).with("source", source)
+            }
+            Self::UnknownKey(path) => {
+                let detail = format!("The source `{}` has no such key.", path.source);
+                about(&path, Problem::new(StatusCode::NOT_FOUND, "unknown-key", "Unknown key", detail))
+            }
+            Self::Missing(missing) => missing.problem(),
+            Self::PreconditionFailed => {
+                let detail = "The content is not what If-Match or If-Unmodified-Since asks for.";
+                Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed", detail)
+            }
+            Self::UnknownCursor => {
+                let detail = "The feed does not have this place: it is older than what is kept, or of another database. \
+                              Resync from the list, then follow the feed from its present end.";
+                Problem::new(StatusCode::GONE, "unknown-cursor", "Unknown cursor", detail)
+            }
+            Self::NotReady => {
+                let detail = "Not every source has tried each of its keys once. This passes by itself.";
+                unavailable("not-ready", "Not ready", detail, SOON)
+            }
+            Self::Store(error) if error.is_passing() => {
+                let detail = "The database can't be used at the moment. The log says why.";
+                unavailable("store-unavailable", "Store unavailable", detail, SOON)
+            }
+            // Asking again would not help: no Retry-After.
+            Self::Store(_) => internal("The database holds or answered something unusable. The log says what."),
+            Self::TimedOut => {
+                let detail = "The answer took longer than `request_timeout`. The database may be overloaded or locked.";
+                unavailable("timed-out", "Timed out", detail, SOON)
+            }
+            Self::Panicked => internal("This is a fault in Headpond. The log says where."),
+        }
+    }
+}
+
+impl Missing {
+    fn problem(self) -> Problem {
+        let problem = match self.because {
+            MissingBecause::Absent => {
+                let detail = "The key is known, but its upstream says that there is nothing under it.";
+                Problem::new(StatusCode::NOT_FOUND, "absent", "Absent upstream", detail)
+            }
+            MissingBecause::Gone { since } => {
+                let detail = "There was content under this key, and its upstream has removed it.";
+                Problem::new(StatusCode::GONE, "gone", "Gone", detail).with("gone_since", timestamp(since))
+            }
+            MissingBecause::Pending { retry_after } => {
+                let detail = "The key is known, but its content has not been fetched yet. Its /meta says when it is due, \
+                              and what went wrong if it was tried.";
+                unavailable("pending", "Not fetched yet", detail, retry_after)
+            }
+        };
+        about(&self.path, problem).with_fields(self.fields)
+    }
+}
+
+fn bad_request(kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, kind, title, detail)
+}
+
+fn unavailable(kind: &str, title: &'static str, detail: &str, retry_after: u64) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail).with_field(header::RETRY_AFTER, retry_after)
+}
+
+fn internal(detail: &str) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+}
+
+fn about(path: &ResourcePath, problem: Problem) -> Problem {
+    problem.with("source", path.source.as_str()).with("key", path.key.as_str())
+}

@@ -1,0 +1,116 @@
+//! `GET /v1/{source}/{key}`: the snapshot.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+
+use super::ApiState;
+use super::conditional::{Verdict, evaluate};
+use super::error::{ApiError, Missing, MissingBecause};
+use super::freshness_headers::{
+    entity_tag, freshness_fields, http_date_value, last_modified, seconds_until, state_fields,
+};
+use super::parameters::Parameters;
+use super::resource_path::ResourcePath;
+use crate::domain::decision::Freshness;
+use crate::domain::read_state::ReadState;
+use crate::store::{Current, StoreError, StoredContent};
+
+/// The longest Retry-After for what was never fetched: a key can become due earlier than planned.
+const LONGEST_RETRY_AFTER: u64 = 60;
+
+/// Answers with the content that the store holds now; HEAD is the same without the body.
+///
+/// # Errors
+/// What keeps the content from being there: see [`ApiError`].
+pub async fn read(
+    State(api): State<ApiState>,
+    path: ResourcePath,
+    uri: Uri,
+    request: HeaderMap,
+) -> Result<Response, ApiError> {
+    Parameters::of(&uri, &[])?;
+    let current = api.current(&path).await?;
+    answer(path, current, &request, api.clock.now())
+}
+
+impl ApiState {
+    /// What the store holds of a resource.
+    ///
+    /// # Errors
+    /// [`ApiError::UnknownKey`], or [`ApiError::UnknownSource`] when the config has no such source either: a source that
+    /// was taken out of the config is served until its data is pruned, as is a key.
+    pub async fn current(&self, path: &ResourcePath) -> Result<Current, ApiError> {
+        match self.store.current(&path.source, &path.key).await? {
+            Some(current) => Ok(current),
+            None if self.sources.contains(&path.source) => Err(ApiError::UnknownKey(path.clone())),
+            None => Err(ApiError::UnknownSource { source: path.source.to_string() }),
+        }
+    }
+}
+
+/// The answer to a request for a resource of which this is known at `now`.
+fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
+    let state = ReadState::of(current.gone_since, current.freshness, now);
+    let fields = state_fields(state, current.version, current.failing.as_ref());
+    let missing = |path, because, fields| Err(ApiError::Missing(Box::new(Missing { path, because, fields })));
+    match (state, current.gone_since, current.content, current.freshness) {
+        (ReadState::Gone, Some(since), ..) if current.version > 0 => {
+            missing(path, MissingBecause::Gone { since }, fields)
+        }
+        (ReadState::Gone, ..) => missing(path, MissingBecause::Absent, fields),
+        // Retired before it was ever fetched: nothing is there, and nothing will come.
+        (ReadState::Pending, ..) if current.due.is_none() => Err(ApiError::UnknownKey(path)),
+        (ReadState::Pending, ..) => {
+            let retry_after = seconds_until(current.due.map(|due| due.at), now, LONGEST_RETRY_AFTER);
+            missing(path, MissingBecause::Pending { retry_after }, fields)
+        }
+        (ReadState::Fresh | ReadState::Stale, _, Some(content), Some(freshness)) => {
+            let upstreams_word = current.validators.last_modified;
+            let modified = last_modified(upstreams_word.as_deref(), content.changed_at, now);
+            Hit { content, freshness, modified, fields }.answer(request, now)
+        }
+        (ReadState::Fresh | ReadState::Stale, ..) => Err(ApiError::Store(StoreError::Corrupt {
+            table: "content",
+            column: "resource_id",
+            row: current.resource.0,
+            problem: "the resource has freshness but no content".into(),
+        })),
+    }
+}
+
+/// A copy to answer with: in the words of RFC 9211, a hit.
+struct Hit {
+    content: StoredContent,
+    freshness: Freshness,
+    modified: DateTime<Utc>,
+    fields: HeaderMap,
+}
+
+impl Hit {
+    fn answer(self, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
+        let verdict = evaluate(request, &self.content.etag.to_string(), self.modified);
+        let (status, mut fields, body) = match verdict {
+            Verdict::Send => (StatusCode::OK, self.content.headers, Body::from(self.content.body)),
+            // RFC 9110 §15.4.5: what a cache needs to freshen its copy, and no other metadata of the content. The length
+            // must be the content's or left out (§8.6); the framework would put that of the empty body.
+            Verdict::NotModified => {
+                let length = (header::CONTENT_LENGTH, HeaderValue::from(self.content.body.len()));
+                (StatusCode::NOT_MODIFIED, HeaderMap::from_iter([length]), Body::empty())
+            }
+            Verdict::Failed => return Err(ApiError::PreconditionFailed),
+        };
+        if status == StatusCode::OK {
+            fields.insert(header::LAST_MODIFIED, http_date_value(self.modified));
+        }
+        fields.insert(header::ETAG, entity_tag(self.content.etag));
+        fields.extend(freshness_fields(self.freshness, now));
+        fields.extend(self.fields);
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = fields;
+        Ok(response)
+    }
+}

@@ -1,0 +1,118 @@
+//! Puts the parts together, as every command needs them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use super::outcome::CliError;
+use crate::announce::Announcer;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config};
+use crate::domain::resource::{Key, Params};
+use crate::refresh::{Refresher, Roster};
+use crate::store::{self, Registered, SourceSpec, Store, StoreOptions};
+use crate::upstream::Fetcher;
+
+/// How many keys are added in one transaction.
+const KEYS_AT_ONCE: usize = 5000;
+
+/// Reads the configuration, and prints its warnings to stderr.
+pub(super) fn config(path: &Path) -> Result<Config, CliError> {
+    let now = SystemClock::new().now();
+    let loaded =
+        config::load(path, &config::ProcessEnvironment, now).map_err(|errors| CliError::usage(errors.to_string()))?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded.config)
+}
+
+/// What a command does to the database's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// Make the database where there is none, and bring it up to date.
+    Migrate,
+    /// Use it only if it is there and up to date.
+    AsItIs,
+}
+
+/// Connects to the database, and sets a clock by it.
+pub(super) async fn store(config: &Config, schema: Schema) -> Result<(Arc<dyn Store>, Arc<SystemClock>), CliError> {
+    let clock = Arc::new(SystemClock::new());
+    let migrate = schema == Schema::Migrate;
+    let options = StoreOptions { readers: config.database.readers, migrate, create: migrate };
+    let store =
+        store::connect(config.database.url.expose_secret(), &options, Arc::<SystemClock>::clone(&clock)).await?;
+    if let Some(now) = store.database_time().await? {
+        clock.anchor(now);
+    }
+    Ok((store, clock))
+}
+
+/// Makes the config's sources known and adds the keys that it lists.
+///
+/// With `Keys::AddAndRetire`, keys and sources that the config no longer has are no longer polled: that is for the
+/// process that owns the configuration, `serve`.
+pub(super) async fn register(store: &dyn Store, config: &Config, keys: Keys) -> Result<Vec<Registered>, CliError> {
+    let mut specs = Vec::with_capacity(config.sources.len());
+    for source in &config.sources {
+        let upstream = config
+            .upstreams
+            .get(&source.upstream)
+            .ok_or_else(|| CliError::usage(format!("source {}: no upstream {}", source.name, source.upstream)))?;
+        specs.push(SourceSpec {
+            name: source.name.clone(),
+            upstream: source.upstream.clone(),
+            limits: upstream.limits,
+        });
+    }
+    let registered = store.register(&specs).await?;
+    for (source, ids) in config.sources.iter().zip(&registered) {
+        for chunk in source.keys.chunks(KEYS_AT_ONCE) {
+            let chunk: &[(Key, Params)] = chunk;
+            store.add_keys(ids.source, chunk).await?;
+        }
+        if keys == Keys::AddAndRetire {
+            let keep: BTreeSet<Key> = source.keys.iter().map(|(key, _)| key.clone()).collect();
+            let retired = store.retire_keys_except(ids.source, &keep).await?;
+            if retired > 0 {
+                tracing::info!(source = %source.name, retired, "keys that the config no longer lists are no longer polled");
+            }
+        }
+    }
+    if keys == Keys::AddAndRetire {
+        let keep: Vec<_> = registered.iter().map(|ids| ids.source).collect();
+        store.retire_sources_except(&keep).await?;
+    }
+    Ok(registered)
+}
+
+/// Whose word on keys counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// Add what is missing.
+    Add,
+    /// Also stop polling what the config does not have.
+    AddAndRetire,
+}
+
+/// A refresher for the config.
+pub(super) fn refresher(
+    config: &Config,
+    registered: &[Registered],
+    store: Arc<dyn Store>,
+    clock: &Arc<SystemClock>,
+) -> Result<Arc<Refresher>, CliError> {
+    let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(clock);
+    let fetcher = Fetcher::new(Arc::clone(&clock)).map_err(|error| CliError::usage(error.to_string()))?;
+    let roster = Roster::new(config, registered);
+    let announcer = Announcer::new();
+    Ok(Arc::new(Refresher { store, clock, fetcher, announcer, roster, worker: worker_name() }))
+}
+
+/// Tells the workers in the lease table apart: the process, and a random part, since ids come again after a restart.
+fn worker_name() -> String {
+    format!("{}-{:08x}", std::process::id(), fastrand::u32(..))
+}

@@ -1,0 +1,64 @@
+//! `headpond get`.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::assemble::{self, Schema};
+use super::outcome::{CliError, Exit};
+use crate::clock::Clock;
+use crate::domain::read_state::ReadState;
+use crate::domain::resource::{Key, SourceName};
+use crate::store::Current;
+
+/// Arguments of `get`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The source.
+    source: String,
+    /// The key.
+    key: String,
+    /// Print what is known about the copy instead of its content, as JSON.
+    #[arg(long)]
+    meta: bool,
+}
+
+pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
+    let config = assemble::config(config_path)?;
+    let named = format!("{}/{}", args.source, args.key);
+    let source = SourceName::new(&args.source).map_err(|e| CliError::usage(format!("{:?}: {e}", args.source)))?;
+    let key = Key::new(&args.key).map_err(|error| CliError::usage(format!("key {:?}: {error}", args.key)))?;
+    let (store, clock) = assemble::store(&config, Schema::AsItIs).await?;
+    let current = store.current(&source, &key).await?;
+    store.close().await;
+    let current = current.ok_or_else(|| CliError::failed(format!("{named} is not known")))?;
+    if args.meta {
+        let meta = crate::api::meta::Meta::of(source, key, current, clock.now());
+        let text = serde_json::to_string_pretty(&meta).map_err(|error| CliError::failed(error.to_string()))?;
+        return write(format!("{text}\n").as_bytes());
+    }
+    let state = ReadState::of(current.gone_since, current.freshness, clock.now());
+    body(&named, state, &current)
+}
+
+/// Prints the content; what a reader of it should know goes to stderr, so that the body can be piped.
+fn body(named: &str, state: ReadState, current: &Current) -> Result<Exit, CliError> {
+    let content = match (state, &current.content) {
+        (ReadState::Fresh | ReadState::Stale, Some(content)) => content,
+        (ReadState::Gone, _) => return Err(CliError::failed(format!("{named} is gone upstream"))),
+        _ => return Err(CliError::failed(format!("{named} was never fetched"))),
+    };
+    if let (ReadState::Stale, Some(freshness)) = (state, &current.freshness) {
+        let because = current.failing.as_ref().map(|failing| format!(": {}", failing.last.detail)).unwrap_or_default();
+        eprintln!("{named} is stale, fetched at {}{because}", freshness.fetched_at.to_rfc3339());
+    }
+    write(&content.body)
+}
+
+fn write(bytes: &[u8]) -> Result<Exit, CliError> {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| CliError::failed(format!("can't write to stdout: {error}")))?;
+    Ok(Exit::Well)
+}

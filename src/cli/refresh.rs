@@ -1,0 +1,136 @@
+//! `headpond refresh`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::assemble::{self, Keys, Schema};
+use super::outcome::{CliError, Exit};
+use super::progress::Progress;
+use super::signals;
+use crate::clock::monotonic;
+use crate::config::Config;
+use crate::domain::resource::{Key, SourceName};
+use crate::refresh::once::{Manner, Run, Target};
+use crate::refresh::tally::Counts;
+use crate::store::{Registered, Store};
+
+/// How long a one-shot refresh may go on with what is under way after SIGTERM.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Arguments of `refresh`.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(super) struct Args {
+    /// The source to refresh; without it, all.
+    source: Option<String>,
+    /// The keys to refresh; without them, all of the source.
+    #[arg(requires = "source")]
+    keys: Vec<String>,
+    /// All sources. This is also what happens when none is named.
+    #[arg(long, conflicts_with = "source")]
+    all: bool,
+    /// Only what is due. This is also what happens without --force.
+    #[arg(long, conflicts_with = "force")]
+    due: bool,
+    /// Also what isn't due. Requests stay conditional, and limits are kept.
+    #[arg(long)]
+    force: bool,
+    /// Also wait for what another process is fetching at the moment.
+    #[arg(long)]
+    wait: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The summary as JSON.
+#[derive(Debug, Serialize)]
+struct Summary {
+    #[serde(flatten)]
+    counts: Counts,
+    /// How long it took.
+    seconds: f64,
+}
+
+pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
+    let config = assemble::config(config_path)?;
+    let (store, clock) = assemble::store(&config, Schema::Migrate).await?;
+    let registered = assemble::register(store.as_ref(), &config, Keys::Add).await?;
+    let target = target(&config, &registered, store.as_ref(), args).await?;
+    let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock)?;
+    let stop = signals::watch(GRACE)?;
+    let started = monotonic();
+    let run = Run::begin(refresher, target, Manner { force: args.force, wait: args.wait }).await?;
+    let progress = Progress::new(run.expected);
+    let counts = progress.show_while(|| run.counts(), run.finish(&stop.stop, &stop.abandon)).await;
+    store.close().await;
+    let summary = Summary { counts, seconds: started.elapsed().as_secs_f64() };
+    print(&summary, args.json)?;
+    let all_well = summary.counts.failed == 0 && !stop.stop.is_cancelled();
+    Ok(if all_well { Exit::Well } else { Exit::Failed })
+}
+
+/// What the arguments name.
+async fn target(
+    config: &Config,
+    registered: &[Registered],
+    store: &dyn Store,
+    args: &Args,
+) -> Result<Target, CliError> {
+    let Some(name) = &args.source else {
+        return Ok(Target::Sources(registered.iter().map(|ids| ids.source).collect()));
+    };
+    let (_, ids) = config
+        .sources
+        .iter()
+        .zip(registered)
+        .find(|(source, _)| source.name.as_str() == name)
+        .ok_or_else(|| unknown_source(config, name))?;
+    if args.keys.is_empty() {
+        return Ok(Target::Sources(vec![ids.source]));
+    }
+    let keys = args
+        .keys
+        .iter()
+        .map(|key| Key::new(key).map_err(|error| CliError::usage(format!("key {key:?}: {error}"))))
+        .collect::<Result<Vec<_>, _>>()?;
+    let found = store.find(ids.source, &keys).await?;
+    let mut resources = Vec::with_capacity(found.len());
+    for (key, resource) in keys.iter().zip(found) {
+        let missing = || CliError::usage(format!("source {name} has no key {:?}", key.as_str()));
+        resources.push(resource.ok_or_else(missing)?);
+    }
+    Ok(Target::Resources(ids.source, resources))
+}
+
+/// Says which sources there are.
+pub(super) fn unknown_source(config: &Config, name: &str) -> CliError {
+    let known: Vec<_> = config.sources.iter().map(|source| &source.name).map(SourceName::as_str).collect();
+    CliError::usage(format!("no source {name:?} in the configuration, which has: {}", known.join(", ")))
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn print(summary: &Summary, json: bool) -> Result<(), CliError> {
+    if json {
+        let text = serde_json::to_string(summary).map_err(|error| CliError::usage(error.to_string()))?;
+        println!("{text}");
+        return Ok(());
+    }
+    let Counts { new, changed, unchanged, gone, failed, elsewhere, failures } = &summary.counts;
+    println!(
+        "{new} new, {changed} changed, {unchanged} unchanged, {gone} gone, {failed} failed, {elsewhere} left to others, \
+         in {:.1} s",
+        summary.seconds
+    );
+    for named in failures {
+        println!("  {}/{}: {}: {}", named.source, named.key, named.failure.kind, named.failure.detail);
+    }
+    let unnamed = failed.saturating_sub(failures.len() as u64);
+    if unnamed > 0 {
+        println!("  … and {unnamed} more");
+    }
+    Ok(())
+}

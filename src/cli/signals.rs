@@ -1,0 +1,46 @@
+//! SIGTERM and SIGINT: the first asks to stop, the second to stop at once.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::outcome::CliError;
+
+/// How work is told to end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    /// Begin nothing new.
+    pub(super) stop: CancellationToken,
+    /// Drop what is still under way.
+    pub(super) abandon: CancellationToken,
+}
+
+/// Cancels `stop` at the first signal, and `abandon` when `grace` has passed since. A second signal ends the process
+/// there and then, which loses nothing: what is committed is committed, and leases run out.
+pub(super) fn watch(grace: Duration) -> Result<Stop, CliError> {
+    let listen = |kind| signal(kind).map_err(|error| CliError::usage(format!("can't listen for signals: {error}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = Stop::default();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!(grace = %humantime::format_duration(grace), "stopping; a second signal stops at once");
+        told.stop.cancel();
+        tokio::select! {
+            () = either(&mut terminate, &mut interrupt) => {
+                tracing::warn!("stopped at once");
+                std::process::exit(1);
+            }
+            () = tokio::time::sleep(grace) => told.abandon.cancel(),
+        }
+    });
+    Ok(stop)
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

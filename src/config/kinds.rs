@@ -1,0 +1,222 @@
+//! What settings take: how each kind of value is read.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use chrono_tz::Tz;
+use http::{HeaderMap, HeaderValue};
+use url::Url;
+
+use crate::domain::content::JsonPath;
+use crate::domain::schedule::{BadCron, CronRule};
+use crate::domain::template::UrlTemplate;
+
+use super::environment::Text;
+use super::headers;
+use super::nearest::nearest;
+use super::reader::Reader;
+use super::value::{Value, Wants, Wrong};
+
+/// A kind of value.
+pub(super) struct Kind<T> {
+    /// What it is called.
+    pub wants: Wants,
+    /// Reads one; whatever is wrong with it is noted.
+    pub read: fn(&mut Reader<'_>, Value<'_>, &Wants) -> Option<T>,
+}
+
+/// Longer spans would not fit into every database's and clock's numbers, and nobody means them.
+const LONGEST_SPAN: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// The most that both databases keep in one row with room to spare.
+const LARGEST_BODY: u64 = 512 * 1024 * 1024;
+
+pub(super) static SPAN: Kind<Duration> = Kind {
+    wants: Wants { noun: "a span of time", example: "\"15m\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, span),
+};
+
+pub(super) static POSITIVE_SPAN: Kind<Duration> = Kind {
+    wants: Wants { noun: "a span of time", example: "\"15m\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| at_least(text, Duration::from_nanos(1))),
+};
+
+pub(super) static INTERVAL: Kind<Duration> = Kind {
+    wants: Wants { noun: "a span of time", example: "\"15m\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| at_least(text, Duration::from_secs(1))),
+};
+
+pub(super) static SIZE: Kind<u64> = Kind {
+    wants: Wants { noun: "a size", example: "\"16MiB\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, size),
+};
+
+pub(super) static COUNT: Kind<u32> = Kind {
+    wants: Wants { noun: "a whole number of at least 1", example: "4" },
+    read: |reader, value, wants| value.count(reader, wants),
+};
+
+pub(super) static RATE: Kind<f64> = Kind {
+    wants: Wants { noun: "a number greater than 0", example: "20 or 0.5" },
+    read: |reader, value, wants| value.number(reader, wants, |number| number > 0.0),
+};
+
+pub(super) static SHARE: Kind<f64> = Kind {
+    wants: Wants { noun: "a number from 0 to 1", example: "0.1" },
+    read: |reader, value, wants| value.number(reader, wants, |number| (0.0..=1.0).contains(&number)),
+};
+
+pub(super) static FLAG: Kind<bool> = Kind {
+    wants: Wants { noun: "true or false", example: "true" },
+    read: |reader, value, wants| value.flag(reader, wants),
+};
+
+pub(super) static ADDRESS: Kind<SocketAddr> = Kind {
+    wants: Wants { noun: "an IP address with a port", example: "\"127.0.0.1:8080\"" },
+    read: |reader, value, wants| {
+        value.parsed(reader, wants, |text| text.parse().map_err(|_| "not an IP address with a port".into()))
+    },
+};
+
+pub(super) static DATABASE_URL: Kind<Text> = Kind {
+    wants: Wants { noun: "a database URL", example: "\"sqlite://headpond.db\" or \"postgres://user@host/database\"" },
+    read: |reader, value, wants| {
+        let expanded = value.text(reader, wants)?;
+        value.parsed(reader, wants, database_url).map(|()| expanded)
+    },
+};
+
+pub(super) static NAME: Kind<Text> = Kind {
+    wants: Wants { noun: "the name of an upstream", example: "\"metno\"" },
+    read: |reader, value, wants| value.text(reader, wants),
+};
+
+pub(super) static TEMPLATE: Kind<UrlTemplate> = Kind {
+    wants: Wants { noun: "a URL template", example: "\"https://api.example/users/{key}\"" },
+    read: |reader, value, wants| {
+        value.parsed(reader, wants, |text| UrlTemplate::new(text).map_err(|error| error.to_string().into()))
+    },
+};
+
+/// Only checked to be a list: `keys.rs` reads the elements, which need the template.
+pub(super) static KEYS: Kind<()> = Kind {
+    wants: Wants { noun: "a list of keys", example: "[\"berlin\", \"prishtina\"]" },
+    read: |reader, value, wants| value.list(reader, wants).map(|_| ()),
+};
+
+pub(super) static CRON: Kind<String> = Kind {
+    wants: Wants { noun: "a cron rule", example: "\"7 * * * *\" (minute, hour, day of month, month, day of week)" },
+    read: |reader, value, wants| {
+        let now = reader.now;
+        value.parsed(reader, wants, |text| match CronRule::new(text, Tz::UTC, now) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(BadCron::Never) => Err(BadCron::Never.to_string().into()),
+            Err(BadCron::Unreadable(detail)) => {
+                let detail = detail.split_once(": ").map_or(detail.as_str(), |(_, detail)| detail);
+                Err(format!("not a cron rule ({})", detail.trim_end_matches('.')).into())
+            }
+        })
+    },
+};
+
+pub(super) static ZONE: Kind<Tz> = Kind {
+    wants: Wants { noun: "an IANA time zone", example: "\"Europe/Berlin\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, zone),
+};
+
+pub(super) static HEADERS: Kind<HeaderMap> = Kind {
+    wants: Wants { noun: "a table of header names and values", example: "{ accept = \"application/json\" }" },
+    read: headers::read,
+};
+
+pub(super) static USER_AGENT: Kind<HeaderValue> = Kind {
+    wants: Wants {
+        noun: "a text for the User-Agent header (visible ASCII)",
+        example: "\"acme-weather/1.0 ops@acme.example\"",
+    },
+    read: |reader, value, wants| {
+        let expanded = value.text(reader, wants)?.expanded;
+        let mut agent = value.parsed(reader, wants, user_agent)?;
+        agent.set_sensitive(expanded);
+        Some(agent)
+    },
+};
+
+pub(super) static PATHS: Kind<Vec<JsonPath>> = Kind {
+    wants: Wants { noun: "a list of JSONPaths (RFC 9535)", example: "[\"$.meta.updated_at\"]" },
+    read: |reader, value, wants| {
+        let elements = value.list(reader, wants)?.iter().map(|node| Value { node, ..value });
+        let paths: Vec<_> = elements.map(|element| json_path(reader, element)).collect();
+        paths.into_iter().collect()
+    },
+};
+
+fn json_path(reader: &mut Reader<'_>, element: Value<'_>) -> Option<JsonPath> {
+    let wants = Wants { noun: "a JSONPath (RFC 9535)", example: "\"$.meta.updated_at\"" };
+    element.parsed(reader, &wants, |text| JsonPath::new(text).map_err(|_| "not a JSONPath (RFC 9535)".into()))
+}
+
+fn span(text: &str) -> Result<Duration, Wrong> {
+    use humantime::DurationError::{NumberOverflow, UnknownUnit};
+    match humantime::parse_duration(text) {
+        Ok(span) if span > LONGEST_SPAN => Err("longer than 100 years".into()),
+        Ok(span) => Ok(span),
+        Err(UnknownUnit { unit, .. }) if unit.is_empty() => Err("a number without a unit of time".into()),
+        Err(UnknownUnit { unit, .. }) => Err(format!("`{unit}` is not a unit of time").into()),
+        Err(NumberOverflow) => Err("longer than 100 years".into()),
+        Err(_) => Err("not a span of time".into()),
+    }
+}
+
+fn at_least(text: &str, least: Duration) -> Result<Duration, Wrong> {
+    let span = span(text)?;
+    if span >= least {
+        Ok(span)
+    } else if least > Duration::from_millis(1) {
+        Err(format!("must be at least {}", humantime::format_duration(least)).into())
+    } else {
+        Err("must be more than zero".into())
+    }
+}
+
+fn size(text: &str) -> Result<u64, Wrong> {
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Err("must be more than zero".into()),
+        Ok(ByteSize(bytes)) if bytes > LARGEST_BODY => Err("more than a database row can hold (512MiB)".into()),
+        Ok(ByteSize(bytes)) => Ok(bytes),
+        Err(_) => Err("not a size".into()),
+    }
+}
+
+fn database_url(text: &str) -> Result<(), Wrong> {
+    let (scheme, rest) = text.split_once(':').ok_or("no scheme")?;
+    match scheme {
+        "sqlite" if rest.contains(":memory:") || rest.contains("mode=memory") => {
+            Err("a database in memory keeps nothing".into())
+        }
+        "sqlite" if rest.trim_start_matches('/').is_empty() => Err("the path of the database file is missing".into()),
+        "sqlite" => Ok(()),
+        "postgres" | "postgresql" => match Url::parse(text) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(format!("not a URL ({error}); special characters in a password are percent-encoded").into())
+            }
+        },
+        _ => Err("an unknown scheme: only sqlite and postgres are known".into()),
+    }
+}
+
+fn zone(text: &str) -> Result<Tz, Wrong> {
+    text.parse().map_err(|_| match nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name())) {
+        Some(near) => Wrong::with_remedy("not an IANA time zone", format!("did you mean {near:?}?")),
+        None => "not an IANA time zone".into(),
+    })
+}
+
+fn user_agent(text: &str) -> Result<HeaderValue, Wrong> {
+    if text.trim().is_empty() {
+        return Err("a User-Agent can't be empty".into());
+    }
+    HeaderValue::from_str(text).map_err(|_| "has characters that a header can't carry".into())
+}

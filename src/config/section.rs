@@ -1,0 +1,131 @@
+//! One table of the document, and the order in which a source's settings are looked up.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::nearest::nearest;
+use super::reader::{Reader, Shows, Spot};
+use super::setting::{AnySetting, Scope, Setting};
+use super::settings;
+use super::value::{Value, Wants, dotted};
+
+/// A table whose names are known ones and whose values have been checked.
+pub(super) struct Section<'a> {
+    /// Which kind of table.
+    pub scope: Scope,
+    /// Where it begins, under its whole name.
+    pub at: Spot,
+    /// The names of the settings that it has, whole, with their values.
+    entries: Vec<(String, &'static dyn AnySetting, &'a Spanned<DeValue<'a>>)>,
+}
+
+/// A value that was found, and where.
+pub(super) struct Found<T> {
+    pub value: T,
+    pub at: Spot,
+    /// The kind of table that it is in.
+    pub scope: Scope,
+}
+
+impl<'a> Section<'a> {
+    /// A table that isn't there.
+    pub(super) fn absent(scope: Scope, path: &str) -> Self {
+        Self { scope, at: Spot { path: path.into(), span: 0..0, shows: Shows::Name }, entries: Vec::new() }
+    }
+
+    /// Reads a table. All unknown names and all wrong values in it are noted, also those that no source will ask for.
+    pub(super) fn open(reader: &mut Reader<'_>, scope: Scope, at: Spot, node: &'a Spanned<DeValue<'a>>) -> Self {
+        let entries = if let Some(table) = node.get_ref().as_table() {
+            entries(reader, scope, &at.path, table)
+        } else {
+            let wants = Wants { noun: "a table", example: scope.heading() };
+            Value { path: &at.path, shows: Shows::Value, node }.wrong_type(reader, &wants);
+            Vec::new()
+        };
+        Self { scope, at, entries }
+    }
+
+    /// The value of a setting, unread.
+    pub(super) fn value<T>(&self, setting: &Setting<T>) -> Option<Value<'_>> {
+        let (path, known, node) = self.entries.iter().find(|(_, known, _)| known.name() == setting.name)?;
+        Some(Value { path, shows: known.shows(), node })
+    }
+
+    /// The value of a setting; `None` when it isn't there or is wrong.
+    pub(super) fn find<T>(&self, reader: &mut Reader<'_>, setting: &Setting<T>) -> Option<Found<T>> {
+        let value = self.value(setting)?;
+        let read = (setting.kind.read)(reader, value, &setting.kind.wants)?;
+        Some(Found { value: read, at: value.spot(), scope: self.scope })
+    }
+}
+
+fn entries<'a>(
+    reader: &mut Reader<'_>,
+    scope: Scope,
+    path: &str,
+    table: &'a DeTable<'a>,
+) -> Vec<(String, &'static dyn AnySetting, &'a Spanned<DeValue<'a>>)> {
+    let mut entries = Vec::new();
+    for (name, node) in table {
+        let path = dotted(path, name.get_ref());
+        if let Some(setting) = settings::of(scope).find(|setting| setting.name() == name.get_ref()) {
+            setting.check(reader, Value { path: &path, shows: setting.shows(), node });
+            entries.push((path, setting, node));
+        } else {
+            unknown(reader, scope, &Spot { path, span: name.span(), shows: Shows::Name }, name.get_ref());
+        }
+    }
+    entries
+}
+
+/// Notes a name that isn't a setting of its table, with the one that was probably meant.
+fn unknown(reader: &mut Reader<'_>, scope: Scope, at: &Spot, name: &str) {
+    let elsewhere: Vec<_> = Scope::ALL
+        .into_iter()
+        .filter(|scope| settings::of(*scope).any(|setting| setting.name() == name))
+        .map(Scope::heading)
+        .collect();
+    let remedy = if elsewhere.is_empty() {
+        did_you_mean(name, settings::of(scope).map(AnySetting::name))
+    } else {
+        format!("it belongs in {}", elsewhere.join(" or "))
+    };
+    reader.error(at, format!("there is no such setting in {}", scope.heading()), remedy);
+}
+
+/// What would be right in place of an unknown name.
+pub(super) fn did_you_mean<'k>(name: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    match nearest(name, known.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.clone().next().is_none() => "leave it out".into(),
+        None => format!("known are {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The tables in which a source's or upstream's settings are looked up, nearest first.
+pub(super) struct Layers<'s, 'a> {
+    pub sections: Vec<&'s Section<'a>>,
+}
+
+impl<'s> Layers<'s, '_> {
+    /// The nearest value of a setting, unread.
+    pub(super) fn has<T>(&self, setting: &Setting<T>) -> bool {
+        self.sections.iter().any(|section| section.value(setting).is_some())
+    }
+
+    /// The nearest value; `None` when there is none or it is wrong.
+    pub(super) fn find<T>(&self, reader: &mut Reader<'_>, setting: &Setting<T>) -> Option<Found<T>> {
+        let section = self.sections.iter().find(|section| section.value(setting).is_some())?;
+        section.find(reader, setting)
+    }
+
+    /// The nearest value, or the default; `None` when there is neither, or the value is wrong.
+    pub(super) fn get<T>(&self, reader: &mut Reader<'_>, setting: &Setting<T>) -> Option<T> {
+        if self.has(setting) { self.find(reader, setting).map(|found| found.value) } else { setting.default(reader) }
+    }
+
+    /// The table that the settings are for.
+    pub(super) fn own(&self) -> Option<&'s Section<'_>> {
+        self.sections.first().copied()
+    }
+}

@@ -1,0 +1,48 @@
+//! `[server]` and `[database]`.
+
+use secrecy::SecretString;
+
+use super::reader::Reader;
+use super::section::{Layers, Section};
+use super::settings as set;
+use super::{Database, Server};
+
+/// Reads `[server]`.
+pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Server> {
+    let layers = Layers { sections: vec![section] };
+    let allowed = layers.get(reader, &set::ALLOW_ANONYMOUS_READS);
+    if allowed == Some(false)
+        && let Some(listen) = section.find(reader, &set::LISTEN)
+        && !listen.value.ip().to_canonical().is_loopback()
+    {
+        let problem = "whoever reaches this address could read everything, since there are no tokens yet";
+        reader.error(&listen.at, problem, "listen on 127.0.0.1, or set allow_anonymous_reads = true");
+    }
+    let listen = layers.get(reader, &set::LISTEN);
+    let shutdown_grace = layers.get(reader, &set::SHUTDOWN_GRACE);
+    let header_timeout = layers.get(reader, &set::HEADER_TIMEOUT);
+    let request_timeout = layers.get(reader, &set::REQUEST_TIMEOUT);
+    let idle_timeout = layers.get(reader, &set::IDLE_TIMEOUT);
+    Some(Server {
+        listen: listen?,
+        shutdown_grace: shutdown_grace?,
+        header_timeout: header_timeout?,
+        request_timeout: request_timeout?,
+        idle_timeout: idle_timeout?,
+    })
+}
+
+/// Reads `[database]`.
+pub(super) fn database(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Database> {
+    let layers = Layers { sections: vec![section] };
+    let url = layers.get(reader, &set::URL_OF_DATABASE);
+    let readers = layers.get(reader, &set::READERS);
+    let retention = layers.get(reader, &set::RETENTION);
+    let keep_changes = layers.get(reader, &set::KEEP_CHANGES);
+    Some(Database {
+        url: SecretString::from(url?.text),
+        readers: readers?,
+        retention: retention?,
+        keep_changes: keep_changes?,
+    })
+}

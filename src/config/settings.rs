@@ -1,0 +1,495 @@
+//! Every setting that there is: what the reader accepts, what errors suggest and what the reference lists.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use http::{HeaderMap, HeaderValue};
+
+use crate::domain::content::JsonPath;
+use crate::domain::template::UrlTemplate;
+
+use super::environment::Text;
+use super::kinds::{
+    ADDRESS, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, NAME, PATHS,
+    POSITIVE_SPAN, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+};
+use super::reader::Shows;
+use super::setting::Fallback::{Described, Is};
+use super::setting::{AnySetting, Scope, Setting};
+
+/// Where requests of a source are described.
+const REQUEST: &[Scope] = &[Scope::Source, Scope::Upstream, Scope::Defaults];
+/// Where limits are set.
+const LIMITS: &[Scope] = &[Scope::Upstream, Scope::Defaults];
+/// Where a source's schedule and rules are set.
+const POLICY: &[Scope] = &[Scope::Source, Scope::Defaults];
+
+/// All settings, in the order of the reference.
+pub(super) static ALL: &[&dyn AnySetting] = &[
+    &LISTEN,
+    &ALLOW_ANONYMOUS_READS,
+    &SHUTDOWN_GRACE,
+    &HEADER_TIMEOUT,
+    &REQUEST_TIMEOUT,
+    &IDLE_TIMEOUT,
+    &URL_OF_DATABASE,
+    &READERS,
+    &RETENTION,
+    &KEEP_CHANGES,
+    &REQUESTS_PER_SECOND_LIMIT,
+    &BURST,
+    &MAX_CONCURRENT_REQUESTS,
+    &UPSTREAM,
+    &URL,
+    &KEYS,
+    &REFRESH_EVERY,
+    &REFRESH_CRON,
+    &TIMEZONE,
+    &JITTER,
+    &STALE_AFTER,
+    &FRESHNESS_CAP,
+    &IGNORE_CHANGES_IN,
+    &HEADERS,
+    &USER_AGENT,
+    &TIMEOUT,
+    &MAX_BODY,
+    &BACKOFF_INITIAL,
+    &BACKOFF_CAP,
+    &RETRY_AFTER_CAP,
+    &GONE_AFTER,
+    &GONE_WINDOW,
+    &GONE_RECHECK,
+    &MAX_DELETE_SHARE,
+];
+
+/// The settings of one kind of table.
+pub(super) fn of(scope: Scope) -> impl Iterator<Item = &'static dyn AnySetting> + Clone {
+    ALL.iter().copied().filter(move |setting| setting.scopes().contains(&scope))
+}
+
+pub(super) static LISTEN: Setting<SocketAddr> = Setting {
+    name: "listen",
+    scopes: &[Scope::Server],
+    kind: &ADDRESS,
+    default: Is("\"127.0.0.1:8080\""),
+    shows: Shows::Value,
+    meaning: "The address and port of the read API.",
+};
+
+pub(super) static ALLOW_ANONYMOUS_READS: Setting<bool> = Setting {
+    name: "allow_anonymous_reads",
+    scopes: &[Scope::Server],
+    kind: &FLAG,
+    default: Is("false"),
+    shows: Shows::Value,
+    meaning: "Whether `listen` may be an address that other machines reach: they can then read everything.",
+};
+
+pub(super) static SHUTDOWN_GRACE: Setting<Duration> = Setting {
+    name: "shutdown_grace",
+    scopes: &[Scope::Server],
+    kind: &SPAN,
+    default: Is("\"10s\""),
+    shows: Shows::Value,
+    meaning: "How long work under way may take to finish after SIGTERM or SIGINT.",
+};
+
+pub(super) static HEADER_TIMEOUT: Setting<Duration> = Setting {
+    name: "header_timeout",
+    scopes: &[Scope::Server],
+    kind: &POSITIVE_SPAN,
+    default: Is("\"10s\""),
+    shows: Shows::Value,
+    meaning: "How long a client may take to send the headers of a request.",
+};
+
+pub(super) static REQUEST_TIMEOUT: Setting<Duration> = Setting {
+    name: "request_timeout",
+    scopes: &[Scope::Server],
+    kind: &POSITIVE_SPAN,
+    default: Is("\"30s\""),
+    shows: Shows::Value,
+    meaning: "How long a request may take to be answered.",
+};
+
+pub(super) static IDLE_TIMEOUT: Setting<Duration> = Setting {
+    name: "idle_timeout",
+    scopes: &[Scope::Server],
+    kind: &POSITIVE_SPAN,
+    default: Is("\"75s\""),
+    shows: Shows::Value,
+    meaning: "How long a connection may be idle between requests.",
+};
+
+pub(super) static URL_OF_DATABASE: Setting<Text> = Setting {
+    name: "url",
+    scopes: &[Scope::Database],
+    kind: &DATABASE_URL,
+    default: Is("\"sqlite://headpond.db\""),
+    shows: Shows::Secret,
+    meaning: "Where the copy is kept: `sqlite://PATH` (relative to the working directory) or `postgres://…`.",
+};
+
+pub(super) static READERS: Setting<u32> = Setting {
+    name: "readers",
+    scopes: &[Scope::Database],
+    kind: &COUNT,
+    default: Is("4"),
+    shows: Shows::Value,
+    meaning: "Connections for reading.",
+};
+
+pub(super) static RETENTION: Setting<Duration> = Setting {
+    name: "retention",
+    scopes: &[Scope::Database],
+    kind: &SPAN,
+    default: Is("\"30d\""),
+    shows: Shows::Value,
+    meaning: "How long a key that is no longer listed keeps its data.",
+};
+
+pub(super) static KEEP_CHANGES: Setting<Duration> = Setting {
+    name: "keep_changes",
+    scopes: &[Scope::Database],
+    kind: &POSITIVE_SPAN,
+    default: Is("\"7d\""),
+    shows: Shows::Value,
+    meaning: "How long entries of the change feed are kept.",
+};
+
+pub(super) static REQUESTS_PER_SECOND_LIMIT: Setting<f64> = Setting {
+    name: "requests_per_second_limit",
+    scopes: LIMITS,
+    kind: &RATE,
+    default: Described("no limit"),
+    shows: Shows::Value,
+    meaning: "Requests per second on average, over all its sources and all processes.",
+};
+
+pub(super) static BURST: Setting<u32> = Setting {
+    name: "burst",
+    scopes: LIMITS,
+    kind: &COUNT,
+    default: Described("a tenth of the limit, rounded up"),
+    shows: Shows::Value,
+    meaning: "How many requests more than the limit one second may see. A smaller burst is politer and costs up to a tenth \
+              of the limit; from a tenth of the limit plus 1 on, the average reaches the limit.",
+};
+
+pub(super) static MAX_CONCURRENT_REQUESTS: Setting<u32> = Setting {
+    name: "max_concurrent_requests",
+    scopes: LIMITS,
+    kind: &COUNT,
+    default: Is("8"),
+    shows: Shows::Value,
+    meaning: "How many requests may be under way at once, over all its sources and all processes.",
+};
+
+pub(super) static UPSTREAM: Setting<Text> = Setting {
+    name: "upstream",
+    scopes: &[Scope::Source],
+    kind: &NAME,
+    default: Described("one upstream for all sources with the same scheme, host and port"),
+    shows: Shows::Value,
+    meaning: "The table of `[upstreams]` whose limits and request settings hold for this source.",
+};
+
+pub(super) static URL: Setting<UrlTemplate> = Setting {
+    name: "url",
+    scopes: &[Scope::Source],
+    kind: &TEMPLATE,
+    default: Described("required"),
+    shows: Shows::Url,
+    meaning: "Where its resources are (RFC 6570): `{key}` stands for the key, other names for parameters of the key.",
+};
+
+pub(super) static KEYS: Setting<()> = Setting {
+    name: "keys",
+    scopes: &[Scope::Source],
+    kind: &KEY_LIST,
+    default: Described("none"),
+    shows: Shows::Value,
+    meaning: "Its keys: texts, or tables of `key` and the parameters that `url` needs.",
+};
+
+pub(super) static REFRESH_EVERY: Setting<Duration> = Setting {
+    name: "refresh_every",
+    scopes: POLICY,
+    kind: &INTERVAL,
+    default: Described("required, unless there is `refresh_cron`"),
+    shows: Shows::Value,
+    meaning: "How often each key is refreshed; the keys are spread evenly over the interval.",
+};
+
+pub(super) static REFRESH_CRON: Setting<String> = Setting {
+    name: "refresh_cron",
+    scopes: POLICY,
+    kind: &CRON,
+    default: Described("none"),
+    shows: Shows::Value,
+    meaning: "When all keys are refreshed: minute, hour, day of month, month, day of week. In place of `refresh_every`.",
+};
+
+pub(super) static TIMEZONE: Setting<Tz> = Setting {
+    name: "timezone",
+    scopes: POLICY,
+    kind: &ZONE,
+    default: Is("\"UTC\""),
+    shows: Shows::Value,
+    meaning: "The time zone of `refresh_cron`; changes to and from summer time are followed.",
+};
+
+pub(super) static JITTER: Setting<Duration> = Setting {
+    name: "jitter",
+    scopes: POLICY,
+    kind: &SPAN,
+    default: Is("\"0s\""),
+    shows: Shows::Value,
+    meaning: "The most that is added at random to each regular due time.",
+};
+
+pub(super) static STALE_AFTER: Setting<Duration> = Setting {
+    name: "stale_after",
+    scopes: POLICY,
+    kind: &POSITIVE_SPAN,
+    default: Described("twice the interval"),
+    shows: Shows::Value,
+    meaning: "From which age on a copy is called stale. It is still served.",
+};
+
+pub(super) static FRESHNESS_CAP: Setting<Duration> = Setting {
+    name: "freshness_cap",
+    scopes: POLICY,
+    kind: &SPAN,
+    default: Is("\"1d\""),
+    shows: Shows::Value,
+    meaning: "The most that the upstream's own freshness lifetime (Cache-Control, Expires) can delay a refresh.",
+};
+
+pub(super) static IGNORE_CHANGES_IN: Setting<Vec<JsonPath>> = Setting {
+    name: "ignore_changes_in",
+    scopes: POLICY,
+    kind: &PATHS,
+    default: Is("[]"),
+    shows: Shows::Value,
+    meaning: "Parts of a JSON body whose changes make no new version.",
+};
+
+pub(super) static HEADERS: Setting<HeaderMap> = Setting {
+    name: "headers",
+    // Not in [defaults]: a credential there would go to every host.
+    scopes: &[Scope::Source, Scope::Upstream],
+    kind: &HEADER_TABLE,
+    default: Is("{}"),
+    shows: Shows::Secret,
+    meaning: "Header fields to send. A source adds to those of its upstream, and wins where both have one.",
+};
+
+pub(super) static USER_AGENT: Setting<HeaderValue> = Setting {
+    name: "user_agent",
+    scopes: REQUEST,
+    kind: &AGENT,
+    default: Described("required for any host but this machine"),
+    shows: Shows::Value,
+    meaning: "Who asks: a name and a contact, since public APIs block clients that they can't reach.",
+};
+
+pub(super) static TIMEOUT: Setting<Duration> = Setting {
+    name: "timeout",
+    scopes: REQUEST,
+    kind: &POSITIVE_SPAN,
+    default: Is("\"30s\""),
+    shows: Shows::Value,
+    meaning: "The total deadline of a request, from connecting to the last byte, redirects included.",
+};
+
+pub(super) static MAX_BODY: Setting<u64> = Setting {
+    name: "max_body",
+    scopes: REQUEST,
+    kind: &SIZE,
+    default: Is("\"16MiB\""),
+    shows: Shows::Value,
+    meaning: "The largest body after decompression; a larger one is a failure.",
+};
+
+pub(super) static BACKOFF_INITIAL: Setting<Duration> = Setting {
+    name: "backoff_initial",
+    scopes: POLICY,
+    kind: &POSITIVE_SPAN,
+    default: Is("\"5s\""),
+    shows: Shows::Value,
+    meaning: "The wait after a first failure; it doubles with each further one, up to `backoff_cap`.",
+};
+
+pub(super) static BACKOFF_CAP: Setting<Duration> = Setting {
+    name: "backoff_cap",
+    scopes: POLICY,
+    kind: &POSITIVE_SPAN,
+    default: Described("the interval; \"1h\" with `refresh_cron`"),
+    shows: Shows::Value,
+    meaning: "The longest wait after failures. No number of failures stops a resource for good.",
+};
+
+pub(super) static RETRY_AFTER_CAP: Setting<Duration> = Setting {
+    name: "retry_after_cap",
+    scopes: POLICY,
+    kind: &POSITIVE_SPAN,
+    default: Is("\"48h\""),
+    shows: Shows::Value,
+    meaning: "The longest Retry-After of an upstream that is obeyed.",
+};
+
+pub(super) static GONE_AFTER: Setting<u32> = Setting {
+    name: "gone_after",
+    scopes: POLICY,
+    kind: &COUNT,
+    default: Is("3"),
+    shows: Shows::Value,
+    meaning: "After how many answers of 404 in a row a resource counts as gone. A 410 counts at once.",
+};
+
+pub(super) static GONE_WINDOW: Setting<Duration> = Setting {
+    name: "gone_window",
+    scopes: POLICY,
+    kind: &SPAN,
+    default: Described("the interval, at least \"1h\""),
+    shows: Shows::Value,
+    meaning: "Over how long those 404s must come.",
+};
+
+pub(super) static GONE_RECHECK: Setting<Duration> = Setting {
+    name: "gone_recheck",
+    scopes: POLICY,
+    kind: &POSITIVE_SPAN,
+    default: Is("\"1d\""),
+    shows: Shows::Value,
+    meaning: "How often a resource that is gone is looked at again.",
+};
+
+pub(super) static MAX_DELETE_SHARE: Setting<f64> = Setting {
+    name: "max_delete_share",
+    scopes: POLICY,
+    kind: &SHARE,
+    default: Is("0.1"),
+    shows: Shows::Value,
+    meaning: "The share of a source's keys that may become gone within one interval; the rest is held back and reported.",
+};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::reader::Reader;
+    use crate::config::setting::Fallback;
+    use crate::config::value::Value;
+    use crate::config::{Environment, load, reference};
+
+    const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+    /// The example, with these variables set.
+    struct Example(String);
+
+    impl Environment for Example {
+        fn variable(&self, name: &str) -> Option<OsString> {
+            (name == "GITHUB_TOKEN").then(|| "t0ken".into())
+        }
+
+        fn file(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Ok(self.0.clone().into())
+        }
+    }
+
+    /// The settings of the example: table, name, value, and whether it is commented out.
+    fn in_example() -> Vec<(Scope, &'static str, &'static str, bool)> {
+        let mut scope = None;
+        let mut found = Vec::new();
+        for line in EXAMPLE.lines() {
+            let (line, commented) = line.strip_prefix("# ").map_or((line, false), |line| (line, true));
+            if line.starts_with('[') && !commented {
+                scope = Scope::ALL
+                    .into_iter()
+                    .find(|scope| line.starts_with(scope.heading().split("NAME").next().unwrap()));
+                // A header's name is no setting.
+                scope = scope.filter(|_| !line.ends_with(".headers]"));
+                if line.ends_with(".headers]") {
+                    found.push((Scope::Source, "headers", "", false));
+                }
+            } else if let (Some((name, value)), Some(scope)) = (line.split_once(" = "), scope)
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            {
+                found.push((scope, name, value, commented));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_example_has_every_setting_and_no_other() {
+        let found: BTreeSet<_> = in_example().into_iter().map(|(_, name, ..)| name).collect();
+        let known: BTreeSet<_> = ALL.iter().map(|setting| setting.name()).collect();
+        assert_eq!(found, known);
+        for (scope, name, ..) in in_example() {
+            assert!(of(scope).any(|setting| setting.name() == name), "{name} is no setting of {}", scope.heading());
+        }
+        for scope in [Scope::Server, Scope::Database] {
+            for setting in of(scope) {
+                assert!(in_example().iter().any(|(at, name, ..)| (*at, *name) == (scope, setting.name())));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_example_has_commented_out_is_the_default() {
+        let mut compared = 0;
+        for (scope, name, value, _) in in_example().into_iter().filter(|(.., commented)| *commented) {
+            let setting = of(scope).find(|setting| setting.name() == name).unwrap();
+            match setting.fallback() {
+                Fallback::Is(default) if name != "headers" => assert_eq!(value, default, "{name}"),
+                _ => continue,
+            }
+            compared += 1;
+        }
+        assert!(compared >= 18, "{compared}");
+    }
+
+    #[test]
+    fn what_the_example_has_commented_out_can_be_put_in() {
+        let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+        let lines = EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
+        let example = Example(lines.collect::<Vec<_>>().join("\n"));
+        let now = "2026-03-01T12:00:00Z".parse().unwrap();
+        let loaded = load(Path::new("config.toml"), &example, now).unwrap();
+        assert_eq!(loaded.warnings, []);
+        assert!(loaded.config.sources[0].request.headers["authorization"].is_sensitive());
+    }
+
+    #[test]
+    fn every_default_is_one_that_could_be_written() {
+        let example = Example(String::new());
+        let mut reader = Reader::new("", "", &example, "2026-03-01T12:00:00Z".parse().unwrap());
+        for setting in ALL {
+            if let Fallback::Is(default) = setting.fallback() {
+                let node = toml::de::DeValue::parse(default).unwrap();
+                setting.check(&mut reader, Value { path: setting.name(), shows: Shows::Value, node: &node });
+            }
+        }
+        assert_eq!(reader.errors, []);
+    }
+
+    #[test]
+    fn the_reference_lists_every_setting() {
+        let reference = reference();
+        for setting in ALL {
+            assert!(reference.contains(&format!("| `{}` |", setting.name())), "{}", setting.name());
+        }
+        assert!(
+            reference
+                .contains("| `timeout` | a span of time, like `\"15m\"` | `\"30s\"` | The total deadline of a request")
+        );
+    }
+}

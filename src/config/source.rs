@@ -1,0 +1,101 @@
+//! `[sources.NAME]`.
+
+use http::{HeaderMap, HeaderValue};
+use url::{Host, Url};
+
+use crate::domain::resource::SourceName;
+use crate::domain::template::UrlTemplate;
+
+use super::reader::Reader;
+use super::section::{Layers, Section, did_you_mean};
+use super::upstream::DeclaredUpstreams;
+use super::{RequestSettings, Source, headers, keys, policy, settings as set};
+
+/// Reads a source. What is wrong with it is noted, all of it.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    name: &str,
+    section: &Section<'_>,
+    upstreams: &DeclaredUpstreams<'_>,
+    defaults: &Section<'_>,
+) -> Option<Source> {
+    let source_name = SourceName::new(name).map_err(|error| reader.error(&section.at, error.to_string(), ""));
+    let upstream = section.find(reader, &set::UPSTREAM);
+    let declared = upstream.as_ref().and_then(|upstream| upstreams.get(&upstream.value.text));
+    if let (Some(named), None) = (&upstream, declared) {
+        let remedy = if named.value.expanded || upstreams.is_empty() {
+            "add the table, or leave this out".into()
+        } else {
+            did_you_mean(&named.value.text, upstreams.names())
+        };
+        reader.error(&named.at, "there is no such table in [upstreams]", remedy);
+    }
+    let layers = Layers { sections: [Some(section), declared, Some(defaults)].into_iter().flatten().collect() };
+    let policy = policy::read(reader, &layers, name);
+    let max_delete_share = layers.get(reader, &set::MAX_DELETE_SHARE);
+    let url = url(reader, section);
+    let request = request(reader, &layers, url.as_ref());
+    let keys = match (section.value(&set::KEYS), &url) {
+        (Some(list), Some(url)) => keys::read(reader, list, url),
+        _ => Vec::new(),
+    };
+    if section.value(&set::KEYS).is_none_or(|list| list.is_empty_list()) {
+        reader.warn(&section.at, "has no keys, so nothing is refreshed", "add keys = [\"…\"]");
+    }
+    let url = url?;
+    Some(Source {
+        name: source_name.ok()?,
+        upstream: upstream.map_or_else(|| url.origin().to_owned(), |upstream| upstream.value.text),
+        keys,
+        policy: policy?,
+        max_delete_share: max_delete_share?,
+        request: request?,
+        url,
+    })
+}
+
+fn url(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<UrlTemplate> {
+    if section.value(&set::URL).is_none() {
+        reader.error(&section.at, "url is not set", set::URL.kind.wants.remedy());
+    }
+    section.find(reader, &set::URL).map(|url| url.value)
+}
+
+fn request(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTemplate>) -> Option<RequestSettings> {
+    let user_agent = user_agent(reader, layers, url);
+    let timeout = layers.get(reader, &set::TIMEOUT);
+    let max_body = layers.get(reader, &set::MAX_BODY);
+    let mut all = Some(HeaderMap::new());
+    for section in layers.sections.iter().rev().filter(|section| section.value(&set::HEADERS).is_some()) {
+        let own = section.find(reader, &set::HEADERS);
+        all = all.zip(own).map(|(all, own)| headers::merged(all, own.value));
+    }
+    Some(RequestSettings { headers: all?, user_agent: user_agent?, timeout: timeout?, max_body: max_body? })
+}
+
+fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTemplate>) -> Option<HeaderValue> {
+    if layers.has(&set::USER_AGENT) {
+        return layers.get(reader, &set::USER_AGENT);
+    }
+    if is_loopback(url?) {
+        return Some(headers::own_user_agent());
+    }
+    let problem = "user_agent is not set: public APIs block clients that don't say who they are";
+    let remedy = format!(
+        "write a name and a contact, like user_agent = {}, here, in its upstream or in [defaults]",
+        set::USER_AGENT.kind.wants.example
+    );
+    reader.error(&layers.own()?.at, problem, remedy);
+    None
+}
+
+/// Whether a source is on this machine.
+fn is_loopback(template: &UrlTemplate) -> bool {
+    let Ok(origin) = Url::parse(template.origin()) else { return false };
+    match origin.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}

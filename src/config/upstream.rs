@@ -1,0 +1,134 @@
+//! `[upstreams.NAME]`, and the upstreams that sources without one share by origin.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::domain::limit::Limits;
+use crate::domain::resource::SourceName;
+
+use super::reader::Reader;
+use super::section::{Layers, Section};
+use super::{Source, Upstream, policy, settings as set};
+
+/// The tables in `[upstreams]`.
+pub(super) struct DeclaredUpstreams<'a> {
+    tables: BTreeMap<String, Section<'a>>,
+}
+
+impl<'a> DeclaredUpstreams<'a> {
+    /// Checks their names.
+    pub(super) fn new(reader: &mut Reader<'_>, tables: BTreeMap<String, Section<'a>>) -> Self {
+        for (name, section) in &tables {
+            if SourceName::new(name.as_str()).is_err() {
+                let problem = "an upstream's name is a lower-case letter, then lower-case letters, digits or `_`, at most \
+                               63 bytes in all";
+                reader.error(&section.at, problem, "");
+            }
+        }
+        Self { tables }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Section<'a>> {
+        self.tables.get(name)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.tables.keys().map(String::as_str)
+    }
+
+    /// All upstreams that there are, with the limits of their tables or of `[defaults]`.
+    pub(super) fn resolve(
+        &self,
+        reader: &mut Reader<'_>,
+        sources: &[Source],
+        defaults: &Section<'_>,
+    ) -> BTreeMap<String, Upstream> {
+        let mut upstreams = BTreeMap::new();
+        let names: Vec<&str> = self.names().chain(sources.iter().map(|source| source.upstream.as_str())).collect();
+        for name in names {
+            if upstreams.contains_key(name) {
+                continue;
+            }
+            let layers = Layers { sections: self.get(name).into_iter().chain([defaults]).collect() };
+            if let Some(upstream) = upstream(reader, &layers, name, sources) {
+                upstreams.insert(name.to_owned(), upstream);
+            }
+        }
+        for (name, section) in &self.tables {
+            if !sources.iter().any(|source| source.upstream == *name) {
+                reader.warn(
+                    &section.at,
+                    "no source uses this upstream",
+                    format!("write upstream = {name:?} in a source"),
+                );
+            }
+        }
+        upstreams
+    }
+}
+
+fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, sources: &[Source]) -> Option<Upstream> {
+    let limits = limits(reader, layers);
+    let timeout = layers.get(reader, &set::TIMEOUT);
+    let members = || sources.iter().filter(|source| source.upstream == name);
+    if let (Some(limit), Some(limits)) = (layers.find(reader, &set::REQUESTS_PER_SECOND_LIMIT), &limits) {
+        let needed: f64 = members().map(|source| requests_per_second(reader, source)).sum();
+        let allowed = limits.refill_per_second();
+        if needed > allowed {
+            let problem = format!(
+                "the sources of {name} need {} requests per second, more than the {} that limit and burst allow on \
+                 average, so they are refreshed less often",
+                two_digits(needed),
+                two_digits(allowed)
+            );
+            reader.warn(&limit.at, problem, "raise the limit, or the sources' intervals");
+        }
+    }
+    let longest_timeout = members().map(|source| source.request.timeout).max();
+    Some(Upstream { limits: limits?, longest_timeout: longest_timeout.or(timeout)? })
+}
+
+/// What keeping a source's keys fresh takes.
+fn requests_per_second(reader: &Reader<'_>, source: &Source) -> f64 {
+    let interval = policy::regular_interval(reader, &source.policy.cadence).max(Duration::from_secs(1));
+    #[expect(clippy::cast_precision_loss, reason = "a number of keys has fewer than 52 bits")]
+    let keys = source.keys.len() as f64;
+    keys / interval.as_secs_f64()
+}
+
+/// A number with two digits that say something.
+fn two_digits(number: f64) -> String {
+    let mut decimals = 0;
+    let mut scaled = number;
+    while scaled < 10.0 && decimals < 9 {
+        scaled *= 10.0;
+        decimals += 1;
+    }
+    format!("{number:.decimals$}")
+}
+
+fn limits(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Limits> {
+    let limited = layers.has(&set::REQUESTS_PER_SECOND_LIMIT);
+    let requests_per_second = layers.get(reader, &set::REQUESTS_PER_SECOND_LIMIT);
+    let burst = layers.find(reader, &set::BURST);
+    if let (Some(burst), false) = (&burst, limited) {
+        reader.warn(&burst.at, "has no meaning without requests_per_second_limit", "set the limit, or leave it out");
+    }
+    let burst = if layers.has(&set::BURST) { burst?.value } else { default_burst(requests_per_second) };
+    let max_concurrent = layers.get(reader, &set::MAX_CONCURRENT_REQUESTS)?;
+    if limited && requests_per_second.is_none() {
+        return None;
+    }
+    Some(Limits { requests_per_second, burst, max_concurrent })
+}
+
+/// A tenth of the limit, rounded up: see the meaning of `burst`.
+fn default_burst(limit: Option<f64>) -> u32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 0; saturates")]
+    let tenth = (limit.unwrap_or_default() / 10.0).ceil() as u32;
+    tenth.max(1)
+}

@@ -1,0 +1,103 @@
+//! The process's clockwork: a heartbeat and housekeeping, as cron jobs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+use super::Refresher;
+use crate::announce::Announcement;
+use crate::clock::SystemClock;
+use crate::config::Database;
+use crate::store::PruneRules;
+
+// Cron jobs, with seconds: the scheduler's repeated jobs can stop for ever (its issue 113).
+const HEARTBEAT: &str = "*/30 * * * * *";
+const ANCHOR: &str = "15 * * * * *";
+const PRUNE: &str = "45 */10 * * * *";
+
+/// How long the ids of applied batches are kept.
+const APPLIED: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Running jobs; they end with [`stop`](Self::stop).
+pub struct Clockwork {
+    scheduler: JobScheduler,
+}
+
+impl Clockwork {
+    /// Starts the jobs.
+    ///
+    /// # Errors
+    /// When the scheduler does not start.
+    pub async fn start(
+        refresher: Arc<Refresher>,
+        clock: Arc<SystemClock>,
+        database: &Database,
+    ) -> Result<Self, JobSchedulerError> {
+        let scheduler = JobScheduler::new().await?;
+        let announcer = refresher.announcer.clone();
+        // Wakes every lane, in case a wake-up was lost on its way from another process.
+        scheduler
+            .add(job(HEARTBEAT, move || {
+                let announcer = announcer.clone();
+                async move { announcer.announce(Announcement::LookAround) }
+            })?)
+            .await?;
+        let anchored = Arc::clone(&refresher);
+        scheduler
+            .add(job(ANCHOR, move || {
+                let (refresher, clock) = (Arc::clone(&anchored), Arc::clone(&clock));
+                async move {
+                    match refresher.store.database_time().await {
+                        Ok(Some(now)) => clock.anchor(now),
+                        Ok(None) => clock.anchor_locally(),
+                        Err(error) => tracing::warn!(%error, "could not read the database's time"),
+                    }
+                }
+            })?)
+            .await?;
+        let (retired, changes) = (database.retention, database.keep_changes);
+        scheduler
+            .add(job(PRUNE, move || {
+                let refresher = Arc::clone(&refresher);
+                async move {
+                    let rules = PruneRules { now: refresher.clock.now(), retired, changes, applied: APPLIED };
+                    match refresher.store.prune(&rules).await {
+                        Ok(0) => {}
+                        Ok(rows) => tracing::info!(rows, "deleted what had outlived its retention"),
+                        Err(error) => tracing::warn!(%error, "could not delete what has outlived its retention"),
+                    }
+                }
+            })?)
+            .await?;
+        scheduler.start().await?;
+        Ok(Self { scheduler })
+    }
+
+    /// Stops the jobs; one that is running ends by itself.
+    pub async fn stop(mut self) {
+        if let Err(error) = self.scheduler.shutdown().await {
+            tracing::warn!(%error, "the clockwork did not stop well");
+        }
+    }
+}
+
+/// A job that never overlaps with itself: a turn that comes while the last one still runs is left out.
+fn job<F, W>(cron: &str, work: F) -> Result<Job, JobSchedulerError>
+where
+    F: Fn() -> W + Send + Sync + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let turn = Arc::new(Mutex::new(()));
+    let work = Arc::new(work);
+    Job::new_async(cron, move |_, _| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (turn, work) = (Arc::clone(&turn), Arc::clone(&work));
+        Box::pin(async move {
+            if let Ok(_turn) = turn.try_lock() {
+                work().await;
+            }
+        })
+    })
+}

@@ -1,0 +1,212 @@
+//! Group commit: what the flights of all lanes bring goes into as few transactions as it can.
+//!
+//! There is no waiting for more: while one batch is being committed, the next gathers. So a lone outcome is stored at
+//! once, and the batches grow with the load.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot};
+
+use super::tally::Verdict;
+use crate::announce::{Announcement, Announcer};
+use crate::clock::{Clock, monotonic};
+use crate::config::Source;
+use crate::domain::decision::{Outcome, defer};
+use crate::domain::failure::{Failure, FailureKind};
+use crate::domain::resource::{ResourceId, SourceName};
+use crate::store::{Claim, Fate, GoneBudget, Settled, Store, StoreError};
+
+/// The most outcomes of one transaction.
+const BATCH: usize = 1024;
+/// The most bytes of bodies in one transaction, unless a single body is larger.
+const BATCH_BYTES: usize = 32 << 20;
+/// How long to wait before trying a commit again that failed for a passing reason, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How often one source's failures are logged as a warning.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// Takes outcomes and stores them.
+#[derive(Debug, Clone)]
+pub struct Committer {
+    landings: mpsc::Sender<Landing>,
+}
+
+/// What became of an outcome.
+pub type Landed = Verdict;
+
+/// One outcome on its way to the store.
+#[derive(Debug)]
+struct Landing {
+    claim: Arc<Claim>,
+    source: Option<Arc<Source>>,
+    settled: Settled,
+    reply: oneshot::Sender<Landed>,
+}
+
+impl Committer {
+    /// A committer, and the work that it needs someone to run: it ends when all of the committer's clones are gone and
+    /// everything is stored.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        announcer: Announcer,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (landings, arriving) = mpsc::channel(BATCH * 2);
+        let desk = Desk { store, clock, announcer, quiet_until: HashMap::new() };
+        (Self { landings }, desk.run(arriving))
+    }
+
+    /// Hands an outcome over and waits until it is stored. `source` is `None` when the config has none for the claim.
+    pub async fn settle(
+        &self,
+        claim: Arc<Claim>,
+        source: Option<Arc<Source>>,
+        requested_at: DateTime<Utc>,
+        decided_at: DateTime<Utc>,
+        outcome: Outcome,
+    ) -> Landed {
+        let gone_budget = source.as_deref().map_or(GoneBudget { share: 0.0, period: Duration::ZERO }, |source| {
+            GoneBudget { share: source.max_delete_share, period: source.policy.cadence.interval(decided_at) }
+        });
+        let settled =
+            Settled { token: claim.token, resource: claim.resource, requested_at, decided_at, outcome, gone_budget };
+        let (reply, landed) = oneshot::channel();
+        if self.landings.send(Landing { claim, source, settled, reply }).await.is_err() {
+            return Verdict::Lost;
+        }
+        landed.await.unwrap_or(Verdict::Lost)
+    }
+}
+
+/// Where the landings arrive.
+struct Desk {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    announcer: Announcer,
+    quiet_until: HashMap<SourceName, Instant>,
+}
+
+impl Desk {
+    async fn run(mut self, mut arriving: mpsc::Receiver<Landing>) {
+        let mut next = None;
+        loop {
+            let first = match next.take() {
+                Some(landing) => landing,
+                None => match arriving.recv().await {
+                    Some(landing) => landing,
+                    None => return,
+                },
+            };
+            let mut bytes = body_bytes(&first);
+            let mut batch = vec![first];
+            while batch.len() < BATCH {
+                let Ok(landing) = arriving.try_recv() else { break };
+                bytes += body_bytes(&landing);
+                if bytes > BATCH_BYTES {
+                    next = Some(landing);
+                    break;
+                }
+                batch.push(landing);
+            }
+            self.commit(batch).await;
+        }
+    }
+
+    /// Commits a batch. What the database rejects is narrowed down by halves, so that only the offending outcome fails.
+    async fn commit(&mut self, batch: Vec<Landing>) {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            let settled: Vec<Settled> = part.iter().map(|landing| landing.settled.clone()).collect();
+            match self.apply_patiently(&settled).await {
+                Ok(fates) => self.landed(part, fates),
+                Err(_) if part.len() > 1 => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.extend([rest, part]);
+                }
+                Err(error) => {
+                    let instead = part.pop().and_then(|landing| self.unstorable(landing, &error));
+                    parts.extend(instead.map(|landing| vec![landing]));
+                }
+            }
+        }
+    }
+
+    /// Applies, with the results in hand for as long as the reason is a passing one.
+    async fn apply_patiently(&self, settled: &[Settled]) -> Result<Vec<Fate>, StoreError> {
+        let mut wait = RETRY.0;
+        loop {
+            match self.store.apply(settled).await {
+                Ok(applied) => return Ok(applied.fates),
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(%error, outcomes = settled.len(), "could not store; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY.1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What to store instead of an outcome that the database rejects: a failure that says so. `None` when that was what
+    /// it rejected.
+    fn unstorable(&self, mut landing: Landing, error: &StoreError) -> Option<Landing> {
+        tracing::error!(%error, key = %landing.claim.key, "the database rejects an outcome");
+        let source = landing.source.as_deref()?;
+        if matches!(&landing.settled.outcome, Outcome::Deferred(d) if d.failing.last.kind == FailureKind::Unstorable) {
+            return None;
+        }
+        let detail = "the database refused to store what came; the log says why".into();
+        let failure = Failure { kind: FailureKind::Unstorable, status: None, detail };
+        let now = self.clock.now();
+        landing.settled.outcome = defer(&source.policy, &landing.claim.previous, failure, now, fastrand::f64());
+        Some(landing)
+    }
+
+    fn landed(&mut self, batch: Vec<Landing>, fates: Vec<Fate>) {
+        let mut settled: Vec<ResourceId> = Vec::with_capacity(batch.len());
+        for (landing, fate) in batch.into_iter().zip(fates) {
+            let verdict = match (fate, &landing.settled.outcome) {
+                (Fate::LeaseLost, _) => Verdict::Lost,
+                (Fate::Held, Outcome::Gone(absent)) => match &absent.held {
+                    Some(held) => Verdict::Failed(held.failing.last.clone()),
+                    None => Verdict::Gone,
+                },
+                (_, outcome) => Verdict::of(outcome),
+            };
+            self.log(&landing, &verdict);
+            settled.push(landing.claim.resource);
+            // Whoever waited may be gone after a shutdown; the outcome is stored all the same.
+            _ = landing.reply.send(verdict);
+        }
+        self.announcer.announce(Announcement::Settled(settled.into()));
+    }
+
+    fn log(&mut self, landing: &Landing, verdict: &Verdict) {
+        let key = &landing.claim.key;
+        let Some(source) = landing.source.as_deref().map(|source| &source.name) else { return };
+        let Verdict::Failed(failure) = verdict else {
+            tracing::debug!(%source, %key, ?verdict, "refreshed");
+            return;
+        };
+        let now = monotonic();
+        if self.quiet_until.get(source).is_some_and(|until| now < *until) {
+            tracing::debug!(%source, %key, kind = %failure.kind, detail = failure.detail, "not refreshed");
+        } else {
+            self.quiet_until.insert(source.clone(), now + WARN_EVERY);
+            tracing::warn!(
+                %source, %key, kind = %failure.kind, detail = failure.detail,
+                "not refreshed; more failures of this source within a minute are logged at debug level"
+            );
+        }
+    }
+}
+
+fn body_bytes(landing: &Landing) -> usize {
+    match &landing.settled.outcome {
+        Outcome::Replaced(replacement) => replacement.snapshot.body.len(),
+        _ => 0,
+    }
+}

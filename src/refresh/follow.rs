@@ -1,0 +1,50 @@
+//! Hears from the database what other processes did, and passes it on within this one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::announce::{Announcement, Announcer};
+use crate::store::{News, Store, StoreError};
+
+/// The shortest time between two looks: under load, commits come faster than anyone needs to hear of each.
+const BREATH: Duration = Duration::from_millis(50);
+/// How long to wait after the store failed.
+const STORE_WAIT: Duration = Duration::from_secs(1);
+
+/// Passes news on until `stop` is cancelled.
+pub async fn follow(store: Arc<dyn Store>, announcer: Announcer, stop: CancellationToken) {
+    let follow = async {
+        loop {
+            if let Err(error) = follow_while_well(store.as_ref(), &announcer).await {
+                tracing::warn!(%error, "could not follow what other processes do; trying again");
+                tokio::time::sleep(STORE_WAIT).await;
+                announcer.announce(Announcement::LookAround);
+            }
+        }
+    };
+    stop.run_until_cancelled(follow).await;
+}
+
+async fn follow_while_well(store: &dyn Store, announcer: &Announcer) -> Result<(), StoreError> {
+    // The follower stands before the first look, so that nothing falls between the two.
+    let mut follower = store.follow().await?;
+    let mut seen = store.applied_since(i64::MAX).await?.newest;
+    loop {
+        let news = follower.news().await?;
+        let applied = store.applied_since(seen).await?;
+        seen = applied.newest;
+        match applied.resources {
+            Some(resources) if news == News::Something => {
+                if !resources.is_empty() {
+                    announcer.announce(Announcement::Settled(resources.into()));
+                }
+            }
+            _ => announcer.announce(Announcement::LookAround),
+        }
+        // It may have been a wish, which leaves no trace but a due time.
+        announcer.announce(Announcement::LookAround);
+        tokio::time::sleep(BREATH).await;
+    }
+}

@@ -1,0 +1,207 @@
+//! One upstream's due loop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::committer::Committer;
+use super::flight::{Ticket, fly};
+use super::tally::{Tally, Verdict};
+use super::{Refresher, UpstreamSettings};
+use crate::announce::{Announcement, Listener};
+use crate::clock::monotonic;
+use crate::domain::resource::{Key, ResourceId, SourceId};
+use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
+
+/// How long to wait after a claim that the store could not answer.
+const STORE_WAIT: TimeDelta = TimeDelta::seconds(1);
+
+/// What a lane works on, and until when.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Of which resources it takes what is due.
+    pub which: Selection,
+    /// Only what was due by then; `None` is whatever falls due.
+    pub due_by: Option<DateTime<Utc>>,
+    /// Whether it ends when nothing is left, and then with or without what other processes are fetching.
+    pub until: Until,
+}
+
+/// When a lane ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never.
+    Stopped,
+    /// When nothing is due that isn't leased.
+    NothingWaits,
+    /// When nothing is due, leased by others or not.
+    NothingIsLeft,
+}
+
+/// The loop of one upstream.
+pub struct Lane {
+    refresher: Arc<Refresher>,
+    committer: Committer,
+    upstream: UpstreamSettings,
+    task: Task,
+    tally: Option<Arc<Tally>>,
+    flights: JoinSet<Result<Verdict, StoreError>>,
+    airborne: HashMap<tokio::task::Id, Airborne>,
+}
+
+/// What a flight carries, for when it does not come back.
+struct Airborne {
+    token: LeaseToken,
+    resource: ResourceId,
+    source: SourceId,
+    key: Key,
+}
+
+impl Lane {
+    /// A lane that has not started.
+    #[must_use]
+    pub fn new(
+        refresher: Arc<Refresher>,
+        committer: Committer,
+        upstream: UpstreamSettings,
+        task: Task,
+        tally: Option<Arc<Tally>>,
+    ) -> Self {
+        let (flights, airborne) = (JoinSet::new(), HashMap::new());
+        Self { refresher, committer, upstream, task, tally, flights, airborne }
+    }
+
+    /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
+    /// `abandon` is cancelled, and gives back what is left.
+    pub async fn run(mut self, stop: CancellationToken, abandon: CancellationToken) {
+        // Listening begins before the first look at what is due, so that no wish falls between the two.
+        let mut news = self.refresher.announcer.listen();
+        while !stop.is_cancelled() {
+            let asked_at = self.refresher.clock.now();
+            let ask_again_at = match self.claim_and_launch().await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    tracing::warn!(%error, upstream = self.upstream.name, "could not claim; trying again");
+                    Some(asked_at + STORE_WAIT)
+                }
+            };
+            if self.flights.is_empty() && self.is_done(asked_at).await {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(flight) = self.flights.join_next_with_id() => self.land(flight),
+                () = wake(&mut news) => {}
+                () = sleep_until(&self.refresher, ask_again_at) => {}
+            }
+            while let Some(flight) = self.flights.try_join_next_with_id() {
+                self.land(flight);
+            }
+        }
+        self.wind_up(&abandon).await;
+    }
+
+    /// Claims as much as there is room for, and sends it on its way. Returns when to ask again.
+    async fn claim_and_launch(&mut self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let room =
+            self.upstream.limits.max_concurrent.saturating_sub(u32::try_from(self.flights.len()).unwrap_or(u32::MAX));
+        if room == 0 {
+            return Ok(None);
+        }
+        let UpstreamSettings { id: upstream, limits, lease_for, .. } = self.upstream;
+        let ticket = Ticket { upstream, limits, asked_at: monotonic(), lease_for };
+        let Claimed { claims, ask_again_at } = self
+            .refresher
+            .store
+            .claim(&ClaimRequest {
+                worker: self.refresher.worker.clone(),
+                upstream,
+                at_most: room,
+                which: self.task.which.clone(),
+                due_by: self.task.due_by,
+                lease_for,
+            })
+            .await?;
+        for claim in claims {
+            self.launch(claim, ticket);
+        }
+        Ok(ask_again_at)
+    }
+
+    fn launch(&mut self, claim: Claim, ticket: Ticket) {
+        let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
+        let airborne =
+            Airborne { token: claim.token, resource: claim.resource, source: claim.source, key: claim.key.clone() };
+        let handle = self.flights.spawn(async move { fly(&refresher, &committer, claim, ticket).await });
+        self.airborne.insert(handle.id(), airborne);
+    }
+
+    fn land(&mut self, flight: Result<(tokio::task::Id, Result<Verdict, StoreError>), tokio::task::JoinError>) {
+        match flight {
+            Ok((id, result)) => {
+                let Some(flown) = self.airborne.remove(&id) else { return };
+                match result {
+                    Ok(verdict) => self.count(&flown, &verdict),
+                    // Nothing was sent, or nothing can be said of what came: the lease runs out and it is due again.
+                    Err(error) => tracing::warn!(%error, key = %flown.key, "a refresh was given up"),
+                }
+            }
+            Err(error) => {
+                self.airborne.remove(&error.id());
+                tracing::error!(%error, "a refresh ended abnormally; its lease runs out");
+            }
+        }
+    }
+
+    fn count(&self, flown: &Airborne, verdict: &Verdict) {
+        if let (Some(tally), Some(source)) = (&self.tally, self.refresher.roster.source(flown.source)) {
+            tally.count(&source.name, &flown.key, verdict);
+        }
+    }
+
+    async fn is_done(&self, now: DateTime<Utc>) -> bool {
+        if self.task.until == Until::Stopped {
+            return false;
+        }
+        match self.refresher.store.backlog(&self.task.which, self.task.due_by.unwrap_or(now)).await {
+            Ok(left) => left.waiting == 0 && (self.task.until == Until::NothingWaits || left.leased == 0),
+            Err(error) => {
+                tracing::warn!(%error, "could not count what is left; trying again");
+                false
+            }
+        }
+    }
+
+    async fn wind_up(mut self, abandon: &CancellationToken) {
+        loop {
+            tokio::select! {
+                flight = self.flights.join_next_with_id() => match flight {
+                    Some(flight) => self.land(flight),
+                    None => return,
+                },
+                () = abandon.cancelled() => break,
+            }
+        }
+        self.flights.shutdown().await;
+        let leased: Vec<_> = self.airborne.values().map(|flown| (flown.token, flown.resource)).collect();
+        if let Err(error) = self.refresher.store.release(&leased).await {
+            tracing::warn!(%error, "could not give leases back; they run out by themselves");
+        }
+    }
+}
+
+/// Returns when something may have become due that was not.
+async fn wake(news: &mut Listener) {
+    // Settled resources are due in the future: no reason to look.
+    while let Some(Announcement::Settled(_)) = news.next().await {}
+}
+
+async fn sleep_until(refresher: &Refresher, at: Option<DateTime<Utc>>) {
+    match at {
+        Some(at) => refresher.clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,113 @@
+//! One-shot refresh: lanes that run until nothing is left.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::committer::Committer;
+use super::lane::{Lane, Task, Until};
+use super::tally::{Counts, Tally};
+use super::{Refresher, UpstreamSettings};
+use crate::domain::resource::{ResourceId, SourceId};
+use crate::store::{Selection, StoreError};
+
+/// What to refresh.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// All resources of these sources.
+    Sources(Vec<SourceId>),
+    /// These resources of one source.
+    Resources(SourceId, Vec<ResourceId>),
+}
+
+/// How to refresh it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Also what isn't due.
+    pub force: bool,
+    /// Also wait for what other processes are fetching.
+    pub wait: bool,
+}
+
+/// One run of [`Refresher`] over a target.
+#[derive(Debug)]
+pub struct Run {
+    refresher: Arc<Refresher>,
+    target: Target,
+    manner: Manner,
+    started_at: DateTime<Utc>,
+    tally: Arc<Tally>,
+    /// How many resources the run is about.
+    pub expected: u64,
+}
+
+impl Run {
+    /// Makes a run, and with `force` its resources due.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin(refresher: Arc<Refresher>, target: Target, manner: Manner) -> Result<Self, StoreError> {
+        let started_at = refresher.clock.now();
+        let which = target.selection();
+        if manner.force {
+            refresher.store.want(&which, started_at).await?;
+        }
+        let backlog = refresher.store.backlog(&which, started_at).await?;
+        let expected = backlog.waiting + backlog.leased;
+        Ok(Self { refresher, target, manner, started_at, tally: Arc::default(), expected })
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+
+    /// Works until nothing is left of what was due at the start, or `stop` is cancelled.
+    pub async fn finish(&self, stop: &CancellationToken, abandon: &CancellationToken) -> Counts {
+        let refresher = &self.refresher;
+        let (committer, commits) =
+            Committer::new(Arc::clone(&refresher.store), Arc::clone(&refresher.clock), refresher.announcer.clone());
+        let commits = tokio::spawn(commits);
+        let mut lanes = JoinSet::new();
+        for upstream in refresher.roster.upstreams() {
+            let Some(which) = self.target.within(upstream) else { continue };
+            let until = if self.manner.wait { Until::NothingIsLeft } else { Until::NothingWaits };
+            let task = Task { which, due_by: Some(self.started_at), until };
+            let tally = Some(Arc::clone(&self.tally));
+            let lane = Lane::new(Arc::clone(refresher), committer.clone(), upstream.clone(), task, tally);
+            lanes.spawn(lane.run(stop.clone(), abandon.clone()));
+        }
+        drop(committer);
+        lanes.join_all().await;
+        // It ends with its last committer; a panic in it has been logged by the lanes' losses.
+        _ = commits.await;
+        let mut counts = self.tally.counts();
+        counts.elsewhere = self.expected.saturating_sub(counts.total() - counts.elsewhere);
+        counts
+    }
+}
+
+impl Target {
+    fn selection(&self) -> Selection {
+        match self {
+            Self::Sources(sources) => Selection::Sources(sources.clone()),
+            Self::Resources(_, resources) => Selection::Resources(resources.clone()),
+        }
+    }
+
+    /// The part of the target that belongs to an upstream.
+    fn within(&self, upstream: &UpstreamSettings) -> Option<Selection> {
+        match self {
+            Self::Sources(sources) => {
+                let here: Vec<_> = sources.iter().copied().filter(|source| upstream.sources.contains(source)).collect();
+                (!here.is_empty()).then_some(Selection::Sources(here))
+            }
+            Self::Resources(source, resources) => {
+                upstream.sources.contains(source).then(|| Selection::Resources(resources.clone()))
+            }
+        }
+    }
+}

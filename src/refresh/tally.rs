@@ -1,0 +1,137 @@
+//! What became of refreshes, counted.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::domain::change::ChangeKind;
+use crate::domain::decision::Outcome;
+use crate::domain::failure::Failure;
+use crate::domain::resource::{Key, SourceName};
+
+/// What became of one refresh, after its commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// First content, or content after having been gone.
+    New,
+    /// Other content than before.
+    Changed,
+    /// The same content.
+    Unchanged,
+    /// Confirmed to be absent upstream.
+    Gone,
+    /// A 304 was of no use; the resource is asked for again.
+    Reset,
+    /// Nothing usable came.
+    Failed(Failure),
+    /// Another worker has the resource by now: what this one brought was discarded.
+    Lost,
+}
+
+impl Verdict {
+    /// What a committed outcome counts as.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Replaced(replacement) if replacement.kind == ChangeKind::Changed => Self::Changed,
+            Outcome::Replaced(_) => Self::New,
+            Outcome::Confirmed { .. } => Self::Unchanged,
+            Outcome::Gone(_) => Self::Gone,
+            Outcome::Reset { .. } => Self::Reset,
+            Outcome::Deferred(deferral) => Self::Failed(deferral.failing.last.clone()),
+        }
+    }
+}
+
+/// How many failures a summary names; the others are counted.
+const NAMED_FAILURES: usize = 20;
+
+/// Counts of verdicts, shared by the flights of one run.
+#[derive(Debug, Default)]
+pub struct Tally {
+    new: AtomicU64,
+    changed: AtomicU64,
+    unchanged: AtomicU64,
+    gone: AtomicU64,
+    failed: AtomicU64,
+    lost: AtomicU64,
+    // A std mutex: only pushes and clones happen under it.
+    failures: Mutex<Vec<NamedFailure>>,
+}
+
+/// A failed refresh, named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamedFailure {
+    /// Its source.
+    pub source: SourceName,
+    /// Its key.
+    pub key: Key,
+    /// What went wrong.
+    #[serde(flatten)]
+    pub failure: Failure,
+}
+
+/// The counts at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Resources with their first content.
+    pub new: u64,
+    /// Resources with other content than before.
+    pub changed: u64,
+    /// Resources with the same content.
+    pub unchanged: u64,
+    /// Resources that are absent upstream.
+    pub gone: u64,
+    /// Resources that could not be refreshed.
+    pub failed: u64,
+    /// Resources that another process refreshed, or is refreshing, instead.
+    pub elsewhere: u64,
+    /// The first of the failures.
+    pub failures: Vec<NamedFailure>,
+}
+
+impl Counts {
+    /// How many resources are done with.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.new + self.changed + self.unchanged + self.gone + self.failed + self.elsewhere
+    }
+}
+
+impl Tally {
+    /// Counts one verdict. A reset is not counted: the resource is asked for again.
+    pub fn count(&self, source: &SourceName, key: &Key, verdict: &Verdict) {
+        let counter = match verdict {
+            Verdict::New => &self.new,
+            Verdict::Changed => &self.changed,
+            Verdict::Unchanged => &self.unchanged,
+            Verdict::Gone => &self.gone,
+            Verdict::Lost => &self.lost,
+            Verdict::Failed(failure) => {
+                let mut failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if failures.len() < NAMED_FAILURES {
+                    failures.push(NamedFailure { source: source.clone(), key: key.clone(), failure: failure.clone() });
+                }
+                &self.failed
+            }
+            Verdict::Reset => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            new: read(&self.new),
+            changed: read(&self.changed),
+            unchanged: read(&self.unchanged),
+            gone: read(&self.gone),
+            failed: read(&self.failed),
+            elsewhere: read(&self.lost),
+            failures: self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
+        }
+    }
+}

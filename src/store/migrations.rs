@@ -1,0 +1,28 @@
+//! The steps of the schema, the same for both databases.
+
+/// A step of the schema.
+#[derive(Debug)]
+pub(super) struct Migration {
+    /// Its number.
+    pub(super) version: i64,
+    /// What it is called.
+    pub(super) name: &'static str,
+    /// Its statements on SQLite.
+    pub(super) sqlite: &'static str,
+    /// Its statements on Postgres.
+    pub(super) postgres: &'static str,
+}
+
+/// In order; a step that was released is never changed.
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "init",
+    sqlite: include_str!("../../migrations/sqlite/0001_init.sql"),
+    postgres: include_str!("../../migrations/postgres/0001_init.sql"),
+}];
+
+/// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own
+/// affair: `needs_format` says whether we can work with them.
+pub(super) fn missing(made: &[i64]) -> impl Iterator<Item = &'static Migration> {
+    MIGRATIONS.iter().filter(|migration| !made.contains(&migration.version))
+}

@@ -1,0 +1,164 @@
+//! When a request may be sent: a token for each, and no request that would outlast its lease.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::{LONGEST_WAIT, SETTLE};
+use crate::clock::{Clock, monotonic};
+use crate::domain::limit::{Limits, SEND_WINDOW};
+use crate::domain::resource::UpstreamId;
+use crate::store::{Store, StoreError};
+
+/// How often a token that came too late to be used is exchanged for another. On a database that takes longer than
+/// [`SEND_WINDOW`] to commit every token is late; such a database can't grant fast enough to bunch requests by much, and
+/// waiting for a punctual token would never end.
+const LATE_TOKENS: u32 = 3;
+
+/// Lets the requests of one exchange pass.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Returns when the first request may be sent, knowing that the exchange may take `timeout` from then on.
+    async fn first(&self, timeout: Duration) -> Result<(), NoPass>;
+
+    /// Returns when one more request may be sent, if that is before `deadline`.
+    async fn hop(&self, deadline: Instant) -> Result<(), NoPass>;
+}
+
+/// Why a request may not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPass {
+    /// There is no token in time, or too little is left of the lease. A sentence that says so.
+    #[error("{0}")]
+    TooLate(String),
+    /// The database could not be asked for a token.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Lets everything pass: for requests that no limit is kept for.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenGate;
+
+#[async_trait]
+impl Gate for OpenGate {
+    async fn first(&self, _: Duration) -> Result<(), NoPass> {
+        Ok(())
+    }
+
+    async fn hop(&self, _: Instant) -> Result<(), NoPass> {
+        Ok(())
+    }
+}
+
+/// Pays for requests with an upstream's tokens.
+#[derive(Debug, Clone)]
+pub struct TokenGate {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    upstream: UpstreamId,
+    /// The token that the claim brought along counts from here.
+    granted: Option<Instant>,
+    /// By when the exchange must be over.
+    over_by: Option<Instant>,
+    /// A token's age doesn't matter where no rate is kept.
+    is_limited: bool,
+}
+
+impl TokenGate {
+    /// A gate for a claimed resource. `granted` is the moment when the call of [`Store::claim`] **began**, which is before
+    /// the database counted the token and the lease, and `lease_for` is what the claim asked for.
+    #[must_use]
+    pub fn for_claim(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        upstream: (UpstreamId, &Limits),
+        granted: Instant,
+        lease_for: Duration,
+    ) -> Self {
+        let over_by = granted.checked_add(lease_for.saturating_sub(SETTLE));
+        Self { granted: Some(granted), over_by, ..Self::without_claim(store, clock, upstream) }
+    }
+
+    /// A gate for a request outside of any claim: it takes a token first.
+    #[must_use]
+    pub fn without_claim(store: Arc<dyn Store>, clock: Arc<dyn Clock>, upstream: (UpstreamId, &Limits)) -> Self {
+        let (upstream, limits) = upstream;
+        let is_limited = limits.requests_per_second.is_some();
+        Self { store, clock, upstream, granted: None, over_by: None, is_limited }
+    }
+
+    /// Whether a token from then may still be used.
+    fn is_punctual(&self, granted: Instant) -> bool {
+        !self.is_limited || monotonic() - granted <= SEND_WINDOW
+    }
+
+    /// Takes a token and returns in time to use it.
+    async fn take(&self, deadline: Instant) -> Result<(), NoPass> {
+        for _ in 0..LATE_TOKENS {
+            let asked = self.take_one(deadline).await?;
+            if self.is_punctual(asked) {
+                return Ok(());
+            }
+        }
+        tracing::warn!(
+            "the database takes longer than {SEND_WINDOW:?} to grant a request: limits can't be kept exactly"
+        );
+        Ok(())
+    }
+
+    /// Takes a token, and says when the call began that brought it.
+    async fn take_one(&self, deadline: Instant) -> Result<Instant, NoPass> {
+        let began = monotonic();
+        loop {
+            let asked = monotonic();
+            if asked > deadline {
+                return Err(waited(began));
+            }
+            let Err(next_at) = self.store.take_token(self.upstream).await? else { return Ok(asked) };
+            // A wait that can't end in time isn't begun: others could use this request's place.
+            let wait = (next_at - self.clock.now()).to_std().unwrap_or_default();
+            if wait > deadline.saturating_duration_since(monotonic()) {
+                return Err(NoPass::TooLate(format!(
+                    "no request may be sent for another {} by the upstream's limits, which is too late",
+                    humantime::format_duration(whole_millis(wait))
+                )));
+            }
+            if tokio::time::timeout_at(deadline.into(), self.clock.sleep_until(next_at)).await.is_err() {
+                return Err(waited(began));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Gate for TokenGate {
+    async fn first(&self, timeout: Duration) -> Result<(), NoPass> {
+        let now = monotonic();
+        let spare = match self.over_by {
+            Some(over_by) => over_by.saturating_duration_since(now).checked_sub(timeout),
+            None => Some(LONGEST_WAIT),
+        };
+        let Some(spare) = spare else { return Err(waited(self.granted.unwrap_or(now))) };
+        match self.granted {
+            Some(granted) if self.is_punctual(granted) => Ok(()),
+            _ => self.take(now + spare).await,
+        }
+    }
+
+    async fn hop(&self, deadline: Instant) -> Result<(), NoPass> {
+        self.take(deadline).await
+    }
+}
+
+fn waited(since: Instant) -> NoPass {
+    NoPass::TooLate(format!(
+        "waited for {} to be allowed to send, which leaves too little time for the request",
+        humantime::format_duration(whole_millis(monotonic() - since))
+    ))
+}
+
+fn whole_millis(span: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,10 @@
+//! The read API over real sockets.
+
+mod connection;
+mod errors;
+mod feed;
+mod keys;
+mod pond;
+mod reading;
+mod serving;
+mod validation;

@@ -1,0 +1,99 @@
+//! A read API over a real store, whose contents come about as they do in production: by claims and decisions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use headpond::api::{ApiState, router};
+use headpond::clock::Clock;
+use headpond::config;
+use headpond::domain::observation::Seen;
+use headpond::domain::resource::{Params, SourceName};
+use headpond::store::{Claim, ClaimRequest, Registered, Selection, Store};
+
+use super::serving::{Answer, Served, settings};
+use crate::support::outcomes::content;
+use crate::support::store::{LEASE, TestStore, UNLIMITED, key, start};
+
+pub const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
+
+/// One source, `weather`, refreshed every hour and stale after two; served on a port of its own.
+pub struct Pond<'a> {
+    pub test: &'a TestStore,
+    pub source: Registered,
+    served: Served,
+}
+
+impl<'a> Pond<'a> {
+    pub async fn with_keys(test: &'a TestStore, keys: &[&str]) -> Self {
+        Self::with_settings(test, keys, settings()).await
+    }
+
+    pub async fn with_settings(test: &'a TestStore, keys: &[&str], settings: config::Server) -> Self {
+        let source = test.source("weather", UNLIMITED).await;
+        let keys: Vec<_> = keys.iter().map(|name| (key(name), Params::new())).collect();
+        test.store.add_keys(source.source, &keys).await.unwrap();
+        let served = serve(Arc::clone(&test.store), Arc::clone(&test.clock) as _, settings).await;
+        Self { test, source, served }
+    }
+
+    /// The upstream is asked for the key and answers with this content.
+    pub async fn gets(&self, key: &str, fields: &[(&'static str, &str)], body: &str) {
+        self.sees(key, content(body, fields)).await;
+    }
+
+    /// The upstream is asked for the key, due or not, and this comes.
+    pub async fn sees(&self, key: &str, seen: Seen) {
+        let claim = self.claim(key).await;
+        self.test.settle(&claim, seen).await;
+    }
+
+    /// Leases the key's resource, due or not.
+    pub async fn claim(&self, name: &str) -> Claim {
+        let found = self.test.store.find(self.source.source, &[key(name)]).await.unwrap();
+        let request = ClaimRequest {
+            worker: "test".into(),
+            upstream: self.source.upstream,
+            at_most: 1,
+            which: Selection::Resources(found.into_iter().flatten().collect()),
+            due_by: Some(start() + TimeDelta::days(1000)),
+            lease_for: LEASE,
+        };
+        self.test.store.claim(&request).await.unwrap().claims.remove(0)
+    }
+
+    /// Sends a GET for this path, which must be a valid one, with these header lines.
+    pub async fn get(&self, path: &str, fields: &[&str]) -> Answer {
+        self.ask("GET", path, fields).await
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, fields: &[&str]) -> Answer {
+        let lines = [&["Host: pond"], fields, &["", ""]].concat().join("\r\n");
+        self.served.exchange(method, format!("{method} {path} HTTP/1.1\r\n{lines}")).await
+    }
+
+    /// What a JSON route answers.
+    pub async fn json(&self, path: &str) -> serde_json::Value {
+        let answer = self.get(path, &[]).await;
+        assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
+        assert_eq!(answer.field("content-type"), Some("application/json"), "{path}");
+        assert_eq!(answer.field("cache-control"), Some("no-store"), "{path}");
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// The address of a path, for other clients.
+    pub fn address(&self, path: &str) -> String {
+        format!("http://{}{path}", self.served.address)
+    }
+}
+
+/// Serves what this store holds by that clock.
+pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
+    let sources = Arc::new(BTreeSet::from([SourceName::new("weather").unwrap()]));
+    Served::start(router(ApiState { store, clock, sources }), settings).await
+}
+
+/// The path of a key with everything encoded that may be.
+pub fn path_of(key: &str) -> String {
+    key.bytes().fold("/v1/weather/".to_owned(), |path, byte| format!("{path}%{byte:02X}"))
+}

@@ -1,0 +1,175 @@
+//! A server on a port of its own, and a client that speaks to it byte by byte.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use headpond::api::server::serve;
+use headpond::config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Long enough that a test which waits for it would be seen to hang.
+pub const HOUR: Duration = Duration::from_secs(3600);
+/// What a test waits for at the most before it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Settings under which nothing ever times out.
+pub fn settings() -> config::Server {
+    config::Server {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        shutdown_grace: HOUR,
+        header_timeout: HOUR,
+        request_timeout: HOUR,
+        idle_timeout: HOUR,
+    }
+}
+
+/// A server that runs until it is told to stop.
+pub struct Served {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Served {
+    pub async fn start(router: Router, settings: config::Server) -> Self {
+        let listener = TcpListener::bind(settings.listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let shutdown = async { _ = stopped.await };
+            serve(listener, router, &settings, shutdown).await
+        });
+        Self { address, stop: Some(stop), task }
+    }
+
+    pub fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until the server has come to its end.
+    pub async fn ended(self) {
+        within(self.task).await.unwrap().unwrap();
+    }
+
+    pub async fn connect(&self) -> Wire {
+        Wire { stream: TcpStream::connect(self.address).await.unwrap(), ahead: Vec::new() }
+    }
+
+    /// Sends one request and returns the whole answer.
+    pub async fn exchange(&self, method: &str, request: impl AsRef<[u8]>) -> Answer {
+        let mut wire = self.connect().await;
+        wire.send(request).await;
+        if method == "HEAD" { wire.head().await } else { wire.answer().await }
+    }
+}
+
+/// A connection as bytes.
+pub struct Wire {
+    stream: TcpStream,
+    /// What was read beyond the last answer.
+    ahead: Vec<u8>,
+}
+
+impl Wire {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Reads one answer; its length must be stated.
+    pub async fn answer(&mut self) -> Answer {
+        let mut answer = self.head().await;
+        let length = match answer.status() {
+            304 => 0,
+            _ => answer.field("content-length").unwrap().parse().unwrap(),
+        };
+        while self.ahead.len() < length {
+            assert!(self.read_more().await > 0, "the connection ended within an answer's body");
+        }
+        answer.body = self.ahead.drain(..length).collect();
+        answer
+    }
+
+    /// Reads an answer that has no body.
+    pub async fn head(&mut self) -> Answer {
+        let end = loop {
+            match self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
+                Some(end) => break end + 4,
+                None => assert!(self.read_more().await > 0, "the connection ended within an answer's head"),
+            }
+        };
+        Answer { head: String::from_utf8(self.ahead.drain(..end).collect()).unwrap(), body: Vec::new() }
+    }
+
+    /// Waits for the first bytes of an answer, and leaves them there.
+    pub async fn hears_something(&self) {
+        assert!(within(self.stream.peek(&mut [0])).await.unwrap() > 0);
+    }
+
+    /// Reads until the server closes the connection, and returns how much came.
+    pub async fn closed(&mut self) -> usize {
+        let mut read = self.ahead.len();
+        self.ahead.clear();
+        loop {
+            match self.read_more().await {
+                0 => return read,
+                more => read += more,
+            }
+            self.ahead.clear();
+        }
+    }
+
+    async fn read_more(&mut self) -> usize {
+        match within(self.stream.read_buf(&mut self.ahead)).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            read => read.unwrap(),
+        }
+    }
+}
+
+/// One answer as it came.
+pub struct Answer {
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// The names of the header fields, in order.
+    pub fn fields(&self) -> BTreeSet<String> {
+        self.head.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name.to_lowercase()).collect()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON, checked to be a problem document of this kind that tells the answer's status.
+    pub fn problem(&self, kind: &str) -> serde_json::Value {
+        assert_eq!(self.field("content-type"), Some("application/problem+json"), "{}", self.head);
+        assert_eq!(self.field("cache-control"), Some("no-store"), "{}", self.head);
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(problem["type"], format!("/problems/{kind}"), "{problem}");
+        assert_eq!(problem["status"].as_u64(), Some(self.status().into()), "{problem}");
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+        problem
+    }
+}
+
+/// What a future brings, unless it takes so long that something must be wrong.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("this should have happened long ago")
+}

@@ -1,0 +1,635 @@
+//! What is read from a configuration, and what is said about a wrong one.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use headpond::config::{Config, Environment, Loaded, Source, load};
+use headpond::domain::schedule::Cadence;
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// A source on this machine, without its `url`, to put settings behind.
+const SOURCE: &str = "[sources.s]\nkeys = ['k']\nurl = 'http://localhost/{key}'\n";
+
+/// Files and variables of a test's own.
+#[derive(Default)]
+struct Outside {
+    variables: HashMap<&'static str, &'static str>,
+    files: HashMap<&'static str, Vec<u8>>,
+}
+
+impl Environment for Outside {
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.variables.get(name).map(Into::into)
+    }
+
+    fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        path.to_str().and_then(|path| self.files.get(path)).cloned().ok_or(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    "2026-03-01T12:00:00Z".parse().unwrap()
+}
+
+fn load_bytes(toml: impl Into<Vec<u8>>) -> Result<Loaded, String> {
+    let outside = Outside {
+        variables: HashMap::from([("SECRET", "hunter2"), ("BROKEN", "hunter2\n"), ("HOST", "localhost")]),
+        files: HashMap::from([("c.toml", toml.into()), ("/run/token", b"from-a-file\n".into())]),
+    };
+    load(Path::new("c.toml"), &outside, now()).map_err(|errors| errors.to_string())
+}
+
+fn config(toml: &str) -> Config {
+    load_bytes(toml).unwrap().config
+}
+
+fn source(toml: &str) -> Source {
+    config(toml).sources.remove(0)
+}
+
+/// What is said of a source with these settings, each line after `c.toml:`.
+fn said_of(settings: &str) -> String {
+    errors(&format!("{SOURCE}{settings}"))
+}
+
+fn errors(toml: &str) -> String {
+    match load_bytes(toml) {
+        Ok(_) => String::new(),
+        Err(errors) => errors.replace("c.toml:", ""),
+    }
+}
+
+fn warnings(toml: &str) -> String {
+    let warnings = load_bytes(toml).unwrap().warnings;
+    warnings.iter().map(|warning| warning.to_string().replace("c.toml:", "")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_is_read() {
+    let Loaded { config, warnings } = load_bytes(EXAMPLE).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.database.url.expose_secret(), "sqlite://headpond.db");
+    let [users, weather] = &config.sources[..] else { panic!("two sources") };
+    let berlin = &weather.keys[0];
+    assert_eq!(
+        weather.url.expand(&berlin.0, &berlin.1).unwrap().as_str(),
+        "https://api.met.no/weatherapi/locationforecast/2.0/compact?lat=52.52&lon=13.405"
+    );
+    assert!(matches!(weather.policy.cadence, Cadence::Every(hour) if hour == Duration::from_secs(3600)));
+    assert_eq!(weather.policy.stale_after, Some(Duration::from_secs(3 * 3600)));
+    assert_eq!(weather.upstream, "metno");
+    assert_eq!(config.upstreams["metno"].limits.requests_per_second, Some(10.0));
+    assert_eq!(config.upstreams["metno"].longest_timeout, Duration::from_secs(20));
+    assert_eq!(users.upstream, "https://api.github.com");
+    assert_eq!(users.request.headers["accept"], "application/vnd.github+json");
+    assert_eq!(users.request.user_agent, "headpond-example/1.0 you@example.org");
+    let Cadence::Cron(cron) = &users.policy.cadence else { panic!("a cron rule") };
+    assert_eq!(cron.next(now()), Some("2026-03-01T12:07:00Z".parse().unwrap()));
+}
+
+#[test]
+fn defaults_follow_from_the_interval() {
+    let every = source(&format!("{SOURCE}refresh_every = '3s'"));
+    assert_eq!(every.policy.backoff.cap, Duration::from_secs(3));
+    assert_eq!(every.policy.backoff.initial, Duration::from_secs(3), "no more than the cap");
+    assert_eq!(every.policy.gone.window, Duration::from_secs(3600));
+    assert_eq!(every.policy.stale_after, None);
+    let daily = source(&format!("{SOURCE}refresh_every = '1d'"));
+    assert_eq!(daily.policy.gone.window, Duration::from_secs(86_400));
+    assert_eq!(daily.policy.backoff.initial, Duration::from_secs(5));
+    let cron = source(&format!("{SOURCE}refresh_cron = '0 3 * * *'"));
+    assert_eq!(cron.policy.backoff.cap, Duration::from_secs(3600));
+    assert_eq!(cron.policy.gone.window, Duration::from_secs(86_400));
+    assert_eq!(cron.request.user_agent, format!("headpond/{}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_nearest_setting_wins() {
+    let toml = "
+        [defaults]
+        timeout = '1s'
+        max_body = '1KB'
+        user_agent = 'defaults'
+        refresh_cron = '0 * * * *'
+        requests_per_second_limit = 25
+        [upstreams.up]
+        timeout = '2s'
+        max_body = '2KB'
+        burst = 7
+        headers = { accept = 'a', x-one = '1' }
+        [sources.mine]
+        upstream = 'up'
+        url = 'https://api.example/'
+        timeout = '3s'
+        headers = { Accept = 'b' }
+        refresh_every = '1h'
+        keys = ['k']
+        [sources.plain]
+        url = 'https://api.example/{key}'
+        keys = ['k']
+    ";
+    let config = config(toml);
+    let [mine, plain] = &config.sources[..] else { panic!("two sources") };
+    assert_eq!((mine.request.timeout, mine.request.max_body), (Duration::from_secs(3), 2000));
+    assert_eq!(mine.request.headers["accept"], "b");
+    assert_eq!(mine.request.headers["x-one"], "1");
+    assert!(matches!(mine.policy.cadence, Cadence::Every(_)), "its own way beats the defaults' other way");
+    assert!(matches!(plain.policy.cadence, Cadence::Cron(_)));
+    assert_eq!((plain.request.timeout, plain.request.max_body), (Duration::from_secs(1), 1000));
+    assert_eq!(config.upstreams["up"].limits.burst, 7);
+    assert_eq!(config.upstreams["up"].limits.requests_per_second, Some(25.0));
+    assert_eq!(config.upstreams["up"].longest_timeout, Duration::from_secs(3));
+    assert_eq!(config.upstreams["https://api.example"].limits.burst, 3, "a tenth of 25, rounded up");
+    assert_eq!(config.upstreams["https://api.example"].limits.max_concurrent, 8);
+}
+
+#[test]
+fn references_are_put_in() {
+    let toml = "
+        database.url = 'postgres://me:${env:SECRET}@db/app'
+        [sources.s]
+        url = 'http://${env:HOST}/{key}'
+        keys = ['${env:SECRET}-$${env:SECRET}']
+        refresh_every = '1m'
+        headers = { authorization = 'Bearer ${file:/run/token}' }
+    ";
+    let config = config(toml);
+    assert_eq!(config.database.url.expose_secret(), "postgres://me:hunter2@db/app");
+    assert_eq!(config.sources[0].url.origin(), "http://localhost");
+    assert_eq!(config.sources[0].keys[0].0.as_str(), "hunter2-${env:SECRET}");
+    assert_eq!(config.sources[0].request.headers["authorization"], "Bearer from-a-file");
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let toml = "
+        database.url = 'postgres://me:${env:SECRET}@db/app'
+        [sources.s]
+        url = 'http://localhost/{key}?token=${env:SECRET}'
+        keys = ['k']
+        refresh_every = '1m'
+        user_agent = 'me ${env:SECRET}'
+        headers = { authorization = 'hunter2', x-token = '${env:SECRET}', x-plain = 1.50 }
+    ";
+    let config = config(toml);
+    let request = &config.sources[0].request;
+    assert_eq!(config.database.url.expose_secret(), "postgres://me:hunter2@db/app");
+    assert_eq!(request.headers["x-token"], "hunter2");
+    assert!(request.headers["x-token"].is_sensitive() && request.headers["authorization"].is_sensitive());
+    assert_eq!(request.headers["x-plain"], "1.50");
+    assert!(!request.headers["x-plain"].is_sensitive());
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    let wrong = "
+        database.url = 'mysql://me:hunter2@db/app'
+        [sources.s]
+        url = 'https://me:hunter2@api.example/{key}'
+        keys = ['k']
+        refresh_every = '${env:SECRET}'
+        headers = { x-one = '${env:BROKEN}', authorization = \"hunter2\\n\" }
+        [sources.t]
+        url = 'https://api.example/{+key}?token=hunter2'
+    ";
+    assert_eq!(
+        errors(wrong),
+        "\
+2:24: database.url: an unknown scheme: only sqlite and postgres are known; write it like \"sqlite://headpond.db\" or \
+\"postgres://user@host/database\"
+4:15: sources.s.url: a user or password in the URL would show up in logs: send credentials in a header; write it like \
+\"https://api.example/users/{key}\"
+6:25: sources.s.refresh_every = '${env:SECRET}': what it stands for is not a span of time; write it like \"15m\"
+7:29: sources.s.headers.x-one = '${env:BROKEN}': has characters that a header can't carry; write visible ASCII in one line
+7:62: sources.s.headers.authorization: has characters that a header can't carry; write visible ASCII in one line
+8:18: sources.t: neither refresh_every nor refresh_cron is set; write one like refresh_every = \"15m\"
+9:15: sources.t.url = 'https://api.example/{+key}?…: `{+…}` could change host or path: only {name}, {?name} and {&name} \
+are allowed, without modifiers; write it like \"https://api.example/users/{key}\""
+    );
+}
+
+#[test]
+fn each_wrong_setting_of_a_source_is_explained() {
+    for (settings, said) in [
+        ("timeout = 'soon'", "4:11: sources.s.timeout = 'soon': not a span of time; write it like \"15m\""),
+        ("timeout = '5'", "4:11: sources.s.timeout = '5': a number without a unit of time; write it like \"15m\""),
+        (
+            "timeout = '5 aeons'",
+            "4:11: sources.s.timeout = '5 aeons': `aeons` is not a unit of time; write it like \"15m\"",
+        ),
+        ("timeout = 5", "4:11: sources.s.timeout = 5: an integer, not a span of time; write it like \"15m\""),
+        ("timeout = '0s'", "4:11: sources.s.timeout = '0s': must be more than zero; write it like \"15m\""),
+        ("timeout = '101y'", "4:11: sources.s.timeout = '101y': longer than 100 years; write it like \"15m\""),
+        ("stale_after = '0s'", "4:15: sources.s.stale_after = '0s': must be more than zero; write it like \"15m\""),
+        ("max_body = 'big'", "4:12: sources.s.max_body = 'big': not a size; write it like \"16MiB\""),
+        (
+            "max_body = '1GiB'",
+            "4:12: sources.s.max_body = '1GiB': more than a database row can hold (512MiB); write it like \"16MiB\"",
+        ),
+        ("gone_after = 0", "4:14: sources.s.gone_after = 0: not a whole number of at least 1; write it like 4"),
+        (
+            "gone_after = 99999999999999999999",
+            "4:14: sources.s.gone_after = 99999999999999999999: more than 4294967295; write it like 4",
+        ),
+        (
+            "max_delete_share = nan",
+            "4:20: sources.s.max_delete_share = nan: not a number from 0 to 1; write it like 0.1",
+        ),
+        (
+            "ignore_changes_in = ['$.a', '$[', 5]",
+            "4:29: sources.s.ignore_changes_in = '$[': not a JSONPath (RFC 9535); write it like \"$.meta.updated_at\"\n\
+             4:35: sources.s.ignore_changes_in = 5: an integer, not a JSONPath (RFC 9535); write it like \
+             \"$.meta.updated_at\"",
+        ),
+        (
+            "user_agent = ' '",
+            "4:14: sources.s.user_agent = ' ': a User-Agent can't be empty; write it like \
+             \"acme-weather/1.0 ops@acme.example\"",
+        ),
+        (
+            "timeout = '${env:NONE}'",
+            "4:11: sources.s.timeout = '${env:NONE}': the environment variable `NONE` is not set",
+        ),
+        (
+            "timeout = '${file:/none}'",
+            "4:11: sources.s.timeout = '${file:/none}': `/none` can't be read: entity not found",
+        ),
+        (
+            "timeout = '${NONE}'",
+            "4:11: sources.s.timeout = '${NONE}': `${NONE}` is not `${env:NAME}` or `${file:PATH}`; write `$${` for a \
+             literal `${`",
+        ),
+        (
+            "refesh_every = '1h'",
+            "4:1: sources.s.refesh_every: there is no such setting in [sources.NAME]; did you mean `refresh_every`?",
+        ),
+        ("listen = 3", "4:1: sources.s.listen: there is no such setting in [sources.NAME]; it belongs in [server]"),
+        (
+            "upstream = 'x'",
+            "4:12: sources.s.upstream = 'x': there is no such table in [upstreams]; add the table, or leave this \
+             out",
+        ),
+        (
+            "headers = 'x'",
+            "4:11: sources.s.headers: text, not a table of header names and values; write it like \
+             { accept = \"application/json\" }",
+        ),
+        (
+            "headers = { Host = 'x', user-agent = 'y', 'a b' = 'c', if-none-match = '*', referer = 'z', te = 't' }",
+            "4:13: sources.s.headers.Host: the host is part of `url`; leave it out\n\
+             4:25: sources.s.headers.user-agent: the User-Agent has its own setting; set `user_agent`\n\
+             4:43: sources.s.headers.\"a b\": not a header name; write it like \"accept-language\"\n\
+             4:56: sources.s.headers.if-none-match: Headpond makes its requests conditional itself; leave it out\n\
+             4:77: sources.s.headers.referer: a Referer would tell one upstream about another; leave it out\n\
+             4:92: sources.s.headers.te: it belongs to the connection, not to the request; leave it out",
+        ),
+        (
+            "headers = { a = 'x', A = 'y' }",
+            "4:11: sources.s.headers: has a header twice, in upper and lower case; write each header once",
+        ),
+        ("url = 'http://x/'", "4:1: `url` is there twice; keep one of them"),
+        ("[sources.s]", "4:10: `s` is there twice; keep one of them"),
+    ] {
+        let said_of = errors(&format!("{SOURCE}{settings}\n[defaults]\nrefresh_every = '1h'"));
+        assert_eq!(said_of, said, "{settings}");
+    }
+}
+
+#[test]
+fn each_wrong_schedule_is_explained() {
+    let cron = "write it like \"7 * * * *\" (minute, hour, day of month, month, day of week)";
+    for (settings, said) in [
+        (
+            "refresh_every = '0.5s'",
+            "4:17: sources.s.refresh_every = '0.5s': must be at least 1s; write it like \"15m\"".into(),
+        ),
+        (
+            "refresh_cron = 'hourly'",
+            format!(
+                "4:16: sources.s.refresh_cron = 'hourly': not a cron rule (Pattern must have 5 fields when seconds are \
+                 disallowed); {cron}"
+            ),
+        ),
+        (
+            "refresh_cron = '61 * * * *'",
+            format!("4:16: sources.s.refresh_cron = '61 * * * *': not a cron rule (Number out of bounds); {cron}"),
+        ),
+        (
+            "refresh_cron = '0 0 30 2 *'",
+            format!("4:16: sources.s.refresh_cron = '0 0 30 2 *': no date ever matches it; {cron}"),
+        ),
+        (
+            "refresh_cron = '0 0 * * *'\ntimezone = 'Europe/Berln'",
+            "5:12: sources.s.timezone = 'Europe/Berln': not an IANA time zone; did you mean \"Europe/Berlin\"?".into(),
+        ),
+        (
+            "refresh_every = '1h'\ntimezone = 'UTC'",
+            "5:12: sources.s.timezone = 'UTC': has no meaning for refresh_every; use refresh_cron, or leave it out"
+                .into(),
+        ),
+        (
+            "refresh_every = '1h'\nrefresh_cron = '0 0 * * *'",
+            "5:16: sources.s.refresh_cron = '0 0 * * *': refresh_every is set too; keep one of the two".into(),
+        ),
+        (
+            "",
+            "1:10: sources.s: neither refresh_every nor refresh_cron is set; write one like refresh_every = \"15m\""
+                .into(),
+        ),
+        (
+            "refresh_every = '1h'\njitter = '2h'",
+            "5:10: sources.s.jitter = '2h': longer than the interval (1h); write at most \"1h\"".into(),
+        ),
+        (
+            "refresh_every = '1h'\nbackoff_initial = '2h'",
+            "5:19: sources.s.backoff_initial = '2h': longer than the backoff_cap of source s (1h); lower it, or raise \
+             backoff_cap"
+                .into(),
+        ),
+    ] {
+        assert_eq!(said_of(settings), said, "{settings}");
+    }
+}
+
+#[test]
+fn a_wrong_default_is_said_once_and_also_when_no_source_uses_it() {
+    let toml = "
+        [defaults]
+        jitter = 5
+        refresh_every = '1h'
+        refresh_cron = '* * * * *'
+        [sources.a]
+        url = 'http://localhost/'
+        keys = ['k']
+        jitter = '1s'
+        [sources.b]
+        url = 'http://localhost/'
+        keys = ['k']
+    ";
+    assert_eq!(
+        errors(toml),
+        "3:18: defaults.jitter = 5: an integer, not a span of time; write it like \"15m\"\n\
+         5:24: defaults.refresh_cron = '* * * * *': refresh_every is set too; keep one of the two"
+    );
+}
+
+#[test]
+fn all_errors_come_at_once_in_the_order_of_the_file() {
+    let toml = "
+        [sources.Weather]
+        url = 'https://api.example/{key'
+        refresh_every = '1h'
+        [server]
+        listen = '0.0.0.0:80'
+        [databse]
+        [defaults]
+        headers = { x = 'y' }
+        [upstreams.a-b]
+        burst = 0
+    ";
+    assert_eq!(
+        errors(toml),
+        "\
+2:18: sources.Weather: a source name is a lower-case letter, then lower-case letters, digits or `_`, at most 63 bytes in all
+3:15: sources.Weather.url = 'https://api.example/{key': not a URI template (RFC 6570); write it like \
+\"https://api.example/users/{key}\"
+6:18: server.listen = '0.0.0.0:80': whoever reaches this address could read everything, since there are no tokens yet; \
+listen on 127.0.0.1, or set allow_anonymous_reads = true
+7:10: databse: there is no such table or setting; did you mean `database`?
+9:9: defaults.headers: there is no such setting in [defaults]; it belongs in [upstreams.NAME] or [sources.NAME]
+10:20: upstreams.a-b: an upstream's name is a lower-case letter, then lower-case letters, digits or `_`, at most 63 bytes \
+in all
+11:17: upstreams.a-b.burst = 0: not a whole number of at least 1; write it like 4"
+    );
+}
+
+#[test]
+fn a_client_of_a_public_api_must_say_who_it_is() {
+    let toml = "[sources.s]\nurl = 'https://api.example/{key}'\nkeys = ['k']\nrefresh_every = '1h'";
+    assert_eq!(
+        errors(toml),
+        "1:10: sources.s: user_agent is not set: public APIs block clients that don't say who they are; write a name and a \
+         contact, like user_agent = \"acme-weather/1.0 ops@acme.example\", here, in its upstream or in [defaults]"
+    );
+    for host in ["localhost", "127.0.0.1:1", "127.9.9.9", "[::1]:1"] {
+        assert_eq!(errors(&toml.replace("https://api.example", &format!("http://{host}"))), "", "{host}");
+    }
+    for host in ["localhost.example", "10.0.0.1", "127.example", "[::2]"] {
+        assert_ne!(errors(&toml.replace("api.example", host)), "", "{host}");
+    }
+}
+
+#[test]
+fn the_listening_address_is_this_machine_unless_reads_may_be_anonymous() {
+    for (server, accepted) in [
+        ("listen = '127.0.0.1:0'", true),
+        ("listen = '[::1]:80'", true),
+        ("listen = '[::]:80'", false),
+        ("listen = '192.0.2.1:80'", false),
+        ("listen = '192.0.2.1:80'\nallow_anonymous_reads = true", true),
+        ("listen = 'localhost:80'", false),
+    ] {
+        assert_eq!(errors(&format!("[server]\n{server}")).is_empty(), accepted, "{server}");
+    }
+}
+
+#[test]
+fn databases_of_unknown_kinds_are_refused() {
+    for (url, accepted) in [
+        ("sqlite://headpond.db", true),
+        ("sqlite:///var/lib/headpond.db", true),
+        ("postgres://me@localhost/app", true),
+        ("postgresql:///app?host=/run/postgresql", true),
+        ("mysql://localhost/app", false),
+        ("headpond.db", false),
+        ("sqlite://", false),
+        ("sqlite::memory:", false),
+        ("postgres://me:a/b@localhost:x/app", false),
+    ] {
+        assert_eq!(errors(&format!("database.url = '{url}'")).is_empty(), accepted, "{url}");
+    }
+}
+
+#[test]
+fn files_that_can_not_be_a_configuration_are_explained() {
+    let outside = Outside::default();
+    let missing = load(Path::new("none.toml"), &outside, now()).unwrap_err();
+    assert_eq!(missing.to_string(), "none.toml: there is no such file; `headpond init` writes one to start from");
+    assert_eq!(
+        load_bytes(*b"[server]\n# caf\xe9").unwrap_err(),
+        "c.toml: line 2 is not UTF-8 text; save the file as UTF-8"
+    );
+    assert_eq!(
+        errors("[server]\nlisten = \n[[x]\n"),
+        "2:10: not TOML: string values must be quoted, expected literal string\n\
+         3:5: not TOML: unclosed array table, expected `]`"
+    );
+    assert_eq!(
+        errors("sources = 3"),
+        "1:11: sources = 3: an integer, not a table of tables; write it like [sources.NAME]"
+    );
+    assert_eq!(errors("server = 3"), "1:10: server = 3: an integer, not a table; write it like [server]");
+    assert_eq!(warnings(""), "1:1: there are no sources, so nothing is refreshed; add a table [sources.NAME]");
+}
+
+/// What is said of these keys of a source with this path and query.
+fn said_of_keys(path: &str, keys: &str) -> String {
+    errors(&format!("[sources.s]\nurl = 'http://localhost/{path}'\nrefresh_every = '1h'\nkeys = [{keys}]"))
+}
+
+#[test]
+fn any_key_that_can_be_in_a_url_is_taken_as_it_is() {
+    for key in ["a/b", "50%", "../../etc", "a b", "🦆", "?x=1#y", "a\\\\b", &"k".repeat(2048)] {
+        let toml = format!("[sources.s]\nurl = 'http://localhost/x/{{key}}'\nrefresh_every = '1h'\nkeys = [\"{key}\"]");
+        assert_eq!(source(&toml).keys[0].0.as_str(), key.replace("\\\\", "\\"));
+    }
+}
+
+#[test]
+fn wrong_keys_are_explained() {
+    let long = format!("'{}'", "k".repeat(2049));
+    let shown = "k".repeat(79);
+    for (path, keys, said) in [
+        (
+            "{key}",
+            "'a', '..'",
+            "4:14: sources.s.keys = '..': with this key or parameter the URL's path would be another one (`.` and `..` are \
+             steps in a path); put {key} into the query, or leave this key out"
+                .into(),
+        ),
+        ("{key}", long.as_str(), format!("4:9: sources.s.keys = '{shown}…: a key has at most 2048 bytes, this one has 2049")),
+        ("{key}", "''", "4:9: sources.s.keys = '': a key can't be empty".into()),
+        ("{key}", "\"a\\n\"", "4:9: sources.s.keys = \"a\\n\": a key can't have control characters, this one has '\\n'".into()),
+        (
+            "{key}",
+            "'a', { key = 'a' }",
+            "4:22: sources.s.keys = 'a': listed twice, first at 4:9; list each key once".into(),
+        ),
+        (
+            "{key}",
+            "['a']",
+            "4:9: sources.s.keys = ['a']: a list, not a key; write it like \"berlin\" or \
+             { key = \"berlin\", lat = 52.52, lon = 13.405 }"
+                .into(),
+        ),
+        (
+            "{key}",
+            "{ lat = 1 }",
+            "4:9: sources.s.keys = { lat = 1 }: a table without `key`; write it like \"berlin\" or \
+             { key = \"berlin\", lat = 52.52, lon = 13.405 }"
+                .into(),
+        ),
+        (
+            "x?lat={lat}&lon={lon}",
+            "'berlin', { key = 'oslo', lat = 59.9 }, { key = 'rome', lat = 41.9, lon = [1] }",
+            "4:9: sources.s.keys = 'berlin': `url` needs a value for {lat}, and this key has none; write it like \
+             { key = …, lat = … }\n\
+             4:19: sources.s.keys = { key = 'oslo', lat = 59.9 }: `url` needs a value for {lon}, and this key has none; \
+             write it like { key = …, lon = … }\n\
+             4:83: sources.s.keys.lon = [1]: a list, not the value of a parameter; write it like 52.52 or \"text\""
+                .into(),
+        ),
+    ] {
+        assert_eq!(said_of_keys(path, keys), said, "{keys}");
+    }
+}
+
+#[test]
+fn many_wrong_keys_are_counted() {
+    let keys: Vec<_> = (0..1000).map(|number| format!("'{number}'")).collect();
+    let said = said_of_keys("{name}", &keys.join(", "));
+    assert_eq!(said.lines().count(), 11);
+    assert!(said.ends_with("sources.s.keys: 990 more keys like these are wrong"), "{said}");
+}
+
+#[test]
+fn parameters_are_written_into_the_url_as_they_are_in_the_file() {
+    let toml = "
+        [sources.s]
+        url = 'http://localhost/{key}?a={a}&b={b}&c={c}&d={d}'
+        refresh_every = '1h'
+        keys = [{ key = 'k', a = 52.520, b = 1_000, c = true, d = 'x y' }]
+    ";
+    let source = source(toml);
+    let (key, params) = &source.keys[0];
+    assert_eq!(source.url.expand(key, params).unwrap().as_str(), "http://localhost/k?a=52.520&b=1000&c=true&d=x%20y");
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let source = |url: &str, settings: &str| {
+        warnings(&format!("[sources.s]\nurl = 'http://localhost/{url}'\nrefresh_every = '1h'\n{settings}"))
+    };
+    for (url, settings, said) in [
+        ("", "keys = ['k']", ""),
+        ("{key}", "", "1:10: sources.s: has no keys, so nothing is refreshed; add keys = [\"…\"]"),
+        ("{key}", "keys = []", "1:10: sources.s: has no keys, so nothing is refreshed; add keys = [\"…\"]"),
+        (
+            "",
+            "keys = ['a', 'b']",
+            "4:8: sources.s.keys: 2 keys, but `url` has no variables: all have the same URL; put {key} into `url`",
+        ),
+        (
+            "{latitude}",
+            "keys = [{ key = 'a', latitude = 1, latitud = 1 }, { key = 'b', latitude = 1, latitud = 1 }]",
+            "4:46: sources.s.keys.latitud: `url` has no such variable; did you mean `latitude`?",
+        ),
+        (
+            "{key}{p}",
+            "keys = [{ key = 'a', p = '${env:SECRET}' }]",
+            "4:26: sources.s.keys.p = '${env:SECRET}': parameters are stored in the database and can be read there; if it \
+             is a secret, put it into `url` or `headers`",
+        ),
+        (
+            "",
+            "keys = ['k']\nstale_after = '30m'",
+            "5:15: sources.s.stale_after = '30m': shorter than the interval (1h), so copies are stale before they are \
+             refreshed, even when all is well; refresh at least every 30m, or raise stale_after to more than 1h",
+        ),
+        (
+            "",
+            "keys = ['k']\n[upstreams.u]\nburst = 3",
+            "5:12: upstreams.u: no source uses this upstream; write upstream = \"u\" in a source\n\
+             6:9: upstreams.u.burst = 3: has no meaning without requests_per_second_limit; set the limit, or leave it out",
+        ),
+        (
+            "{key}",
+            "keys = ['a', 'b', 'c']\n[defaults]\nrequests_per_second_limit = 0.0005",
+            "6:29: defaults.requests_per_second_limit = 0.0005: the sources of http://localhost need 0.00083 requests per \
+             second, more than the 0.00045 that limit and burst allow on average, so they are refreshed less often; raise the limit, or the sources' intervals",
+        ),
+    ] {
+        assert_eq!(source(url, settings), said, "{settings}");
+    }
+}
+
+proptest! {
+    /// Cut, doubled or altered anywhere, a configuration is read or refused, with places that are in the file.
+    #[test]
+    fn whatever_is_in_the_file_reading_it_ends_well(
+        edits in prop::collection::vec((0usize..EXAMPLE.len(), 0usize..40, "[\\[\\]{}=\"'#.,\n$ a-z0-9🦆]{0,6}"), 1..6),
+        uncomment in any::<bool>(),
+    ) {
+        let mut toml = if uncomment { EXAMPLE.replace("\n# ", "\n") } else { EXAMPLE.to_owned() };
+        for (at, length, put) in edits {
+            let (from, to) = (toml.floor_char_boundary(at), toml.floor_char_boundary(at + length));
+            toml.replace_range(from..to, &put);
+        }
+        let outside = Outside { files: HashMap::from([("c.toml", toml.clone().into())]), ..Outside::default() };
+        if let Err(errors) = load(Path::new("c.toml"), &outside, now()) {
+            prop_assert!(!errors.as_slice().is_empty());
+            for error in errors.as_slice() {
+                let (line, column) = error.place.unwrap();
+                prop_assert!(line <= toml.matches('\n').count() + 1, "{error}");
+                let width = toml.split('\n').nth(line - 1).unwrap().chars().count();
+                prop_assert!(column <= width + 1, "{error}");
+            }
+        }
+    }
+}
