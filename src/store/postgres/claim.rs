@@ -83,16 +83,14 @@ async fn lock_upstream(tx: &mut PgConnection, upstream: UpstreamId) -> Result<(L
 
 /// A statement of its own, so that it sees what was committed by whoever had the upstream's lock before. An expired lease
 /// that is locked is being applied right now: it stays, and is not waited for, since its apply may wait for this upstream.
-/// Leases of other upstreams come too: a source that has just moved from one may still have requests under way.
+/// It is about the leases of all upstreams: a source that has just moved from one may still have requests under way.
 const LIVE_LEASES: &str = "
       WITH ended AS (
                DELETE FROM headpond.lease
-                WHERE token IN (SELECT token FROM headpond.lease
-                                 WHERE expires_at <= $1 FOR UPDATE SKIP LOCKED)
+                WHERE token IN (SELECT token FROM headpond.lease WHERE expires_at <= $1 FOR UPDATE SKIP LOCKED)
             RETURNING token)
     SELECT upstream_id, expires_at, resources
-      FROM headpond.lease
-     WHERE token NOT IN (SELECT token FROM ended)";
+      FROM headpond.lease WHERE token NOT IN (SELECT token FROM ended)";
 
 /// What is leased, and until when.
 type Leased = HashMap<ResourceId, DateTime<Utc>>;

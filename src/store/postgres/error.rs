@@ -1,7 +1,6 @@
 //! What a fault of the database means to whoever called.
 
 use sqlx::error::DatabaseError;
-use sqlx::migrate::MigrateError;
 
 use crate::store::StoreError;
 
@@ -38,19 +37,6 @@ impl From<sqlx::Error> for Fault {
             sqlx::Error::Encode(error) => StoreError::Rejected(error.to_string()),
             error => StoreError::Unavailable(error.to_string()),
         })
-    }
-}
-
-impl From<MigrateError> for Fault {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            MigrateError::VersionMismatch(version) => Self(StoreError::Unusable(format!(
-                "migration {version} of the database is another than this program's: \
-                 its tables were made by a program that was never released, or were changed by hand"
-            ))),
-            error => Self(StoreError::Unusable(error.to_string())),
-        }
     }
 }
 

@@ -18,13 +18,14 @@ const CHANGES: &str = "
 pub(super) async fn changes(store: &PostgresStore, since: Option<Cursor>, limit: u32) -> Result<Changes> {
     let start = Cursor { number: 0, tag: feed_tag(store.seed) };
     let from = since.unwrap_or(start);
-    let rows = sqlx::query(CHANGES).bind(from.number).bind(i64::from(limit) + 1).fetch_all(&store.readers).await?;
+    let rows =
+        sqlx::query(CHANGES).bind(from.number).bind(i64::from(limit.max(1)) + 1).fetch_all(&store.readers).await?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in &rows {
         entries.push(Record::identified_by(row, "change", "number")?.change()?);
     }
     let Some(mut changes) = after(since, start, entries) else { return Ok(Changes::Unknown) };
-    changes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    changes.truncate(usize::try_from(limit.max(1)).unwrap_or(usize::MAX));
     let next = changes.last().map_or(from, |change| change.cursor);
     Ok(Changes::Page { changes, next })
 }

@@ -1,4 +1,5 @@
-//! The keys of a source: added, revived, updated, retired, found.
+//! The keys of a source: added, revived, updated, retired, found. Each part is tried again by itself when it had to give
+//! way to another transaction.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,6 +10,7 @@ use super::{PostgresStore, notify};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros, params_json};
+use crate::store::retry::retrying;
 use crate::store::{KeysChanged, StoreError};
 
 /// How many keys go into one transaction: enough to make statements cheap, few enough to keep no one waiting.
@@ -17,7 +19,7 @@ const CHUNK: usize = 5_000;
 pub(super) async fn add(store: &PostgresStore, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged> {
     let mut total = KeysChanged::default();
     for chunk in keys.chunks(CHUNK) {
-        let changed = add_chunk(store, source, chunk).await?;
+        let changed = retrying(|| async move { Ok(add_chunk(store, source, chunk).await?) }).await?;
         total.added += changed.added;
         total.revived += changed.revived;
         total.updated += changed.updated;
@@ -147,25 +149,27 @@ const POLLED: &str = "
        AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS keep (key) WHERE keep.key = r.key)
      ORDER BY r.id";
 
+/// In parts, so that no apply waits long for rows that are being retired. Keys that are added meanwhile are not meant.
 pub(super) async fn retire_except(store: &PostgresStore, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64> {
-    let mut tx = store.begin().await?;
-    lock_source(&mut tx, source).await?;
     let keep: Vec<&str> = keep.iter().map(Key::as_str).collect();
     // Planned anew each time, for as many keys as there are: a plan for a few would compare each with each.
-    let ids: Vec<i64> =
-        sqlx::query_scalar(POLLED).bind(source.0).bind(keep).persistent(false).fetch_all(&mut *tx).await?;
-    let retired = retire(store, &mut tx, source, &ids).await?;
-    tx.commit().await?;
+    let polled = sqlx::query_scalar(POLLED).bind(source.0).bind(keep).persistent(false);
+    let ids: Vec<i64> = polled.fetch_all(&store.writers).await?;
+    let mut retired = 0;
+    for part in ids.chunks(CHUNK) {
+        retired += retrying(|| async move { Ok(retire(store, source, part).await?) }).await?;
+    }
     Ok(retired)
 }
 
-async fn retire(store: &PostgresStore, tx: &mut PgConnection, source: SourceId, ids: &[i64]) -> Result<u64> {
-    if ids.is_empty() {
-        return Ok(0);
-    }
+async fn retire(store: &PostgresStore, source: SourceId, ids: &[i64]) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    lock_source(&mut tx, source).await?;
     let now = micros(store.clock.now());
     let retired = sqlx::query(RETIRE).bind(ids).bind(now).execute(&mut *tx).await?.rows_affected();
-    sqlx::query(COUNT).bind(source.0).bind(-i64::try_from(retired).unwrap_or_default()).execute(tx).await?;
+    let fewer = -i64::try_from(retired).unwrap_or_default();
+    sqlx::query(COUNT).bind(source.0).bind(fewer).execute(&mut *tx).await?;
+    tx.commit().await?;
     Ok(retired)
 }
 

@@ -86,15 +86,15 @@ impl Store for PostgresStore {
     }
 
     async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError> {
-        retrying(|| async move { Ok(keys::add(self, source, keys).await?) }).await
+        Ok(keys::add(self, source, keys).await?)
     }
 
     async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
-        retrying(|| async move { Ok(keys::retire_except(self, source, keep).await?) }).await
+        Ok(keys::retire_except(self, source, keep).await?)
     }
 
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
-        retrying(|| async move { Ok(keys::retire_sources_except(self, keep).await?) }).await
+        Ok(keys::retire_sources_except(self, keep).await?)
     }
 
     async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {
@@ -118,7 +118,7 @@ impl Store for PostgresStore {
     }
 
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
-        retrying(|| async move { Ok(want::want(self, which, at).await?) }).await
+        Ok(want::want(self, which, at).await?)
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-use super::{PostgresStore, apply, claim, keys, read, write};
+use super::{PostgresStore, apply, claim, keys, read, want, write};
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
 use crate::store::{Selection, StoreOptions};
@@ -61,9 +61,10 @@ fn cases() -> Vec<Case> {
         ("gone", write::GONE.into(), format!("{ids}, {zeros}")),
         ("content", write::CONTENT.into(), format!("{ids}, {bytes}, {zeros}, {bytes}, {bytes}")),
         ("number", write::NUMBER.into(), format!("0, {ids}, {ids}, {zeros}, {texts}, {zeros}, 'c', true")),
-        ("sources of", apply::SOURCES_OF.into(), ids),
+        ("sources of", apply::SOURCES_OF.into(), ids.clone()),
         ("retry now", apply::RETRY_NOW.into(), "'{1}', 5, 10".into()),
         ("current", read::CURRENT.into(), "'a', 'key 7', 5".into()),
+        ("want", want::want_sql(&Selection::Resources(Vec::new())), format!("{ids}, 0, 8, 5, 1, 20000")),
         ("known keys", keys::KNOWN.into(), format!("1, {texts}")),
     ]
 }

@@ -43,8 +43,8 @@ const MOVE: &str = "
 pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
     let mut tx = store.begin().await?;
     put_upstreams(store, &mut tx, sources).await?;
-    let by_name: BTreeMap<_, _> = sources.iter().map(|s| (s.name.as_str(), s.upstream.as_str())).collect();
-    let (names, upstreams): (Vec<_>, Vec<_>) = by_name.into_iter().unzip();
+    let pairs: BTreeMap<_, _> = sources.iter().map(|s| (s.name.as_str(), s.upstream.as_str())).collect();
+    let (names, upstreams): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let known: Vec<(String, i64)> = sqlx::query_as(KNOWN).bind(&names).fetch_all(&mut *tx).await?;
     let known: HashMap<_, _> = known.into_iter().collect();
     let rows = sqlx::query(SOURCES).bind(names).bind(upstreams).fetch_all(&mut *tx).await?;

@@ -7,13 +7,17 @@ use super::error::Result;
 use super::{PostgresStore, notify};
 use crate::domain::schedule::Because;
 use crate::store::columns::micros;
+use crate::store::retry::retrying;
 use crate::store::{AT_ONCE, Backlog, Selection};
 
-/// The condition on `schedule` that makes a selection; its ids are `$1`. The schedule has no index by source.
+/// How many rows become wanted in one transaction, so that no apply waits long for them.
+const CHUNK: i64 = 20_000;
+
+/// The condition on `schedule` that makes a selection; its ids are `$1`.
 fn condition(which: &Selection) -> &'static str {
     match which {
         Selection::All => "$1::bigint[] IS NOT NULL",
-        Selection::Sources(_) => "s.resource_id IN (SELECT id FROM headpond.resource WHERE source_id = ANY($1))",
+        Selection::Sources(_) => "s.source_id = ANY($1)",
         Selection::Resources(_) => "s.resource_id = ANY($1)",
     }
 }
@@ -27,33 +31,57 @@ pub(super) fn ids(which: &Selection) -> Vec<i64> {
     }
 }
 
+/// The last id of the next part.
+const NEXT_PART: &str = "
+    SELECT max(resource_id)
+      FROM (SELECT resource_id FROM headpond.schedule WHERE resource_id > $1 ORDER BY resource_id LIMIT $2) AS part";
+
 /// Rows are locked in the order of their ids, as applies do. A wish keeps the mark of what was never fetched (1):
 /// readiness counts those.
-fn want_sql(which: &Selection) -> String {
+pub(super) fn want_sql(which: &Selection) -> String {
     format!(
         "UPDATE headpond.schedule s
             SET due_at = $2, because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = greatest(s.wanted_at, $4)
            FROM (SELECT s.resource_id FROM headpond.schedule s
-                  WHERE s.due_at IS NOT NULL AND {} ORDER BY s.resource_id FOR NO KEY UPDATE) AS wanted
+                  WHERE s.resource_id > $5 AND s.resource_id <= $6 AND s.due_at IS NOT NULL AND {}
+                  ORDER BY s.resource_id FOR NO KEY UPDATE) AS wanted
           WHERE s.resource_id = wanted.resource_id AND s.due_at IS NOT NULL",
         condition(which)
     )
 }
 
 pub(super) async fn want(store: &PostgresStore, which: &Selection, at: DateTime<Utc>) -> Result<u64> {
+    let (sql, ids) = (&want_sql(which), &ids(which));
+    let mut wanted = 0;
+    let mut after = i64::MIN;
+    loop {
+        let next = sqlx::query_scalar(NEXT_PART).bind(after).bind(CHUNK).fetch_one(&store.writers);
+        let Some(last) = next.await? else { return Ok(wanted) };
+        wanted += retrying(|| async move { Ok(want_part(store, sql, ids, at, (after, last)).await?) }).await?;
+        after = last;
+    }
+}
+
+async fn want_part(
+    store: &PostgresStore,
+    sql: &str,
+    ids: &[i64],
+    at: DateTime<Utc>,
+    (after, last): (i64, i64),
+) -> Result<u64> {
     let mut tx = store.begin().await?;
-    let wanted = sqlx::query(AssertSqlSafe(want_sql(which)))
-        .bind(ids(which))
+    let update = sqlx::query(AssertSqlSafe(sql))
+        .bind(ids)
         .bind(AT_ONCE)
         .bind(Because::Manual.code())
         .bind(micros(at))
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        .bind(after)
+        .bind(last);
+    let wanted = update.execute(&mut *tx).await?.rows_affected();
     if wanted > 0 {
         notify(&mut tx).await?;
+        tx.commit().await?;
     }
-    tx.commit().await?;
     Ok(wanted)
 }
 

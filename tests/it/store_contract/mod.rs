@@ -7,6 +7,7 @@ mod feed;
 mod gone;
 mod keys;
 mod limits;
+mod postgres_servers;
 mod prune;
 mod reads;
 mod sqlite_files;
