@@ -18,7 +18,7 @@ use crate::support::store::{Database, LEASE, TestStore, ask, ids_of, nothing_unt
 
 on_database!(
     on_postgres,
-    postgres,
+    crate::support::store::TestStore::postgres().await,
     a_schema_that_is_not_ours_is_refused_and_left_alone,
     a_schema_that_was_made_for_us_is_used,
     a_role_that_may_not_make_the_schema_is_told,
