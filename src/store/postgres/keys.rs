@@ -73,7 +73,7 @@ async fn add_chunk(store: &PostgresStore, source: SourceId, keys: &[(Key, Params
     let mut tx = store.begin().await?;
     lock_source(&mut tx, source).await?;
     let now = micros(store.clock.now());
-    let (new, changed, counts) = compare(&mut tx, source, keys).await?;
+    let (new, mut changed, counts) = compare(&mut tx, source, keys).await?;
     if !new.is_empty() {
         let (keys, params): (Vec<_>, Vec<_>) = new.into_iter().unzip();
         sqlx::query(ADD)
@@ -86,6 +86,7 @@ async fn add_chunk(store: &PostgresStore, source: SourceId, keys: &[(Key, Params
             .await?;
     }
     if !changed.is_empty() {
+        changed.sort_unstable();
         let (ids, params): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
         sqlx::query(DUE).bind(&ids).bind(now).bind(Because::Manual.code()).execute(&mut *tx).await?;
         sqlx::query(CHANGE).bind(&ids).bind(params).execute(&mut *tx).await?;
@@ -138,9 +139,10 @@ async fn compare<'a>(
     Ok((new, changed, counts))
 }
 
-/// Retires by a list of ids: `schedule` before `resource`, as everywhere.
+const NEVER_DUE: &str = "
+    UPDATE headpond.schedule SET due_at = NULL, wanted_at = NULL WHERE resource_id = ANY($1)";
+
 const RETIRE: &str = "
-      WITH retired AS (UPDATE headpond.schedule SET due_at = NULL, wanted_at = NULL WHERE resource_id = ANY($1))
     UPDATE headpond.resource SET retired_at = $2 WHERE id = ANY($1) AND retired_at IS NULL";
 
 const POLLED: &str = "
@@ -166,6 +168,7 @@ async fn retire(store: &PostgresStore, source: SourceId, ids: &[i64]) -> Result<
     let mut tx = store.begin().await?;
     lock_source(&mut tx, source).await?;
     let now = micros(store.clock.now());
+    sqlx::query(NEVER_DUE).bind(ids).execute(&mut *tx).await?;
     let retired = sqlx::query(RETIRE).bind(ids).bind(now).execute(&mut *tx).await?.rows_affected();
     let fewer = -i64::try_from(retired).unwrap_or_default();
     sqlx::query(COUNT).bind(source.0).bind(fewer).execute(&mut *tx).await?;

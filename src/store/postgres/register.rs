@@ -42,11 +42,11 @@ const MOVE: &str = "
 
 pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
     let mut tx = store.begin().await?;
-    put_upstreams(store, &mut tx, sources).await?;
     let pairs: BTreeMap<_, _> = sources.iter().map(|s| (s.name.as_str(), s.upstream.as_str())).collect();
     let (names, upstreams): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let known: Vec<(String, i64)> = sqlx::query_as(KNOWN).bind(&names).fetch_all(&mut *tx).await?;
     let known: HashMap<_, _> = known.into_iter().collect();
+    put_upstreams(store, &mut tx, sources).await?;
     let rows = sqlx::query(SOURCES).bind(names).bind(upstreams).fetch_all(&mut *tx).await?;
     let mut registered = HashMap::new();
     for row in &rows {
