@@ -123,11 +123,11 @@ fn moved(reach: &BTreeMap<UpstreamId, Reach>, known: &[(i64, i32)]) -> impl Iter
 /// Leaves out what is leased: it is being tried. And what is locked: it is being settled or wanted.
 pub(super) const RETRY_NOW: &str = "
     UPDATE headpond.schedule SET due_at = $2, because = $3
-     WHERE resource_id IN (
+     WHERE resource_id = ANY(ARRAY(
                SELECT resource_id FROM headpond.schedule
                 WHERE upstream_id = $1 AND because = 5 AND due_at > $2
                   AND resource_id NOT IN (SELECT unnest(resources) FROM headpond.lease WHERE upstream_id = $1)
-                LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)";
+                LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED))";
 
 /// Its row is locked already.
 const KEEP_OUTAGES: &str = "UPDATE headpond.upstream SET outages = $2 WHERE id = $1";

@@ -11,7 +11,7 @@ use crate::store::{AppliedSince, Changes};
 
 /// The entry that the reader saw last comes too: whether it is still the same tells whether the feed is, and both are
 /// seen at one moment, so that nothing is pruned in between.
-const CHANGES: &str = "
+pub(super) const CHANGES: &str = "
     SELECT number, tag, source, key, kind, version, at
       FROM headpond.change WHERE number >= $1 ORDER BY number LIMIT $2";
 
@@ -41,7 +41,7 @@ fn after(since: Option<Cursor>, start: Cursor, mut entries: Vec<Change>) -> Opti
     is_same.then(|| entries.split_off(1))
 }
 
-const APPLIED_SINCE: &str = "
+pub(super) const APPLIED_SINCE: &str = "
     SELECT c.applied AS newest, c.wishes, a.resources
       FROM headpond.counter c LEFT JOIN headpond.applied a ON a.number > $1
      ORDER BY a.number";

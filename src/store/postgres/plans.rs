@@ -1,38 +1,45 @@
-//! The plans of the statements that every refresh runs: whatever the planner knows, they find rows by index.
+//! The plans of the statements that meet large tables: whatever the planner knows, they find rows by index.
+//!
+//! `HEADPOND_TEST_ROWS` says how many resources there are (20,000 otherwise), of which one in a hundred is due. The plans
+//! are printed: run with `--nocapture` to read them.
 
 use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-use super::{PostgresStore, apply, claim, keys, read, want, write};
+use super::{PostgresStore, apply, claim, feed, keys, lease, read, upkeep, want, write};
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
 use crate::store::{Selection, StoreOptions};
 
-/// 100,000 resources of two sources on one upstream, nearly all of them due later, with content.
+/// Two sources of one upstream, all with content.
 const LOAD: &str = "
     INSERT INTO headpond.upstream (name, burst, max_concurrent, tokens, tokens_at) VALUES ('u', 1, 1000, 1, 0);
     INSERT INTO headpond.source (name, upstream_id, keys) VALUES ('a', 1, 50000), ('b', 1, 50000);
-    INSERT INTO headpond.resource (source_id, key, params)
-         SELECT 1 + n % 2, 'key ' || n, '{}' FROM generate_series(1, 100000) AS n;
+    INSERT INTO headpond.resource (source_id, key, params, retired_at)
+         SELECT 1 + n % 2, 'key ' || n, '{}', CASE WHEN n % 1000 = 1 THEN 5 END FROM generate_series(1, $rows) AS n;
     INSERT INTO headpond.schedule (resource_id, upstream_id, source_id, due_at, because)
-         SELECT id, 1, source_id, hashint8(id)::bigint + 3000000000, 2 FROM headpond.resource;
+         SELECT id, 1, source_id, CASE WHEN id % 100 = 0 THEN 1000 + id ELSE hashint8(id)::bigint + 3000000000 END,
+                2 + id % 5
+           FROM headpond.resource;
     INSERT INTO headpond.content (resource_id, etag, changed_at, headers, body)
          SELECT id, '\\x00', 0, '', '\\x7b7d' FROM headpond.resource;
     INSERT INTO headpond.lease (token, upstream_id, worker, granted_at, expires_at, resources)
          SELECT n, 1, 'w', 0, 9000000000000000, ARRAY[n] FROM generate_series(1, 20) AS n;
+    INSERT INTO headpond.change SELECT n, 1, n, 'a', 'key', 'created', 1, 0 FROM generate_series(1, $rows) AS n;
+    INSERT INTO headpond.applied SELECT n, 0, ARRAY[n] FROM generate_series(1, $rows) AS n;
     ANALYZE";
 
 /// Tables that are too large to be read as a whole.
-const LARGE: [&str; 3] = ["schedule", "resource", "content"];
+const LARGE: [&str; 5] = ["schedule", "resource", "content", "change", "applied"];
 
 /// What to explain: a name, the statement, and arguments as SQL.
 type Case = (&'static str, String, String);
 
 /// An argument for each of 256 ids that lie far apart.
 fn spread(of: impl Fn(i64) -> String) -> String {
-    let all: Vec<_> = (1..=256).map(|n| of(n * 390)).collect();
+    let all: Vec<_> = (1..=256).map(|n| of(n * 70)).collect();
     format!("'{{{}}}'", all.join(","))
 }
 
@@ -45,9 +52,19 @@ fn cases() -> Vec<Case> {
     let sources = Selection::Sources(vec![SourceId(1)]);
     let resources = Selection::Resources(vec![ResourceId(1)]);
     vec![
+        ("upstream", claim::LOCK_UPSTREAM.into(), "1".into()),
+        ("live leases", claim::LIVE_LEASES.into(), "5".into()),
         ("candidates", candidates(Selection::All), "1, 300, 5, '{}'".into()),
-        ("candidates of sources", candidates(sources), "1, 300, 1000000000, '{1}'".into()),
-        ("candidates of resources", candidates(resources), format!("1, 300, 5, {ids}")),
+        ("candidates of sources", candidates(sources.clone()), "1, 300, 1000000000, '{1}'".into()),
+        ("candidates of resources", candidates(resources.clone()), format!("1, 300, 5, {ids}")),
+        ("put off what is corrupt", claim::PUT_OFF_CORRUPT.into(), format!("{ids}, 5")),
+        ("take_token: pay", claim::PAY.into(), "1, 1, 5".into()),
+        ("lock leases", lease::LOCK.into(), "'{1,2}'".into()),
+        ("end leases", lease::DELETE.into(), "'{1,2}'".into()),
+        ("shrink a lease", lease::SHRINK.into(), format!("1, {ids}")),
+        ("lock sources", apply::LOCK_SOURCES.into(), "'{1}'".into()),
+        ("outages", apply::OUTAGES.into(), "'{1}'".into()),
+        ("lock outages", apply::LOCK_OUTAGES.into(), "'{1}'".into()),
         ("lease", claim::LEASE.into(), format!("1, 1, 'w', 0, 0, {ids}, 1, 0")),
         ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}")),
         ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}")),
@@ -62,9 +79,20 @@ fn cases() -> Vec<Case> {
         ("content", write::CONTENT.into(), format!("{ids}, {bytes}, {zeros}, {bytes}, {bytes}")),
         ("number", write::NUMBER.into(), format!("0, {ids}, {ids}, {zeros}, {texts}, {zeros}, 'c', true")),
         ("sources of", apply::SOURCES_OF.into(), ids.clone()),
-        ("retry now", apply::RETRY_NOW.into(), "'{1}', 5, 10".into()),
+        ("retry now", apply::RETRY_NOW.into(), "1, 5, 10, 10000".into()),
         ("current", read::CURRENT.into(), "'a', 'key 7', 5".into()),
-        ("want", want::want_sql(&Selection::Resources(Vec::new())), format!("{ids}, 0, 8, 5, 1, 20000")),
+        ("want", want::want_sql(&resources), format!("{ids}, 0, 8, 5, 0, 20000")),
+        ("want sources", want::want_sql(&sources), "'{1}', 5, 8, 5, 7000, 7500".into()),
+        ("want all", want::want_sql(&Selection::All), "'{}', 5, 8, 5, 7000, 7500".into()),
+        ("backlog", want::backlog_sql(&Selection::All), "'{}', 5, 5".into()),
+        ("backlog of sources", want::backlog_sql(&sources), "'{1}', 5, 5".into()),
+        ("backlog of resources", want::backlog_sql(&resources), format!("{ids}, 5, 5")),
+        ("changes", feed::CHANGES.into(), "7000, 100".into()),
+        ("applied since", feed::APPLIED_SINCE.into(), "$rows - 10".into()),
+        ("prune leases", upkeep::LEASES.into(), "5, 1000".into()),
+        ("prune retired", upkeep::RETIRED.into(), "7, 1000".into()),
+        ("prune applied", upkeep::APPLIED[1].into(), "1, 1001".into()),
+        ("prune changes", upkeep::CHANGES[1].into(), "1, 1001".into()),
         ("known keys", keys::KNOWN.into(), format!("1, {texts}")),
     ]
 }
@@ -93,15 +121,17 @@ async fn every_statement_of_a_refresh_finds_its_rows_by_index() {
 /// any.
 async fn problems(store: &PostgresStore) -> Vec<String> {
     let mut session = store.writers.acquire().await.unwrap();
-    run(&mut session, LOAD.into()).await;
+    let rows = std::env::var("HEADPOND_TEST_ROWS").unwrap_or_else(|_| "20000".into());
+    run(&mut session, format!("SET statement_timeout = 0; {}", LOAD.replace("$rows", &rows))).await;
     let mut problems = Vec::new();
     for (name, sql, arguments) in cases() {
         for mode in ["force_custom_plan", "force_generic_plan"] {
             run(&mut session, format!("SET plan_cache_mode = {mode}; PREPARE explained AS {sql}")).await;
-            let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained ({arguments})"));
+            let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained ({})", arguments.replace("$rows", &rows)));
             let lines = sqlx::raw_sql(explain).fetch_all(&mut *session).await.unwrap();
             let lines: Vec<String> = lines.iter().map(|line| line.get(0)).collect();
             let plan = lines.join("\n");
+            println!("{name}, {mode}:\n{plan}");
             if LARGE.iter().any(|table| plan.contains(&format!("Seq Scan on {table}"))) {
                 problems.push(format!("{name}, {mode}:\n{plan}"));
             }

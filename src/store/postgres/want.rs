@@ -87,7 +87,7 @@ async fn want_part(
 }
 
 /// Both counts of one moment; the due index is searched once for each upstream.
-fn backlog_sql(which: &Selection) -> String {
+pub(super) fn backlog_sql(which: &Selection) -> String {
     let which = condition(which);
     format!(
         "SELECT (SELECT count(*)

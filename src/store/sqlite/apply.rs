@@ -13,7 +13,7 @@ use crate::store::columns::{Record, micros};
 use crate::store::plan::{self, GonePeriod, Held, Leases, Plan};
 use crate::store::{Applied, Fate, LeaseToken, Settled, StoreError};
 
-const LEASES: &str = "
+pub(super) const LEASES: &str = "
     SELECT l.token, l.upstream_id, l.resources
     FROM json_each(?1) AS j CROSS JOIN headpond_lease AS l ON l.token = j.value";
 
@@ -24,7 +24,7 @@ pub(super) const SOURCES_OF: &str = "
     CROSS JOIN headpond_resource AS r ON r.id = j.value
     CROSS JOIN headpond_source AS source ON source.id = r.source_id";
 
-const KEEP_GONE_PERIODS: &str = "
+pub(super) const KEEP_GONE_PERIODS: &str = "
     UPDATE headpond_source AS source SET gone_period_began = j.value ->> 1, gone_in_period = j.value ->> 2
     FROM jsonb_each(?1) AS j WHERE source.id = j.value ->> 0";
 

@@ -16,6 +16,8 @@ mod keys;
 mod lease;
 mod migrate;
 mod owner;
+#[cfg(test)]
+mod plans;
 mod prune;
 mod read;
 mod register;

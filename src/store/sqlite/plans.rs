@@ -1,0 +1,130 @@
+//! The plans of the statements that meet large tables: whatever SQLite knows of these, it finds rows by index.
+//!
+//! `HEADPOND_TEST_ROWS` says how many resources there are (20,000 otherwise), of which one in a hundred is due. The plans
+//! are printed: run with `--nocapture` to read them.
+
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
+use tempfile::TempDir;
+
+use super::tests::store;
+use super::{apply, claim, feed, lease, prune, read, want, write};
+
+/// Two sources of one upstream, all with content.
+const MANY: &str = "
+    INSERT INTO headpond_upstream VALUES (1, 'u', 10.0, 1, 4, 1.0, 0, 0);
+    INSERT INTO headpond_source (id, name, upstream_id, keys) VALUES (1, 'a', 1, 10000), (2, 'b', 1, 10000);
+    WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < $rows)
+    INSERT INTO headpond_resource (id, source_id, key, params, version, retired_at)
+    SELECT n, 1 + n % 2, 'k' || n, '{}', 1, CASE WHEN n % 1000 = 1 THEN 5 END FROM n;
+    INSERT INTO headpond_schedule (resource_id, upstream_id, source_id, due_at, because)
+    SELECT id, 1, source_id, CASE WHEN id % 100 = 0 THEN 1000 + id ELSE 9000000 + id END, 2 + id % 5
+    FROM headpond_resource;
+    INSERT INTO headpond_content SELECT id, x'00', 0, x'', zeroblob(100) FROM headpond_resource;
+    INSERT INTO headpond_change SELECT id, 1, id, 'a', key, 'created', 1, 0 FROM headpond_resource;
+    INSERT INTO headpond_applied SELECT id, 0, '[]' FROM headpond_resource;
+    INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
+
+/// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
+const STATEMENTS: [(&str, &str); 45] = [
+    ("claim: end expired leases", claim::END_EXPIRED),
+    ("claim: upstream", claim::UPSTREAM),
+    ("claim: leases", claim::LEASES),
+    ("claim: candidates", claim::CANDIDATES),
+    ("claim: candidates of sources", claim::CANDIDATES_OF_SOURCES),
+    ("claim: candidates of resources", claim::CANDIDATES_OF_RESOURCES),
+    ("claim: chosen", claim::CHOSEN),
+    ("claim: grant the lease", claim::GRANT_LEASE),
+    ("claim: put off what is corrupt", claim::PUT_OFF_CORRUPT),
+    ("claim, take_token: keep tokens", claim::KEEP_TOKENS),
+    ("apply: leases", apply::LEASES),
+    ("apply: sources of", apply::SOURCES_OF),
+    ("apply: gone periods", apply::KEEP_GONE_PERIODS),
+    ("apply: schedule", write::SCHEDULE),
+    ("apply: confirmed", write::CONFIRMED),
+    ("apply: replaced", write::REPLACED),
+    ("apply: forget outdated", write::FORGET_OUTDATED),
+    ("apply: reset", write::RESET),
+    ("apply: deferred", write::DEFERRED),
+    ("apply: gone", write::GONE),
+    ("apply: changes", write::CHANGES),
+    ("apply: outages", write::OUTAGES),
+    ("apply: keep outages", write::KEEP_OUTAGES),
+    ("apply: retry now", write::RETRY_NOW),
+    ("apply: end leases", lease::END),
+    ("apply: shrink leases", lease::SHRINK),
+    ("apply: number", write::NUMBER),
+    ("apply: applied", write::APPLIED),
+    ("release: leases", lease::READ),
+    ("current", read::CURRENT),
+    ("ready", read::UNREADY),
+    ("changes: tag", feed::TAG),
+    ("changes: oldest", feed::OLDEST),
+    ("changes: page", feed::PAGE),
+    ("applied since", feed::APPLIED_AFTER),
+    ("want all", want::WANT_ALL),
+    ("want sources", want::WANT_SOURCES),
+    ("want resources", want::WANT_RESOURCES),
+    ("backlog", want::BACKLOG),
+    ("backlog of sources", want::BACKLOG_OF_SOURCES),
+    ("backlog of resources", want::BACKLOG_OF_RESOURCES),
+    ("prune: leases", prune::LEASES),
+    ("prune: retired", prune::RETIRED),
+    ("prune: applied", prune::APPLIED[1]),
+    ("prune: changes", prune::CHANGES[1]),
+];
+
+/// Arrays; the few leases, sources and upstreams; the counter's one row.
+const SMALL: [&str; 11] =
+    ["j", "held", "l", "source", "u", "c", "json_each", "jsonb_each", "CONSTANT", "headpond_lease", "headpond_counter"];
+
+/// A database with that many resources.
+async fn many(directory: &TempDir) -> SqliteConnection {
+    let (_store, url) = store(directory).await;
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let rows = std::env::var("HEADPOND_TEST_ROWS").unwrap_or_else(|_| "20000".into());
+    sqlx::raw_sql(AssertSqlSafe(MANY.replace("$rows", &rows))).execute(&mut connection).await.unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn no_statement_scans_a_large_table() {
+    let directory = TempDir::new().unwrap();
+    let mut connection = many(&directory).await;
+    // With and without statistics, since nobody runs ANALYZE for us.
+    for analyze in ["", "ANALYZE"] {
+        sqlx::raw_sql(analyze).execute(&mut connection).await.unwrap();
+        for (name, statement) in STATEMENTS {
+            let plan = plan(&mut connection, statement).await;
+            println!("{name} {analyze}\n    {}", plan.join("\n    "));
+            let scans = plan.iter().filter_map(|step| step.strip_prefix("SCAN ")?.split_whitespace().next());
+            let large: Vec<_> = scans.filter(|name| !SMALL.contains(name)).collect();
+            assert!(large.is_empty(), "{name}: {statement}\n{plan:#?}");
+        }
+        the_right_indexes_serve(&mut connection).await;
+    }
+}
+
+/// By the due index in its order, or by ids; an outage's end by its own index, and prune by ranges of numbers.
+async fn the_right_indexes_serve(connection: &mut SqliteConnection) {
+    for statement in [claim::CANDIDATES, claim::CANDIDATES_OF_SOURCES] {
+        let plan = plan(connection, statement).await;
+        assert!(plan[0].contains("USING INDEX headpond_schedule_due (upstream_id=?"), "{plan:#?}");
+        assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{plan:#?}");
+    }
+    for statement in [claim::CANDIDATES_OF_RESOURCES, want::WANT_RESOURCES, want::BACKLOG_OF_RESOURCES] {
+        let by_id = plan(connection, statement).await;
+        assert!(by_id.iter().any(|step| step.contains("USING INTEGER PRIMARY KEY (rowid=?)")), "{by_id:#?}");
+    }
+    let retry = plan(connection, write::RETRY_NOW).await;
+    assert!(retry.iter().any(|step| step.contains("headpond_schedule_outage")), "{retry:#?}");
+    for [_, cut] in [prune::APPLIED, prune::CHANGES] {
+        let by_range = plan(connection, cut).await;
+        assert!(by_range[0].contains("USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), "{by_range:#?}");
+    }
+}
+
+async fn plan(connection: &mut SqliteConnection, statement: &str) -> Vec<String> {
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let rows = sqlx::query(explain).fetch_all(connection).await.unwrap();
+    rows.iter().map(|row| row.get("detail")).collect()
+}
