@@ -66,7 +66,7 @@ async fn changes_in_feed(headpond: &Headpond) -> (usize, usize) {
         let entries = page["changes"].as_array().unwrap();
         created += entries.iter().filter(|entry| entry["kind"] == "created").count();
         changed += entries.iter().filter(|entry| entry["kind"] == "changed").count();
-        since = page["next"].as_str().unwrap().to_owned();
+        page["next"].as_str().unwrap().clone_into(&mut since);
         if entries.is_empty() {
             break;
         }
