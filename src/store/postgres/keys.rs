@@ -11,15 +11,20 @@ use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros, params_json};
 use crate::store::retry::retrying;
-use crate::store::{KeysChanged, StoreError};
+use crate::store::{Authority, KeysChanged, StoreError};
 
 /// How many keys go into one transaction: enough to make statements cheap, few enough to keep no one waiting.
 const CHUNK: usize = 5_000;
 
-pub(super) async fn add(store: &PostgresStore, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged> {
+pub(super) async fn add(
+    store: &PostgresStore,
+    source: SourceId,
+    keys: &[(Key, Params)],
+    authority: Authority,
+) -> Result<KeysChanged> {
     let mut total = KeysChanged::default();
     for chunk in keys.chunks(CHUNK) {
-        let changed = retrying(|| async move { Ok(add_chunk(store, source, chunk).await?) }).await?;
+        let changed = retrying(|| async move { Ok(add_chunk(store, source, chunk, authority).await?) }).await?;
         total.added += changed.added;
         total.revived += changed.revived;
         total.updated += changed.updated;
@@ -69,11 +74,16 @@ const CHANGE: &str = "
 
 const COUNT: &str = "UPDATE headpond.source SET keys = keys + $2 WHERE id = $1";
 
-async fn add_chunk(store: &PostgresStore, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged> {
+async fn add_chunk(
+    store: &PostgresStore,
+    source: SourceId,
+    keys: &[(Key, Params)],
+    authority: Authority,
+) -> Result<KeysChanged> {
     let mut tx = store.begin().await?;
     lock_source(&mut tx, source).await?;
     let now = micros(store.clock.now());
-    let (new, mut changed, counts) = compare(&mut tx, source, keys).await?;
+    let (new, mut changed, counts) = compare(&mut tx, source, keys, authority).await?;
     if !new.is_empty() {
         let (keys, params): (Vec<_>, Vec<_>) = new.into_iter().unzip();
         sqlx::query(ADD)
@@ -109,6 +119,7 @@ async fn compare<'a>(
     tx: &mut PgConnection,
     source: SourceId,
     keys: &'a [(Key, Params)],
+    authority: Authority,
 ) -> Result<(New<'a>, Changed, KeysChanged)> {
     let names: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
     let rows = sqlx::query(KNOWN).bind(source.0).bind(names).fetch_all(tx).await?;
@@ -126,6 +137,7 @@ async fn compare<'a>(
                 new.push((key.as_str(), params_json(params)));
                 counts.added += 1;
             }
+            Some((.., false)) if authority == Authority::Adds => {}
             Some((id, had, is_retired)) => {
                 let differs = had != params;
                 counts.revived += u64::from(*is_retired);
