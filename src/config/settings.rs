@@ -171,10 +171,10 @@ pub(super) static BURST: Setting<u32> = Setting {
     name: "burst",
     scopes: LIMITS,
     kind: &COUNT,
-    default: Described("a tenth of the limit, rounded up"),
+    default: Described("a fifth of the limit, rounded up; at least 2"),
     shows: Shows::Value,
-    meaning: "How many requests more than the limit one second may see. A smaller burst is politer and costs up to a tenth \
-              of the limit; from a tenth of the limit plus 1 on, the average reaches the limit.",
+    meaning: "How many requests more than the limit one second may see. A burst of 1 is the politest, and costs up to a tenth \
+              of the limit.",
 };
 
 pub(super) static MAX_CONCURRENT_REQUESTS: Setting<u32> = Setting {

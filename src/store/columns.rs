@@ -223,9 +223,10 @@ impl<'r, R: Cells> Record<'r, R> {
 /// Columns of `resource`.
 impl<R: Cells> Record<'_, R> {
     /// `version, content_hash, etag, last_modified, max_age, failures, failing_since, absences, absent_since, gone_since`.
-    pub(super) fn previous(&self, keys_of_source: u64, seed: u64) -> Result<Previous, StoreError> {
+    pub(super) fn previous(&self, keys_of_source: u64, seed: u64, because: Because) -> Result<Previous, StoreError> {
         Ok(Previous {
             slot: Slot::of(ResourceId(self.id), keys_of_source, seed),
+            because,
             version: self.count("version")?,
             content_hash: self.maybe_hash("content_hash")?,
             metadata: Metadata { validators: self.validators()?, max_age: self.maybe_count("max_age")? },

@@ -203,7 +203,7 @@ impl Lease<'_> {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed)?,
+            previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,
             due: candidate.due,
             granted_at: self.wanted.now,
         })

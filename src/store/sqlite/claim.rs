@@ -139,7 +139,7 @@ impl SqliteStore {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed)?,
+            previous: record.previous(record.count("keys")?, self.seed, due.because)?,
             due,
             granted_at,
         })
