@@ -10,7 +10,7 @@ use headpond::domain::resource::SourceId;
 use headpond::refresh::once::{Manner, Run, Target};
 use headpond::refresh::tally::Counts;
 use headpond::refresh::{Refresher, Roster};
-use headpond::store::SourceSpec;
+use headpond::store::{Authority, SourceSpec};
 use headpond::upstream::Fetcher;
 use tokio_util::sync::CancellationToken;
 
@@ -96,9 +96,9 @@ async fn headpond(nginx: &Nginx, database: Database, cold: &mut Vec<f64>, unchan
             limits: config.upstreams[&source.upstream].limits,
         })
         .collect();
-    let registered = store.register(&specs).await.expect("to register");
+    let registered = store.register(&specs, Authority::Owns).await.expect("to register");
     let source = registered[0].source;
-    store.add_keys(source, &config.sources[0].keys).await.expect("to add keys");
+    store.add_keys(source, &config.sources[0].keys, Authority::Owns).await.expect("to add keys");
     let refresher = Arc::new(Refresher {
         roster: Roster::new(&config, &registered),
         fetcher: Fetcher::new(Arc::clone(&clock)).expect("a client"),

@@ -12,7 +12,7 @@ use headpond::domain::resource::{Key, Params, SourceName, UpstreamId};
 use headpond::domain::schedule::{Because, Cadence, Due};
 use headpond::domain::snapshot::{ContentHash, Snapshot};
 use headpond::domain::validators::Validators;
-use headpond::store::{Claim, ClaimRequest, GoneBudget, Selection, Settled, SourceSpec, Store};
+use headpond::store::{Authority, Claim, ClaimRequest, GoneBudget, Selection, Settled, SourceSpec, Store};
 
 use crate::databases::Database;
 
@@ -57,10 +57,10 @@ async fn fill(store: &dyn Store, resources: u64) -> UpstreamId {
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: BATCH };
     let name = SourceName::new("users").expect("a name");
     let spec = SourceSpec { name, upstream: "bench".into(), limits };
-    let registered = store.register(&[spec]).await.expect("to register");
+    let registered = store.register(&[spec], Authority::Owns).await.expect("to register");
     let keys: Vec<_> = (0..resources).map(|n| (Key::new(format!("user-{n}")).expect("a key"), Params::new())).collect();
     for chunk in keys.chunks(5000) {
-        store.add_keys(registered[0].source, chunk).await.expect("to add keys");
+        store.add_keys(registered[0].source, chunk, Authority::Owns).await.expect("to add keys");
     }
     registered[0].upstream
 }

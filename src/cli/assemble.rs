@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::domain::resource::{Key, Params};
 use crate::refresh::{Refresher, Roster};
-use crate::store::{self, Registered, SourceSpec, Store, StoreOptions};
+use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
 use crate::upstream::Fetcher;
 
 /// How many keys are added in one transaction.
@@ -68,11 +68,11 @@ pub(super) async fn register(store: &dyn Store, config: &Config, keys: Keys) -> 
             limits: upstream.limits,
         });
     }
-    let registered = store.register(&specs).await?;
+    let registered = store.register(&specs, Authority::Owns).await?;
     for (source, ids) in config.sources.iter().zip(&registered) {
         for chunk in source.keys.chunks(KEYS_AT_ONCE) {
             let chunk: &[(Key, Params)] = chunk;
-            store.add_keys(ids.source, chunk).await?;
+            store.add_keys(ids.source, chunk, Authority::Owns).await?;
         }
         if keys == Keys::AddAndRetire {
             let keep: BTreeSet<Key> = source.keys.iter().map(|(key, _)| key.clone()).collect();

@@ -22,10 +22,20 @@ fn assert_says(printed: &Printed, code: i32, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn init_writes_a_configuration_that_check_finds_good_and_never_overwrites_one() {
+async fn init_writes_a_configuration_that_wants_only_a_name_and_never_overwrites_one() {
     let headpond = Headpond::with_config("");
     std::fs::remove_file(headpond.path("headpond.toml")).unwrap();
-    assert_eq!(headpond.run(&["init"]).await.code(), Some(0));
+    let wrote = headpond.run(&["init"]).await;
+    assert_eq!(wrote.code(), Some(0), "{wrote:?}");
+    assert!(wrote.stdout.contains("user_agent"), "{wrote:?}");
+    let example = std::fs::read_to_string(headpond.path("headpond.toml")).unwrap();
+
+    let unnamed = headpond.run(&["check"]).await;
+    let line = 1 + example.lines().position(|line| line == "[sources.weather]").unwrap();
+    assert_says(&unnamed, 2, &[&format!("headpond.toml:{line}:10: sources.weather: user_agent is not set")]);
+    assert!(unnamed.stderr.lines().all(|said| said.contains("user_agent is not set")), "nothing else is: {unnamed:?}");
+
+    headpond.configure(&example.replace("# user_agent =", "user_agent ="));
     let checked = headpond.run(&["check"]).await;
     assert_eq!(checked.code(), Some(0), "{checked:?}");
     assert!(checked.stdout.contains("source weather"), "{checked:?}");

@@ -73,8 +73,11 @@ fn warnings(toml: &str) -> String {
 }
 
 #[test]
-fn the_example_is_read() {
-    let Loaded { config, warnings } = load_bytes(EXAMPLE).unwrap();
+fn the_example_is_read_once_it_has_a_name_to_ask_under() {
+    let unnamed = errors(EXAMPLE);
+    assert!(unnamed.lines().all(|error| error.contains("user_agent is not set")), "{unnamed}");
+    let named = EXAMPLE.replace("# user_agent =", "user_agent =");
+    let Loaded { config, warnings } = load_bytes(named).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.database.url.expose_secret(), "sqlite://headpond.db");
@@ -91,7 +94,7 @@ fn the_example_is_read() {
     assert_eq!(config.upstreams["metno"].longest_timeout, Duration::from_secs(20));
     assert_eq!(users.upstream, "https://api.github.com");
     assert_eq!(users.request.headers["accept"], "application/vnd.github+json");
-    assert_eq!(users.request.user_agent, "headpond-example/1.0 you@example.org");
+    assert_eq!(users.request.user_agent, "acme-weather/1.0 ops@acme.example");
     let Cadence::Cron(cron) = &users.policy.cadence else { panic!("a cron rule") };
     assert_eq!(cron.next(now()), Some("2026-03-01T12:07:00Z".parse().unwrap()));
 }

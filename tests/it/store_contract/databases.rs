@@ -1,6 +1,6 @@
 //! Databases that are new, old, of the future, or someone else's.
 
-use headpond::store::{StoreError, StoreOptions};
+use headpond::store::{Authority, StoreError, StoreOptions};
 use tokio::task::JoinSet;
 
 use crate::support::outcomes::content;
@@ -118,6 +118,6 @@ async fn a_store_that_is_closed_says_so(test: &TestStore) {
     other.close().await;
     other.close().await;
     assert!(matches!(other.is_ready().await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(other.register(&[]).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(other.register(&[], Authority::Owns).await, Err(StoreError::Unavailable(_))));
     assert!(test.store.is_ready().await.unwrap());
 }

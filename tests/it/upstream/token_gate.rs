@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use headpond::clock::{ManualClock, monotonic};
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{SourceName, UpstreamId};
-use headpond::store::{SourceSpec, Store, StoreOptions, connect};
+use headpond::store::{Authority, SourceSpec, Store, StoreOptions, connect};
 use headpond::upstream::{Gate, LONGEST_WAIT, NoPass, TokenGate, lease_for};
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ impl Pond {
         // Tokens enough for a machine that is slow to grant them, which takes some more.
         let limits = Limits { requests_per_second, burst: 20, max_concurrent: 1 };
         let source = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "metno".into(), limits };
-        let upstream = store.register(&[source]).await.unwrap()[0].upstream;
+        let upstream = store.register(&[source], Authority::Owns).await.unwrap()[0].upstream;
         Self { store, clock, upstream, limits, _directory: directory }
     }
 
