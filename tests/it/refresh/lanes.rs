@@ -3,6 +3,7 @@
 use headpond::domain::failure::FailureKind;
 use headpond::domain::resource::Params;
 use headpond::refresh::lane::Until;
+use headpond::store::Authority;
 
 use super::{HeldServer, Process, answer, asked, mock_server, soon, users};
 use crate::support::program::eventually;

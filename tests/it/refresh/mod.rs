@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use headpond::announce::{Announcement, Announcer};
-use headpond::clock::SystemClock;
 use headpond::config::{self, Config, ProcessEnvironment};
 use headpond::domain::resource::Params;
 use headpond::refresh::committer::Committer;
@@ -63,7 +62,7 @@ impl<'a> Process<'a> {
         let refresher = Refresher {
             store: Arc::clone(&test.store),
             clock: Arc::clone(&test.clock) as _,
-            fetcher: Fetcher::new(Arc::new(SystemClock::new())).unwrap(),
+            fetcher: Fetcher::new(Arc::clone(&test.clock) as _).unwrap(),
             announcer: Announcer::new(),
             roster: Roster::new(&config, &ids),
             worker: "test".into(),
@@ -127,9 +126,12 @@ impl<'a> Process<'a> {
     }
 }
 
-/// The TOML of one source, `users`, that is refreshed every hour.
+/// The TOML of one source, `users`, that is refreshed every hour, without a limit that a test could meet.
 fn users(origin: &str, keys: &[&str], more: &str) -> String {
-    format!("[sources.users]\nurl = \"{origin}/users/{{key}}\"\nkeys = {keys:?}\nrefresh_every = \"1h\"\n{more}\n")
+    format!(
+        "[defaults]\nmax_concurrent_requests = 100\nrefresh_every = \"1h\"\n\
+         [sources.users]\nurl = \"{origin}/users/{{key}}\"\nkeys = {keys:?}\n{more}\n"
+    )
 }
 
 fn config(toml: &str) -> Config {
