@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use crate::domain::freshness::later;
 use crate::domain::policy::{GoneRules, Policy};
 use crate::domain::schedule::{Backoff, Cadence, CronRule};
+use crate::domain::time::later;
 
 use super::reader::Reader;
 use super::section::{Found, Layers, Section};
