@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::freshness::later;
+use super::time::later;
 
 /// How long after it was granted a token may still be used. A request that could not be sent by then takes another token.
 ///

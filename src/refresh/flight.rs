@@ -10,11 +10,11 @@ use super::committer::{Committer, Landed};
 use crate::config::Source;
 use crate::domain::decision::{Deferral, Outcome, decide};
 use crate::domain::failure::{Failing, Failure, FailureKind};
-use crate::domain::freshness::later;
 use crate::domain::limit::Limits;
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::UpstreamId;
 use crate::domain::schedule::{Because, Due};
+use crate::domain::time::later;
 use crate::store::{Claim, StoreError};
 use crate::upstream::{FetchRequest, TokenGate};
 

@@ -10,10 +10,10 @@ use super::error::failed;
 use super::lease::parse_ids;
 use super::writer::Durability;
 use super::{SqliteStore, json};
-use crate::domain::freshness::later;
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
+use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Upstream, Wanted};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
@@ -122,16 +122,10 @@ impl SqliteStore {
             .await
             .map_err(failed)?;
         let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
-        chosen.iter().zip(&rows).map(|(one, row)| self.claimed(row, token, one.due, wanted.now)).collect()
+        chosen.iter().zip(&rows).map(|(one, row)| self.claimed(row, token, one.due)).collect()
     }
 
-    fn claimed(
-        &self,
-        row: &SqliteRow,
-        token: LeaseToken,
-        due: Due,
-        granted_at: DateTime<Utc>,
-    ) -> Result<Claim, StoreError> {
+    fn claimed(&self, row: &SqliteRow, token: LeaseToken, due: Due) -> Result<Claim, StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
         Ok(Claim {
             token,
@@ -141,7 +135,6 @@ impl SqliteStore {
             params: record.params("params")?,
             previous: record.previous(record.count("keys")?, self.seed)?,
             due,
-            granted_at,
         })
     }
 
