@@ -153,9 +153,8 @@ pub(super) static KEEP_CHANGES: Setting<Duration> = Setting {
 pub(super) static REQUESTS_PER_SECOND_LIMIT: Setting<f64> =
     Setting { name: "requests_per_second_limit", scopes: LIMITS, kind: &RATE, default: Computed, shows: Shows::Value };
 
-/// How many requests more than the limit one second may see. A smaller burst is politer and costs up to a tenth of
-/// the limit; from a tenth of the limit plus 1 on, the average reaches the limit. Default: a tenth of the limit,
-/// rounded up.
+/// How many requests more than the limit one second may see. A burst of 1 is the politest, and costs up to a tenth of the
+/// limit. Default: a fifth of the limit, rounded up; at least 2.
 pub(super) static BURST: Setting<u32> =
     Setting { name: "burst", scopes: LIMITS, kind: &COUNT, default: Computed, shows: Shows::Value };
 
@@ -168,8 +167,8 @@ pub(super) static MAX_CONCURRENT_REQUESTS: Setting<u32> =
 pub(super) static UPSTREAM: Setting<Text> =
     Setting { name: "upstream", scopes: &[Scope::Source], kind: &NAME, default: Computed, shows: Shows::Value };
 
-/// Where its resources are (RFC 6570): `{key}` stands for the key, other names for parameters of the key. Default:
-/// required.
+/// Where its resources are (RFC 6570): `{key}` stands for the key, other names for parameters of the key.
+/// Required.
 pub(super) static URL: Setting<UrlTemplate> =
     Setting { name: "url", scopes: &[Scope::Source], kind: &TEMPLATE, default: Computed, shows: Shows::Url };
 
@@ -177,8 +176,8 @@ pub(super) static URL: Setting<UrlTemplate> =
 pub(super) static KEYS: Setting<()> =
     Setting { name: "keys", scopes: &[Scope::Source], kind: &KEY_LIST, default: Computed, shows: Shows::Value };
 
-/// How often each key is refreshed; the keys are spread evenly over the interval. Default: required, unless there is
-/// `refresh_cron`.
+/// How often each key is refreshed; the keys are spread evenly over the interval. Required, unless there
+/// is `refresh_cron`.
 pub(super) static REFRESH_EVERY: Setting<Duration> =
     Setting { name: "refresh_every", scopes: POLICY, kind: &INTERVAL, default: Computed, shows: Shows::Value };
 
@@ -217,8 +216,8 @@ pub(super) static HEADERS: Setting<HeaderMap> = Setting {
     shows: Shows::Secret,
 };
 
-/// Who asks: a name and a contact, since public APIs block clients that they can't reach. Default: required for any
-/// host but this machine.
+/// Who asks: a name and a contact, since public APIs block clients that they can't reach. Required for any host
+/// but this machine.
 pub(super) static USER_AGENT: Setting<HeaderValue> =
     Setting { name: "user_agent", scopes: REQUEST, kind: &AGENT, default: Computed, shows: Shows::Value };
 

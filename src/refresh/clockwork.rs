@@ -38,12 +38,17 @@ impl Clockwork {
         database: &Database,
     ) -> Result<Self, JobSchedulerError> {
         let scheduler = JobScheduler::new().await?;
-        let announcer = refresher.announcer.clone();
-        // Wakes every lane, in case a wake-up was lost on its way from another process.
+        let beating = Arc::clone(&refresher);
         scheduler
             .add(job(HEARTBEAT, move || {
-                let announcer = announcer.clone();
-                async move { announcer.announce(Announcement::LookAround) }
+                let refresher = Arc::clone(&beating);
+                async move {
+                    // Wakes every lane, in case a wake-up was lost on its way from another process.
+                    refresher.announcer.announce(Announcement::LookAround);
+                    if let Err(error) = refresher.own_config().await {
+                        tracing::warn!(%error, "could not say that this process owns the configuration");
+                    }
+                }
             })?)
             .await?;
         let anchored = Arc::clone(&refresher);

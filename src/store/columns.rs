@@ -35,8 +35,23 @@ pub(super) fn parse_seed(stored: &str) -> Result<u64, StoreError> {
     u64::from_str_radix(stored, 16).map_err(|_| meta_is_corrupt("seed"))
 }
 
+/// The name in `meta` of who owns the configuration.
+pub(super) const CONFIG_OWNER: &str = "config_owner";
+
+/// The value of `config_owner`: until when, and who.
+pub(super) fn config_owner(worker: &str, until: DateTime<Utc>) -> String {
+    format!("{} {worker}", micros(until))
+}
+
+/// Reads the value of `config_owner`: who owns the configuration, if that has not run out.
+pub(super) fn parse_config_owner(stored: &str, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
+    let owner = stored.split_once(' ').and_then(|(until, worker)| Some((until.parse::<i64>().ok()?, worker)));
+    let (until, worker) = owner.ok_or_else(|| meta_is_corrupt(CONFIG_OWNER))?;
+    Ok((until > micros(now)).then(|| worker.to_owned()))
+}
+
 fn meta_is_corrupt(name: &str) -> StoreError {
-    StoreError::Corrupt { table: "meta", column: "value", row: 0, problem: format!("`{name}` is no number") }
+    StoreError::Corrupt { table: "meta", column: "value", row: 0, problem: format!("`{name}` can't be read") }
 }
 
 /// A time as it is stored: microseconds since the Unix epoch.
@@ -208,9 +223,10 @@ impl<'r, R: Cells> Record<'r, R> {
 /// Columns of `resource`.
 impl<R: Cells> Record<'_, R> {
     /// `version, content_hash, etag, last_modified, max_age, failures, failing_since, absences, absent_since, gone_since`.
-    pub(super) fn previous(&self, keys_of_source: u64, seed: u64) -> Result<Previous, StoreError> {
+    pub(super) fn previous(&self, keys_of_source: u64, seed: u64, because: Because) -> Result<Previous, StoreError> {
         Ok(Previous {
             slot: Slot::of(ResourceId(self.id), keys_of_source, seed),
+            because,
             version: self.count("version")?,
             content_hash: self.maybe_hash("content_hash")?,
             metadata: Metadata { validators: self.validators()?, max_age: self.maybe_count("max_age")? },

@@ -14,7 +14,7 @@
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
 //! | `counter` | one row: the last numbers given to `change` and `applied` | by each apply |
-//! | `meta` | name and value: seed, schema versions | at migration |
+//! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
 //!
 //! A claim writes two rows whatever its size, the upstream's and one lease, and leaves the due index alone: leased
 //! resources are skipped by id. So a refresh rewrites one narrow row, and a lost worker's resources are due again as soon
@@ -60,12 +60,30 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Makes upstreams and sources known, with their limits, and returns the sources' ids in the order given.
     ///
-    /// A source that is known under another upstream moves there with its resources.
-    async fn register(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError>;
+    /// With [`Authority::Owns`], limits are set, and a source that is known under another upstream moves there with its
+    /// resources. With [`Authority::Adds`] nothing is written: each source is found under the upstream and the limits that
+    /// it has, and one that isn't there is [`StoreError::Unusable`].
+    async fn register(&self, sources: &[SourceSpec], authority: Authority) -> Result<Vec<Registered>, StoreError>;
 
-    /// Adds keys to a source, due at once. A key that is there keeps its state: its parameters are updated (it is due at
-    /// once if they differ), and if it had been retired it is polled again.
-    async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError>;
+    /// Adds keys to a source, due at once. A key that had been retired is polled again, with these parameters.
+    ///
+    /// A key that is polled keeps its state. With [`Authority::Owns`] its parameters are updated, and it is due at once if
+    /// they differ; with [`Authority::Adds`] it is left as it is.
+    async fn add_keys(
+        &self,
+        source: SourceId,
+        keys: &[(Key, Params)],
+        authority: Authority,
+    ) -> Result<KeysChanged, StoreError>;
+
+    /// Makes this worker the owner of the configuration until then, whoever owned it before. Calling it again renews.
+    async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Gives the configuration up, if this worker still owns it.
+    async fn disown_config(&self, worker: &str) -> Result<(), StoreError>;
+
+    /// The worker that owns the configuration, if its time has not run out.
+    async fn config_owner(&self, now: DateTime<Utc>) -> Result<Option<String>, StoreError>;
 
     /// Stops polling the source's keys that aren't in `keep`. Their data stays until [`prune`](Self::prune).
     async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError>;
@@ -140,6 +158,16 @@ pub enum News {
     Something,
     /// The connection was lost for a while: whatever was cached may be old.
     Resync,
+}
+
+/// Whether a caller's configuration is the one that holds. The `serve` that was started last owns it; other processes beside
+/// it may add keys, and change nothing that it has set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// What is stored becomes what the caller says: limits, the upstreams of sources, the parameters of keys.
+    Owns,
+    /// Only missing keys are added.
+    Adds,
 }
 
 /// One source as the config describes it, for [`Store::register`].
@@ -232,6 +260,8 @@ pub struct Claim {
     pub previous: Previous,
     /// Why and since when it was due.
     pub due: Due,
+    /// When its token was taken.
+    pub granted_at: DateTime<Utc>,
 }
 
 /// One outcome to commit.
@@ -424,6 +454,14 @@ pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -
         Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url, options, clock).await?)),
         _ => Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
     }
+}
+
+/// The error of [`Authority::Adds`] for a source that isn't there.
+fn no_such_source(name: &SourceName) -> StoreError {
+    StoreError::Unusable(format!(
+        "source `{name}` is not in the database: the running `serve` does not have it; restart `serve` with this \
+         configuration, or stop it first"
+    ))
 }
 
 /// The due time of what was asked for by hand, as it is stored. `wanted_at` says when that was.

@@ -154,7 +154,7 @@ fn the_nearest_setting_wins() {
     assert_eq!(config.upstreams["up"].limits.burst, 7);
     assert_eq!(config.upstreams["up"].limits.requests_per_second, Some(25.0));
     assert_eq!(config.upstreams["up"].longest_timeout, Duration::from_secs(3));
-    assert_eq!(config.upstreams["https://api.example"].limits.burst, 3, "a tenth of 25, rounded up");
+    assert_eq!(config.upstreams["https://api.example"].limits.burst, 5, "a fifth of 25");
     assert_eq!(config.upstreams["https://api.example"].limits.max_concurrent, 8);
 }
 
@@ -620,7 +620,7 @@ fn what_is_probably_not_meant_is_warned_of() {
             "{key}",
             "keys = ['a', 'b', 'c']\n[defaults]\nrequests_per_second_limit = 0.0005",
             "6:29: defaults.requests_per_second_limit = 0.0005: the sources of http://localhost need 0.00083 requests per \
-             second, more than the 0.00045 that limit and burst allow on average, so they are refreshed less often; raise the limit, or the sources' intervals",
+             second, more than the 0.00050 that limit and burst allow on average, so they are refreshed less often; raise the limit, or the sources' intervals",
         ),
     ] {
         assert_eq!(source(url, settings), said, "{settings}");

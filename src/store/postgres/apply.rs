@@ -24,7 +24,7 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     keep_gone_budgets(&mut tx, batch, &mut fates).await?;
     let plan = Plan::of(batch, &fates, &leases);
     let reached_again = count_outages(&mut tx, &plan.reach).await?;
-    write::schedule(&mut tx, &plan.schedule).await?;
+    write::schedule(&mut tx, plan.schedule.clone()).await?;
     write::resources(&mut tx, &plan).await?;
     write::content(&mut tx, &plan.replaced).await?;
     lease::shrink(&mut tx, &leases, &plan.settled).await?;

@@ -65,12 +65,13 @@ pub(super) async fn take_token(
 }
 
 const PAY: &str = "
-      WITH unsynced AS (SELECT set_config('synchronous_commit', 'off', true))
-    UPDATE headpond.upstream SET tokens = $2, tokens_at = $3 FROM unsynced WHERE id = $1";
+    UPDATE headpond.upstream SET tokens = $2, tokens_at = $3 WHERE id = $1";
 
-/// `FOR UPDATE` would wait for whoever adds a source, which holds the foreign key's `KEY SHARE`.
+/// `FOR UPDATE` would wait for whoever adds a source, which holds the foreign key's `KEY SHARE`. Even a claim that gets
+/// nothing leaves a trace in the WAL, by the lock: no commit from here on waits for the disk.
 const LOCK_UPSTREAM: &str = "
-    SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at
+    SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at,
+           set_config('synchronous_commit', 'off', true)
       FROM headpond.upstream WHERE id = $1 FOR NO KEY UPDATE";
 
 async fn lock_upstream(tx: &mut PgConnection, upstream: UpstreamId) -> Result<(Limits, Bucket)> {
@@ -168,11 +169,10 @@ pub(super) const LEASE: &str = "
                VALUES ($1, $2, $3, $4, $5, $6)),
            paid AS (
                UPDATE headpond.upstream SET tokens = $7, tokens_at = $8
-                WHERE id = $2 AND requests_per_second IS NOT NULL),
-           unsynced AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+                WHERE id = $2 AND requests_per_second IS NOT NULL)
     SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
            r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys
-      FROM headpond.resource r JOIN headpond.source s ON s.id = r.source_id, unsynced
+      FROM headpond.resource r JOIN headpond.source s ON s.id = r.source_id
      WHERE r.id = ANY($6)";
 
 impl Lease<'_> {
@@ -203,8 +203,9 @@ impl Lease<'_> {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed)?,
+            previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,
             due: candidate.due,
+            granted_at: self.wanted.now,
         })
     }
 }

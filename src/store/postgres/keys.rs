@@ -11,15 +11,20 @@ use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros, params_json};
 use crate::store::retry::retrying;
-use crate::store::{KeysChanged, StoreError};
+use crate::store::{Authority, KeysChanged, StoreError};
 
 /// How many keys go into one transaction: enough to make statements cheap, few enough to keep no one waiting.
 const CHUNK: usize = 5_000;
 
-pub(super) async fn add(store: &PostgresStore, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged> {
+pub(super) async fn add(
+    store: &PostgresStore,
+    source: SourceId,
+    keys: &[(Key, Params)],
+    authority: Authority,
+) -> Result<KeysChanged> {
     let mut total = KeysChanged::default();
     for chunk in keys.chunks(CHUNK) {
-        let changed = retrying(|| async move { Ok(add_chunk(store, source, chunk).await?) }).await?;
+        let changed = retrying(|| async move { Ok(add_chunk(store, source, chunk, authority).await?) }).await?;
         total.added += changed.added;
         total.revived += changed.revived;
         total.updated += changed.updated;
@@ -69,11 +74,16 @@ const CHANGE: &str = "
 
 const COUNT: &str = "UPDATE headpond.source SET keys = keys + $2 WHERE id = $1";
 
-async fn add_chunk(store: &PostgresStore, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged> {
+async fn add_chunk(
+    store: &PostgresStore,
+    source: SourceId,
+    keys: &[(Key, Params)],
+    authority: Authority,
+) -> Result<KeysChanged> {
     let mut tx = store.begin().await?;
     lock_source(&mut tx, source).await?;
     let now = micros(store.clock.now());
-    let (new, changed, counts) = compare(&mut tx, source, keys).await?;
+    let (new, mut changed, counts) = compare(&mut tx, source, keys, authority).await?;
     if !new.is_empty() {
         let (keys, params): (Vec<_>, Vec<_>) = new.into_iter().unzip();
         sqlx::query(ADD)
@@ -86,6 +96,7 @@ async fn add_chunk(store: &PostgresStore, source: SourceId, keys: &[(Key, Params
             .await?;
     }
     if !changed.is_empty() {
+        changed.sort_unstable();
         let (ids, params): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
         sqlx::query(DUE).bind(&ids).bind(now).bind(Because::Manual.code()).execute(&mut *tx).await?;
         sqlx::query(CHANGE).bind(&ids).bind(params).execute(&mut *tx).await?;
@@ -108,6 +119,7 @@ async fn compare<'a>(
     tx: &mut PgConnection,
     source: SourceId,
     keys: &'a [(Key, Params)],
+    authority: Authority,
 ) -> Result<(New<'a>, Changed, KeysChanged)> {
     let names: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
     let rows = sqlx::query(KNOWN).bind(source.0).bind(names).fetch_all(tx).await?;
@@ -125,6 +137,7 @@ async fn compare<'a>(
                 new.push((key.as_str(), params_json(params)));
                 counts.added += 1;
             }
+            Some((.., false)) if authority == Authority::Adds => {}
             Some((id, had, is_retired)) => {
                 let differs = had != params;
                 counts.revived += u64::from(*is_retired);
@@ -138,9 +151,10 @@ async fn compare<'a>(
     Ok((new, changed, counts))
 }
 
-/// Retires by a list of ids: `schedule` before `resource`, as everywhere.
+const NEVER_DUE: &str = "
+    UPDATE headpond.schedule SET due_at = NULL, wanted_at = NULL WHERE resource_id = ANY($1)";
+
 const RETIRE: &str = "
-      WITH retired AS (UPDATE headpond.schedule SET due_at = NULL, wanted_at = NULL WHERE resource_id = ANY($1))
     UPDATE headpond.resource SET retired_at = $2 WHERE id = ANY($1) AND retired_at IS NULL";
 
 const POLLED: &str = "
@@ -166,6 +180,7 @@ async fn retire(store: &PostgresStore, source: SourceId, ids: &[i64]) -> Result<
     let mut tx = store.begin().await?;
     lock_source(&mut tx, source).await?;
     let now = micros(store.clock.now());
+    sqlx::query(NEVER_DUE).bind(ids).execute(&mut *tx).await?;
     let retired = sqlx::query(RETIRE).bind(ids).bind(now).execute(&mut *tx).await?.rows_affected();
     let fewer = -i64::try_from(retired).unwrap_or_default();
     sqlx::query(COUNT).bind(source.0).bind(fewer).execute(&mut *tx).await?;

@@ -88,7 +88,7 @@ const PRIVILEGES: &str = "
     SELECT coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
                          AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), false)
       FROM pg_class
-     WHERE relnamespace = to_regnamespace('headpond') AND relkind = 'r' AND relname NOT IN ('migration', 'meta')";
+     WHERE relnamespace = to_regnamespace('headpond') AND relkind = 'r' AND relname <> 'migration'";
 
 /// One clear error at the start instead of one for each write.
 async fn check_privileges(tx: &mut PgConnection) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The store on Postgres, in a schema of its own: `headpond`.
 //!
-//! Who writes what waits for whom is decided by the order in which rows are locked, the same everywhere: leases by
-//! token, then `source`, `upstream`, `schedule` and `resource` by id, and `counter` last. A claim alone takes an upstream
-//! before leases, and skips those that are locked instead of waiting for them.
+//! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`,
+//! `upstream`, `schedule` and `resource` by id, and `counter` last. A claim alone takes an upstream before leases, and skips
+//! those that are locked instead of waiting for them.
 
 mod apply;
 mod claim;
@@ -13,6 +13,7 @@ mod follow;
 mod keys;
 mod lease;
 mod migrate;
+mod owner;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -32,8 +33,8 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use self::error::Result;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged, LeaseToken,
-    PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
+    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -77,12 +78,32 @@ impl Store for PostgresStore {
         Ok(Some(read::clock(self).await?))
     }
 
-    async fn register(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError> {
-        retrying(|| async move { Ok(register::register(self, sources).await?) }).await
+    async fn register(&self, sources: &[SourceSpec], authority: Authority) -> Result<Vec<Registered>, StoreError> {
+        match authority {
+            Authority::Owns => retrying(|| async move { Ok(register::register(self, sources).await?) }).await,
+            Authority::Adds => Ok(register::registered(self, sources).await?),
+        }
     }
 
-    async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError> {
-        Ok(keys::add(self, source, keys).await?)
+    async fn add_keys(
+        &self,
+        source: SourceId,
+        keys: &[(Key, Params)],
+        authority: Authority,
+    ) -> Result<KeysChanged, StoreError> {
+        Ok(keys::add(self, source, keys, authority).await?)
+    }
+
+    async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
+        Ok(owner::own(self, worker, until).await?)
+    }
+
+    async fn disown_config(&self, worker: &str) -> Result<(), StoreError> {
+        Ok(owner::disown(self, worker).await?)
+    }
+
+    async fn config_owner(&self, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
+        Ok(owner::owner(self, now).await?)
     }
 
     async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {

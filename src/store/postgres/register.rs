@@ -9,7 +9,7 @@ use super::error::Result;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::store::columns::{Record, micros};
-use crate::store::{Registered, SourceSpec};
+use crate::store::{Registered, SourceSpec, no_such_source};
 
 /// An upstream starts with a full bucket, and keeps its tokens when its limits change.
 const UPSTREAMS: &str = "
@@ -42,11 +42,11 @@ const MOVE: &str = "
 
 pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
     let mut tx = store.begin().await?;
-    put_upstreams(store, &mut tx, sources).await?;
     let pairs: BTreeMap<_, _> = sources.iter().map(|s| (s.name.as_str(), s.upstream.as_str())).collect();
     let (names, upstreams): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let known: Vec<(String, i64)> = sqlx::query_as(KNOWN).bind(&names).fetch_all(&mut *tx).await?;
     let known: HashMap<_, _> = known.into_iter().collect();
+    put_upstreams(store, &mut tx, sources).await?;
     let rows = sqlx::query(SOURCES).bind(names).bind(upstreams).fetch_all(&mut *tx).await?;
     let mut registered = HashMap::new();
     for row in &rows {
@@ -59,6 +59,20 @@ pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> R
     }
     tx.commit().await?;
     Ok(sources.iter().filter_map(|source| registered.get(&source.name).copied()).collect())
+}
+
+const FOUND: &str = "SELECT id, name, upstream_id FROM headpond.source WHERE name = ANY($1)";
+
+/// The sources as they are.
+pub(super) async fn registered(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    let rows: Vec<(i64, String, i64)> = sqlx::query_as(FOUND).bind(names).fetch_all(&store.readers).await?;
+    let found: HashMap<_, _> = rows
+        .into_iter()
+        .map(|(id, name, upstream)| (name, Registered { source: SourceId(id), upstream: UpstreamId(upstream) }))
+        .collect();
+    let ids = |source: &SourceSpec| found.get(source.name.as_str()).copied();
+    sources.iter().map(|source| ids(source).ok_or_else(|| no_such_source(&source.name).into())).collect()
 }
 
 async fn put_upstreams(store: &PostgresStore, tx: &mut PgConnection, sources: &[SourceSpec]) -> Result<()> {

@@ -25,7 +25,10 @@ pub(super) const SCHEDULE: &str = "
            AS n (id, due_at, because, requested_at, fetched_at, stale_after)
      WHERE s.resource_id = n.id";
 
-pub(super) async fn schedule(tx: &mut PgConnection, rows: &[ScheduleRow]) -> Result<()> {
+/// By id, as a wish takes them, so that the two wait for each other and not for ever.
+pub(super) async fn schedule(tx: &mut PgConnection, mut rows: Vec<ScheduleRow>) -> Result<()> {
+    rows.sort_unstable_by_key(|row| row.resource);
+    let rows = &rows;
     sqlx::query(SCHEDULE)
         .bind(column(rows, |row| row.resource.0))
         .bind(column(rows, |row| row.due_at))

@@ -122,10 +122,16 @@ impl SqliteStore {
             .await
             .map_err(failed)?;
         let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
-        chosen.iter().zip(&rows).map(|(one, row)| self.claimed(row, token, one.due)).collect()
+        chosen.iter().zip(&rows).map(|(one, row)| self.claimed(row, token, one.due, wanted.now)).collect()
     }
 
-    fn claimed(&self, row: &SqliteRow, token: LeaseToken, due: Due) -> Result<Claim, StoreError> {
+    fn claimed(
+        &self,
+        row: &SqliteRow,
+        token: LeaseToken,
+        due: Due,
+        granted_at: DateTime<Utc>,
+    ) -> Result<Claim, StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
         Ok(Claim {
             token,
@@ -133,8 +139,9 @@ impl SqliteStore {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed)?,
+            previous: record.previous(record.count("keys")?, self.seed, due.because)?,
             due,
+            granted_at,
         })
     }
 

@@ -10,7 +10,7 @@ use super::writer::Durability;
 use super::{SqliteStore, json};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::store::columns::{micros, params_json};
-use crate::store::{KeysChanged, StoreError};
+use crate::store::{Authority, KeysChanged, StoreError};
 
 /// How many keys are retired in one transaction, so that nobody waits long for the write lock.
 const CHUNK: usize = 5000;
@@ -84,10 +84,11 @@ impl SqliteStore {
         &self,
         source: SourceId,
         keys: &[(Key, Params)],
+        authority: Authority,
     ) -> Result<KeysChanged, StoreError> {
         let mut writer = self.writer().await;
         let mut transaction = writer.begin(Durability::Full).await?;
-        let compared = compare(&mut transaction, source, keys).await?;
+        let compared = compare(&mut transaction, source, keys, authority).await?;
         let changed = KeysChanged {
             added: compared.new.len() as u64,
             revived: compared.revived.len() as u64,
@@ -197,6 +198,7 @@ async fn compare(
     transaction: &mut Transaction<'_, Sqlite>,
     source: SourceId,
     keys: &[(Key, Params)],
+    authority: Authority,
 ) -> Result<Compared, StoreError> {
     let mut seen = HashSet::new();
     let keys: Vec<_> = keys.iter().filter(|(key, _)| seen.insert(key)).collect();
@@ -211,6 +213,8 @@ async fn compare(
         };
         if known.try_get("is_retired").map_err(failed)? {
             compared.revived.push(id);
+        } else if authority == Authority::Adds {
+            continue;
         }
         if known.try_get::<&str, _>("params").map_err(failed)? != params {
             compared.updated.push((id, params));

@@ -15,6 +15,7 @@ mod follow;
 mod keys;
 mod lease;
 mod migrate;
+mod owner;
 mod prune;
 mod read;
 mod register;
@@ -36,8 +37,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::writer::Writer;
 use super::{
-    Applied, AppliedSince, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged, LeaseToken,
-    PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
+    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -75,12 +76,32 @@ impl Store for SqliteStore {
         Ok(None)
     }
 
-    async fn register(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError> {
-        self.register_sources(sources).await
+    async fn register(&self, sources: &[SourceSpec], authority: Authority) -> Result<Vec<Registered>, StoreError> {
+        match authority {
+            Authority::Owns => self.register_sources(sources).await,
+            Authority::Adds => self.registered(sources).await,
+        }
     }
 
-    async fn add_keys(&self, source: SourceId, keys: &[(Key, Params)]) -> Result<KeysChanged, StoreError> {
-        self.add_keys_to(source, keys).await
+    async fn add_keys(
+        &self,
+        source: SourceId,
+        keys: &[(Key, Params)],
+        authority: Authority,
+    ) -> Result<KeysChanged, StoreError> {
+        self.add_keys_to(source, keys, authority).await
+    }
+
+    async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
+        self.set_config_owner(worker, until).await
+    }
+
+    async fn disown_config(&self, worker: &str) -> Result<(), StoreError> {
+        self.remove_config_owner(worker).await
+    }
+
+    async fn config_owner(&self, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
+        self.read_config_owner(now).await
     }
 
     async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {

@@ -7,7 +7,7 @@ use super::error::failed;
 use super::writer::Durability;
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::store::columns::micros;
-use crate::store::{Registered, SourceSpec, StoreError};
+use crate::store::{Registered, SourceSpec, StoreError, no_such_source};
 
 /// A new upstream starts with a full bucket; a known one keeps its tokens, of which a claim takes no more than fit.
 const UPSERT_UPSTREAM: &str = "
@@ -40,6 +40,17 @@ impl SqliteStore {
             registered.push(Registered { source, upstream });
         }
         transaction.commit().await.map_err(failed)?;
+        Ok(registered)
+    }
+
+    /// The sources as they are.
+    pub(super) async fn registered(&self, sources: &[SourceSpec]) -> Result<Vec<Registered>, StoreError> {
+        let mut registered = Vec::with_capacity(sources.len());
+        for spec in sources {
+            let found = sqlx::query_as(SOURCE).bind(spec.name.as_str()).fetch_optional(&self.readers).await;
+            let (source, upstream) = found.map_err(failed)?.ok_or_else(|| no_such_source(&spec.name))?;
+            registered.push(Registered { source: SourceId(source), upstream: UpstreamId(upstream) });
+        }
         Ok(registered)
     }
 

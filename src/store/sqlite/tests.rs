@@ -17,7 +17,7 @@ use crate::domain::resource::{Key, Params, SourceName, UpstreamId};
 use crate::domain::schedule::{Because, Due};
 use crate::domain::snapshot::{ContentHash, Snapshot};
 use crate::store::{
-    Claim, ClaimRequest, Fate, GoneBudget, Selection, Settled, SourceSpec, Store, StoreError, StoreOptions,
+    Authority, Claim, ClaimRequest, Fate, GoneBudget, Selection, Settled, SourceSpec, Store, StoreError, StoreOptions,
 };
 
 /// A store on a file of its own.
@@ -125,9 +125,9 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
     let (store, _) = store(&directory).await;
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
     let spec = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "u".into(), limits };
-    let weather = store.register(std::slice::from_ref(&spec)).await.unwrap()[0];
+    let weather = store.register(std::slice::from_ref(&spec), Authority::Owns).await.unwrap()[0];
     let keys = ["a", "b"].map(|key| (Key::new(key).unwrap(), Params::new()));
-    store.add_keys(weather.source, &keys).await.unwrap();
+    store.add_keys(weather.source, &keys, Authority::Owns).await.unwrap();
     let claims = claim_all(&store, weather.upstream).await;
     let batch: Vec<_> = claims.iter().map(|claim| large(&store, claim)).collect();
     store.apply(&batch[..1]).await.unwrap();
@@ -147,8 +147,8 @@ async fn what_is_served_waits_for_the_disk_and_claims_do_not() {
     let (store, _) = store(&directory).await;
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
     let spec = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "u".into(), limits };
-    let weather = store.register(&[spec]).await.unwrap()[0];
-    store.add_keys(weather.source, &[(Key::new("a").unwrap(), Params::new())]).await.unwrap();
+    let weather = store.register(&[spec], Authority::Owns).await.unwrap()[0];
+    store.add_keys(weather.source, &[(Key::new("a").unwrap(), Params::new())], Authority::Owns).await.unwrap();
     assert_eq!(synchronous(&store).await, FULL);
     let claims = claim_all(&store, weather.upstream).await;
     assert_eq!(synchronous(&store).await, NORMAL);

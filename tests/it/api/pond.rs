@@ -9,7 +9,7 @@ use headpond::clock::Clock;
 use headpond::config;
 use headpond::domain::observation::Seen;
 use headpond::domain::resource::{Params, SourceName};
-use headpond::store::{Claim, ClaimRequest, Registered, Selection, Store};
+use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
 
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::content;
@@ -32,7 +32,7 @@ impl<'a> Pond<'a> {
     pub async fn with_settings(test: &'a TestStore, keys: &[&str], settings: config::Server) -> Self {
         let source = test.source("weather", UNLIMITED).await;
         let keys: Vec<_> = keys.iter().map(|name| (key(name), Params::new())).collect();
-        test.store.add_keys(source.source, &keys).await.unwrap();
+        test.store.add_keys(source.source, &keys, Authority::Owns).await.unwrap();
         let served = serve(Arc::clone(&test.store), Arc::clone(&test.clock) as _, settings).await;
         Self { test, source, served }
     }

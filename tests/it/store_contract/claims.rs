@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::UpstreamId;
-use headpond::store::{ClaimRequest, Fate, Selection};
+use headpond::store::{Authority, ClaimRequest, Fate, Selection};
 use tokio::sync::Barrier;
 
 use crate::support::outcomes::{HOUR, content};
@@ -64,7 +64,7 @@ async fn two_workers_that_claim_at_the_same_moment_never_get_the_same_resource(t
 
 async fn what_has_been_due_longest_comes_first(test: &TestStore) {
     let weather = test.source("weather", UNLIMITED).await;
-    let users = test.store.register(&[spec("users", "weather", UNLIMITED)]).await.unwrap()[0];
+    let users = test.store.register(&[spec("users", "weather", UNLIMITED)], Authority::Owns).await.unwrap()[0];
     test.add(users, 1).await;
     test.clock.advance(HOUR);
     test.add(weather, 2).await;
@@ -87,7 +87,7 @@ async fn a_claim_takes_no_more_than_asked_for(test: &TestStore) {
 
 async fn a_claim_of_some_sources_leaves_the_others(test: &TestStore) {
     let weather = test.source_with_keys("weather", 2).await;
-    let users = test.store.register(&[spec("users", "weather", UNLIMITED)]).await.unwrap()[0];
+    let users = test.store.register(&[spec("users", "weather", UNLIMITED)], Authority::Owns).await.unwrap()[0];
     test.add(users, 2).await;
     let request = ClaimRequest { which: Selection::Sources(vec![users.source]), ..ask(weather.upstream, 9) };
     let claims = test.store.claim(&request).await.unwrap().claims;

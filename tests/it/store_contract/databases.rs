@@ -1,7 +1,7 @@
 //! Databases that are new, old, of the future, or someone else's.
 
 use headpond::domain::change::Cursor;
-use headpond::store::{Changes, Store, StoreError, StoreOptions};
+use headpond::store::{Authority, Changes, Store, StoreError, StoreOptions};
 use tokio::task::JoinSet;
 
 use crate::support::outcomes::content;
@@ -127,6 +127,6 @@ async fn a_store_that_is_closed_says_so(test: &TestStore) {
     other.close().await;
     other.close().await;
     assert!(matches!(other.is_ready().await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(other.register(&[]).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(other.register(&[], Authority::Owns).await, Err(StoreError::Unavailable(_))));
     assert!(test.store.is_ready().await.unwrap());
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::Params;
 use headpond::domain::schedule::Because;
-use headpond::store::{Fate, KeysChanged};
+use headpond::store::{Authority, Fate, KeysChanged};
 
 use crate::support::outcomes::{HOUR, content};
 use crate::support::store::{LEASE, TestStore, UNLIMITED, ask, key, keys_of, nothing_until, on_each_database, spec};
@@ -33,11 +33,11 @@ fn params(value: &str) -> Params {
 
 async fn a_source_keeps_its_id(test: &TestStore) {
     let specs = [spec("weather", "metno", UNLIMITED), spec("sea", "metno", UNLIMITED), spec("users", "hub", UNLIMITED)];
-    let first = test.store.register(&specs).await.unwrap();
+    let first = test.store.register(&specs, Authority::Owns).await.unwrap();
     assert_eq!(first[0].upstream, first[1].upstream);
     assert_ne!(first[0].upstream, first[2].upstream);
     assert_ne!(first[0].source, first[1].source);
-    let again = test.another().await.register(&[specs[2].clone(), specs[0].clone()]).await.unwrap();
+    let again = test.another().await.register(&[specs[2].clone(), specs[0].clone()], Authority::Owns).await.unwrap();
     assert_eq!(again, [first[2], first[0]]);
 }
 
@@ -49,7 +49,7 @@ async fn new_limits_hold_from_the_next_claim_on(test: &TestStore) {
 
 async fn a_source_moves_to_another_upstream_with_its_resources(test: &TestStore) {
     let before = test.source_with_keys("weather", 3).await;
-    let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)]).await.unwrap()[0];
+    let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)], Authority::Owns).await.unwrap()[0];
     assert_eq!(after.source, before.source);
     assert_eq!(nothing_until(&test.store.claim(&ask(before.upstream, 9)).await.unwrap()), None);
     assert_eq!(keys_of(&test.claim(after.upstream).await), ["k0", "k1", "k2"]);
@@ -58,7 +58,7 @@ async fn a_source_moves_to_another_upstream_with_its_resources(test: &TestStore)
 async fn what_is_in_flight_when_its_source_moves_is_not_claimed_again(test: &TestStore) {
     let before = test.source_with_keys("weather", 2).await;
     let claim = test.claim_one(before.upstream).await;
-    let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)]).await.unwrap()[0];
+    let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)], Authority::Owns).await.unwrap()[0];
     assert_eq!(keys_of(&test.claim(after.upstream).await), ["k1"]);
     test.settle(&claim, content("A", &[])).await;
     assert_eq!(test.current("weather", "k0").await.version, 1);
@@ -67,7 +67,7 @@ async fn what_is_in_flight_when_its_source_moves_is_not_claimed_again(test: &Tes
 async fn what_expires_when_its_source_has_moved_is_leased_once(test: &TestStore) {
     let before = test.source_with_keys("weather", 1).await;
     let late = test.claim_one(before.upstream).await;
-    let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)]).await.unwrap()[0];
+    let after = test.store.register(&[spec("weather", "elsewhere", UNLIMITED)], Authority::Owns).await.unwrap()[0];
     test.clock.advance(LEASE);
     let present = test.claim_one(after.upstream).await;
     let applied = test.store.apply(&[test.settled(&late, content("late", &[]))]).await.unwrap();
@@ -79,36 +79,39 @@ async fn keys_are_due_at_once_and_added_once(test: &TestStore) {
     let weather = test.source("weather", UNLIMITED).await;
     let keys = [(key("a"), Params::new()), (key("b"), params("1")), (key("a"), Params::new())];
     assert_eq!(
-        test.store.add_keys(weather.source, &keys).await.unwrap(),
+        test.store.add_keys(weather.source, &keys, Authority::Owns).await.unwrap(),
         KeysChanged { added: 2, ..Default::default() }
     );
-    assert_eq!(test.store.add_keys(weather.source, &keys).await.unwrap(), KeysChanged::default());
+    assert_eq!(test.store.add_keys(weather.source, &keys, Authority::Owns).await.unwrap(), KeysChanged::default());
 
     let claims = test.claim(weather.upstream).await;
     assert_eq!(keys_of(&claims), ["a", "b"]);
     assert_eq!(claims[1].params, params("1"));
     assert_eq!(claims[1].source, weather.source);
     assert_eq!((claims[0].due.at, claims[0].due.because), (test.now(), Because::New));
-    assert_eq!(claims[0].previous.version, 0);
+    assert_eq!((claims[0].previous.version, claims[0].granted_at), (0, test.now()));
 }
 
 async fn keys_that_are_added_together_have_neighbouring_ids(test: &TestStore) {
     let weather = test.source("weather", UNLIMITED).await;
     let names: Vec<_> = (0..500).map(|n| key(&format!("{:03}", n * 7 % 500))).collect();
     let keys: Vec<_> = names.iter().map(|name| (name.clone(), Params::new())).collect();
-    test.store.add_keys(weather.source, &keys).await.unwrap();
+    test.store.add_keys(weather.source, &keys, Authority::Owns).await.unwrap();
     let ids: Vec<_> = test.store.find(weather.source, &names).await.unwrap().into_iter().map(Option::unwrap).collect();
     assert!(ids.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1));
 }
 
 async fn other_parameters_make_a_key_due(test: &TestStore) {
     let weather = test.source("weather", UNLIMITED).await;
-    test.store.add_keys(weather.source, &[(key("a"), params("1")), (key("b"), params("1"))]).await.unwrap();
+    test.store
+        .add_keys(weather.source, &[(key("a"), params("1")), (key("b"), params("1"))], Authority::Owns)
+        .await
+        .unwrap();
     test.settle_all(weather.upstream, |_| content("A", &[])).await;
     assert!(test.claim(weather.upstream).await.is_empty());
 
     let keys = [(key("a"), params("2")), (key("b"), params("1"))];
-    let changed = test.store.add_keys(weather.source, &keys).await.unwrap();
+    let changed = test.store.add_keys(weather.source, &keys, Authority::Owns).await.unwrap();
     assert_eq!(changed, KeysChanged { updated: 1, ..Default::default() });
     let claims = test.claim(weather.upstream).await;
     assert_eq!(keys_of(&claims), ["a"]);
@@ -118,17 +121,17 @@ async fn other_parameters_make_a_key_due(test: &TestStore) {
 async fn validators_of_other_parameters_are_not_sent(test: &TestStore) {
     let weather = test.source("weather", UNLIMITED).await;
     let tagged = || content("A", &[("etag", "\"same-everywhere\"")]);
-    test.store.add_keys(weather.source, &[(key("a"), params("1"))]).await.unwrap();
+    test.store.add_keys(weather.source, &[(key("a"), params("1"))], Authority::Owns).await.unwrap();
     test.settle(&test.claim_one(weather.upstream).await, tagged()).await;
 
-    test.store.add_keys(weather.source, &[(key("a"), params("2"))]).await.unwrap();
+    test.store.add_keys(weather.source, &[(key("a"), params("2"))], Authority::Owns).await.unwrap();
     let claim = test.claim_one(weather.upstream).await;
     assert_eq!(claim.previous.validators(), None);
 
     // Even when the answer for the old parameters comes after the new ones are known.
     let answer = test.settled(&claim, tagged());
     test.clock.advance(HOUR / 60);
-    test.store.add_keys(weather.source, &[(key("a"), params("3"))]).await.unwrap();
+    test.store.add_keys(weather.source, &[(key("a"), params("3"))], Authority::Owns).await.unwrap();
     test.store.apply(&[answer]).await.unwrap();
     let claim = test.claim_one(weather.upstream).await;
     assert_eq!((claim.params.clone(), claim.previous.validators()), (params("3"), None));
@@ -185,7 +188,7 @@ async fn keys_of_any_text_are_found(test: &TestStore) {
     let users = test.source("users", UNLIMITED).await;
     let names = ["a/b", "..", "100%", "with space", "\"quoted\\\"", "🦆", "ß", "SS", &"x".repeat(2048)].map(key);
     let keys: Vec<_> = names.iter().map(|name| (name.clone(), params("\"\\🦆"))).collect();
-    assert_eq!(test.store.add_keys(weather.source, &keys).await.unwrap().added, 9);
+    assert_eq!(test.store.add_keys(weather.source, &keys, Authority::Owns).await.unwrap().added, 9);
     let found = test.store.find(weather.source, &names).await.unwrap();
     let claims = test.claim(weather.upstream).await;
     for ((name, id), claim) in names.iter().zip(found).zip(&claims) {

@@ -1,6 +1,7 @@
 //! What the store promises, on each database. Every method of the trait appears.
 
 mod applies;
+mod authority;
 mod claims;
 mod databases;
 mod feed;

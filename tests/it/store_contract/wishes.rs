@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use headpond::domain::schedule::Because;
-use headpond::store::{Backlog, Follower, News, Selection};
+use headpond::store::{Authority, Backlog, Follower, News, Selection};
 
 use crate::support::outcomes::{HOUR, content, unreachable};
 use crate::support::store::{LEASE, TestStore, UNLIMITED, key, keys_of, on_each_database, spec};
@@ -71,7 +71,7 @@ async fn a_wish_for_a_retired_key_is_nothing(test: &TestStore) {
 
 async fn wishes_can_be_for_sources_resources_or_all(test: &TestStore) {
     let weather = test.source_with_keys("weather", 2).await;
-    let users = test.store.register(&[spec("users", "weather", UNLIMITED)]).await.unwrap()[0];
+    let users = test.store.register(&[spec("users", "weather", UNLIMITED)], Authority::Owns).await.unwrap()[0];
     test.add(users, 3).await;
     test.settle_all(weather.upstream, |_| content("A", &[])).await;
     let id = test.current("users", "k1").await.resource;

@@ -11,8 +11,8 @@ use headpond::clock::{Clock, ManualClock};
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, ResourceId, SourceName, UpstreamId};
 use headpond::store::{
-    Claim, ClaimRequest, Claimed, Current, KeysChanged, Registered, Selection, SourceSpec, Store, StoreError,
-    StoreOptions, connect,
+    Authority, Claim, ClaimRequest, Claimed, Current, KeysChanged, Registered, Selection, SourceSpec, Store,
+    StoreError, StoreOptions, connect,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
@@ -88,7 +88,7 @@ impl TestStore {
 
     /// One source on an upstream of its own, both of this name.
     pub async fn source(&self, name: &str, limits: Limits) -> Registered {
-        self.store.register(&[spec(name, name, limits)]).await.unwrap()[0]
+        self.store.register(&[spec(name, name, limits)], Authority::Owns).await.unwrap()[0]
     }
 
     /// A source without limits whose keys are `k0`, `k1`, …
@@ -101,7 +101,7 @@ impl TestStore {
     /// Adds the keys `k0`, `k1`, …
     pub async fn add(&self, registered: Registered, keys: usize) -> KeysChanged {
         let keys: Vec<_> = (0..keys).map(|n| (key(&format!("k{n}")), Params::new())).collect();
-        self.store.add_keys(registered.source, &keys).await.unwrap()
+        self.store.add_keys(registered.source, &keys, Authority::Owns).await.unwrap()
     }
 
     /// Claims all that there is.

@@ -1,0 +1,41 @@
+//! Who owns the configuration.
+
+use chrono::{DateTime, Utc};
+
+use super::SqliteStore;
+use super::error::failed;
+use super::writer::Durability;
+use crate::store::StoreError;
+use crate::store::columns::{CONFIG_OWNER, config_owner, parse_config_owner};
+
+const OWN: &str = "
+    INSERT INTO headpond_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+const DISOWN: &str = "DELETE FROM headpond_meta WHERE name = ?1 AND substr(value, instr(value, ' ') + 1) = ?2";
+
+const OWNER: &str = "SELECT value FROM headpond_meta WHERE name = ?1";
+
+impl SqliteStore {
+    pub(super) async fn set_config_owner(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
+        self.write_owner(OWN, &config_owner(worker, until)).await
+    }
+
+    pub(super) async fn remove_config_owner(&self, worker: &str) -> Result<(), StoreError> {
+        self.write_owner(DISOWN, worker).await
+    }
+
+    async fn write_owner(&self, statement: &'static str, value: &str) -> Result<(), StoreError> {
+        let mut writer = self.writer().await;
+        // A power failure ends the owner too.
+        let mut transaction = writer.begin(Durability::Relaxed).await?;
+        let write = sqlx::query(statement).bind(CONFIG_OWNER).bind(value);
+        write.execute(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    pub(super) async fn read_config_owner(&self, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
+        let stored = sqlx::query_scalar(OWNER).bind(CONFIG_OWNER).fetch_optional(&self.readers).await;
+        let stored: Option<String> = stored.map_err(failed)?;
+        stored.map_or(Ok(None), |stored| parse_config_owner(&stored, now))
+    }
+}
