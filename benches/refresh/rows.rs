@@ -6,11 +6,11 @@ use std::time::Duration;
 use headpond::clock::{Clock, ManualClock, monotonic};
 use headpond::domain::change::ChangeKind;
 use headpond::domain::decision::{Freshness, Metadata, Outcome, Replacement};
-use headpond::domain::freshness::later;
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, SourceName, UpstreamId};
 use headpond::domain::schedule::{Because, Cadence, Due};
 use headpond::domain::snapshot::{ContentHash, Snapshot};
+use headpond::domain::time::later;
 use headpond::domain::validators::Validators;
 use headpond::store::{Authority, Claim, ClaimRequest, GoneBudget, Selection, Settled, SourceSpec, Store};
 

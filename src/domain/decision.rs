@@ -9,12 +9,13 @@ use http::{HeaderMap, StatusCode};
 use super::change::ChangeKind;
 use super::content::inspect;
 use super::failure::{Absence, Failing, Failure, FailureKind};
-use super::freshness::{Stated, later};
+use super::freshness::Stated;
 use super::observation::{Observation, Seen};
 use super::policy::Policy;
 use super::retry_after::retry_after;
 use super::schedule::{AT_ONCE, Because, Due, Slot, has_lasted, jittered};
 use super::snapshot::{ContentHash, Snapshot};
+use super::time::later;
 use super::validators::Validators;
 
 /// What was known of a resource when it was claimed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::freshness::later;
+use super::time::later;
 
 /// The shortest and the longest [`Limits::send_window`].
 const SEND_WINDOWS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));

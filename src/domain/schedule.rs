@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::freshness::later;
 use super::resource::ResourceId;
+use super::time::later;
 
 /// When a resource is due next, and why then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

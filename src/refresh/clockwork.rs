@@ -13,7 +13,8 @@ use crate::clock::SystemClock;
 use crate::config::Database;
 use crate::store::PruneRules;
 
-// Cron jobs, with seconds: the scheduler's repeated jobs can stop for ever.
+// Cron jobs, with seconds: the scheduler's repeated jobs can stop for ever
+// (https://github.com/mvniekerk/tokio-cron-scheduler/issues/113).
 const HEARTBEAT: &str = "*/30 * * * * *";
 const ANCHOR: &str = "15 * * * * *";
 const PRUNE: &str = "45 */10 * * * *";

@@ -12,11 +12,11 @@ use crate::clock::monotonic;
 use crate::config::Source;
 use crate::domain::decision::{Deferral, Outcome, decide, defer};
 use crate::domain::failure::{Failing, Failure, FailureKind};
-use crate::domain::freshness::later;
 use crate::domain::limit::Limits;
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::UpstreamId;
 use crate::domain::schedule::{Because, Due};
+use crate::domain::time::later;
 use crate::store::{Claim, StoreError};
 use crate::upstream::{FetchRequest, TokenGate};
 

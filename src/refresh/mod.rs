@@ -12,9 +12,9 @@ use std::time::Duration;
 use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
-use crate::domain::freshness::later;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
+use crate::domain::time::later;
 use crate::store::{Registered, Store, StoreError};
 use crate::upstream::{Fetcher, lease_for};
 

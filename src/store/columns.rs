@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 
-use super::{StoreError, StoredContent, readable_due};
+use super::{Current, StoreError, StoredContent, readable_due};
 use crate::domain::change::{Change, ChangeKind, Cursor};
 use crate::domain::decision::{Freshness, Metadata, Previous};
 use crate::domain::failure::{Absence, Failing, Failure, FailureKind};
@@ -323,6 +323,23 @@ impl<R: Cells> Record<'_, R> {
             at: self.time("at")?,
         })
     }
+}
+
+/// What a reader sees of a resource, from one row of all its tables: `id`, `leased_until`, and what is named above.
+pub(super) fn current<R: Cells>(row: &R) -> Result<Current, StoreError> {
+    let resource = Record::identified_by(row, "resource", "id")?;
+    let schedule = Record::of(row, "schedule", resource.id());
+    Ok(Current {
+        resource: ResourceId(resource.id()),
+        version: resource.count("version")?,
+        content: Record::of(row, "content", resource.id()).content()?,
+        freshness: schedule.freshness()?,
+        validators: resource.validators()?,
+        gone_since: resource.maybe_time("gone_since")?,
+        failing: resource.failing()?,
+        due: schedule.due()?,
+        leased_until: Record::of(row, "lease", resource.id()).maybe_time("leased_until")?,
+    })
 }
 
 #[cfg(test)]

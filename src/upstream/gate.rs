@@ -59,8 +59,8 @@ pub struct TokenGate {
     clock: Arc<dyn Clock>,
     upstream: UpstreamId,
     /// The token that the claim brought along counts from here.
-    granted: Option<Instant>,
-    /// By when the exchange must be over.
+    granted: Instant,
+    /// By when the exchange must be over; `None` is never.
     over_by: Option<Instant>,
     /// How old a token may be; its age doesn't matter where no rate is kept.
     window: Option<Duration>,
@@ -78,15 +78,9 @@ impl TokenGate {
         lease_for: Duration,
     ) -> Self {
         let over_by = granted.checked_add(lease_for.saturating_sub(SETTLE));
-        Self { granted: Some(granted), over_by, ..Self::without_claim(store, clock, upstream) }
-    }
-
-    /// A gate for a request outside of any claim: it takes a token first.
-    #[must_use]
-    pub fn without_claim(store: Arc<dyn Store>, clock: Arc<dyn Clock>, upstream: (UpstreamId, &Limits)) -> Self {
         let (upstream, limits) = upstream;
         let window = limits.requests_per_second.map(|_| limits.send_window());
-        Self { store, clock, upstream, granted: None, over_by: None, window }
+        Self { store, clock, upstream, granted, over_by, window }
     }
 
     /// Whether a token from then may still be used.
@@ -141,11 +135,8 @@ impl Gate for TokenGate {
             Some(over_by) => over_by.saturating_duration_since(now).checked_sub(timeout),
             None => Some(LONGEST_WAIT),
         };
-        let Some(spare) = spare else { return Err(waited(self.granted.unwrap_or(now))) };
-        match self.granted {
-            Some(granted) if self.is_punctual(granted) => Ok(()),
-            _ => self.take(now + spare).await,
-        }
+        let Some(spare) = spare else { return Err(waited(self.granted)) };
+        if self.is_punctual(self.granted) { Ok(()) } else { self.take(now + spare).await }
     }
 
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass> {
