@@ -24,6 +24,8 @@ pub(super) fn run(config_path: &Path, _: &Args) -> Result<Exit, CliError> {
         })
     })?;
     file.write_all(EXAMPLE.as_bytes()).map_err(|error| CliError::usage(format!("{shown}: {error}")))?;
-    println!("wrote {shown}: set user_agent to your name and contact, then run `headpond check` and `headpond serve`");
+    println!(
+        "wrote {shown}: write your name and contact into user_agent, then run `headpond check` and `headpond serve`"
+    );
     Ok(Exit::Well)
 }

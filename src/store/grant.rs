@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::freshness::later;
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::ResourceId;
+use crate::domain::time::later;
 use crate::store::StoreError;
 
 /// How long a resource is put off whose row can't be read: it must not keep the others of its upstream from being claimed,

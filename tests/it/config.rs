@@ -18,6 +18,9 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 /// A source on this machine, without its `url`, to put settings behind.
 const SOURCE: &str = "[sources.s]\nkeys = ['k']\nurl = 'http://localhost/{key}'\n";
 
+/// A whole source on this machine.
+const SOURCE_BY_THE_HOUR: &str = "[sources.s]\nkeys = ['k']\nurl = 'http://localhost/{key}'\nrefresh_every = '1h'";
+
 /// Files and variables of a test's own.
 #[derive(Default)]
 struct Outside {
@@ -73,8 +76,11 @@ fn warnings(toml: &str) -> String {
 }
 
 #[test]
-fn the_example_is_read() {
-    let Loaded { config, warnings } = load_bytes(EXAMPLE).unwrap();
+fn the_example_is_read_once_it_has_a_name_to_ask_under() {
+    let unnamed = errors(EXAMPLE);
+    assert!(unnamed.lines().all(|error| error.contains("user_agent is not set")), "{unnamed}");
+    let named = EXAMPLE.replace("# user_agent =", "user_agent =");
+    let Loaded { config, warnings } = load_bytes(named).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.database.url.expose_secret(), "sqlite://headpond.db");
@@ -91,7 +97,7 @@ fn the_example_is_read() {
     assert_eq!(config.upstreams["metno"].longest_timeout, Duration::from_secs(20));
     assert_eq!(users.upstream, "https://api.github.com");
     assert_eq!(users.request.headers["accept"], "application/vnd.github+json");
-    assert_eq!(users.request.user_agent, "headpond-example/1.0 you@example.org");
+    assert_eq!(users.request.user_agent, "acme-weather/1.0 ops@acme.example");
     let Cadence::Cron(cron) = &users.policy.cadence else { panic!("a cron rule") };
     assert_eq!(cron.next(now()), Some("2026-03-01T12:07:00Z".parse().unwrap()));
 }
@@ -148,7 +154,7 @@ fn the_nearest_setting_wins() {
     assert_eq!(config.upstreams["up"].limits.burst, 7);
     assert_eq!(config.upstreams["up"].limits.requests_per_second, Some(25.0));
     assert_eq!(config.upstreams["up"].longest_timeout, Duration::from_secs(3));
-    assert_eq!(config.upstreams["https://api.example"].limits.burst, 3, "a tenth of 25, rounded up");
+    assert_eq!(config.upstreams["https://api.example"].limits.burst, 5, "a fifth of 25");
     assert_eq!(config.upstreams["https://api.example"].limits.max_concurrent, 8);
 }
 
@@ -188,6 +194,7 @@ fn no_secret_is_shown() {
     assert_eq!(request.headers["x-plain"], "1.50");
     assert!(!request.headers["x-plain"].is_sensitive());
     assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    assert!(config.sources[0].url.has_secret_path() && !source(SOURCE_BY_THE_HOUR).url.has_secret_path());
     let wrong = "
         database.url = 'mysql://me:hunter2@db/app'
         [sources.s]
@@ -450,10 +457,15 @@ fn databases_of_unknown_kinds_are_refused() {
         ("headpond.db", false),
         ("sqlite://", false),
         ("sqlite::memory:", false),
+        ("sqlite://headpond.db?mode=ro", false),
         ("postgres://me:a/b@localhost:x/app", false),
     ] {
         assert_eq!(errors(&format!("database.url = '{url}'")).is_empty(), accepted, "{url}");
     }
+    assert_eq!(
+        errors("[database]\nurl = 'sqlite://headpond.db?mode=ro'"),
+        "2:7: database.url: nothing may follow a `?`: it is a path alone; write it like \"sqlite://headpond.db\""
+    );
 }
 
 #[test]
@@ -587,6 +599,12 @@ fn what_is_probably_not_meant_is_warned_of() {
              is a secret, put it into `url` or `headers`",
         ),
         (
+            "{key}",
+            "keys = ['${env:SECRET}']",
+            "4:9: sources.s.keys = '${env:SECRET}': keys are stored in the database and can be read there; if it is a \
+             secret, put it into `url` or `headers`",
+        ),
+        (
             "",
             "keys = ['k']\nstale_after = '30m'",
             "5:15: sources.s.stale_after = '30m': shorter than the interval (1h), so copies are stale before they are \
@@ -602,7 +620,7 @@ fn what_is_probably_not_meant_is_warned_of() {
             "{key}",
             "keys = ['a', 'b', 'c']\n[defaults]\nrequests_per_second_limit = 0.0005",
             "6:29: defaults.requests_per_second_limit = 0.0005: the sources of http://localhost need 0.00083 requests per \
-             second, more than the 0.00045 that limit and burst allow on average, so they are refreshed less often; raise the limit, or the sources' intervals",
+             second, more than the 0.00050 that limit and burst allow on average, so they are refreshed less often; raise the limit, or the sources' intervals",
         ),
     ] {
         assert_eq!(source(url, settings), said, "{settings}");

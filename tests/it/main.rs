@@ -8,6 +8,7 @@ mod config;
 mod house;
 mod layering;
 mod main_job;
+mod refresh;
 mod store_contract;
 mod support;
 mod upstream;

@@ -66,7 +66,7 @@ fn cases() -> Vec<Case> {
         ("outages", apply::OUTAGES.into(), "'{1}'".into()),
         ("lock outages", apply::LOCK_OUTAGES.into(), "'{1}'".into()),
         ("lease", claim::LEASE.into(), format!("1, 1, 'w', 0, 0, {ids}, 1, 0")),
-        ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}")),
+        ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, 0, 8")),
         ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}")),
         ("replaced", write::REPLACED.into(), format!("{ids}, {zeros}, {bytes}, {bytes}, {bytes}, {zeros}")),
         ("reset", write::RESET.into(), ids.clone()),
@@ -125,7 +125,9 @@ async fn problems(store: &PostgresStore) -> Vec<String> {
     run(&mut session, format!("SET statement_timeout = 0; {}", LOAD.replace("$rows", &rows))).await;
     let mut problems = Vec::new();
     for (name, sql, arguments) in cases() {
-        for mode in ["force_custom_plan", "force_generic_plan"] {
+        // A backlog may be small or everything: it is planned for its time, each time.
+        let is_planned_anew = name.starts_with("backlog");
+        for mode in ["force_custom_plan", "force_generic_plan"].iter().take(if is_planned_anew { 1 } else { 2 }) {
             run(&mut session, format!("SET plan_cache_mode = {mode}; PREPARE explained AS {sql}")).await;
             let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained ({})", arguments.replace("$rows", &rows)));
             let lines = sqlx::raw_sql(explain).fetch_all(&mut *session).await.unwrap();

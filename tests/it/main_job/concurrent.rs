@@ -4,21 +4,23 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::config;
-use crate::support::nginx::{LoggedRequest, Nginx, write_json_files};
+use crate::support::nginx::{LoggedRequest, Nginx, PIECE, write_json_files};
 use crate::support::program::Headpond;
 use crate::support::store::{Database, on_each_empty_database};
 
 on_each_empty_database!(three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit);
 
-const KEYS: u32 = 600;
+const KEYS: u32 = 300;
 const LIMIT: usize = 100;
 const BURST: usize = 20;
 
 async fn three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit(database: &Database) {
     let files = tempfile::tempdir().unwrap();
-    write_json_files(files.path(), "users", 1..=KEYS, "");
-    let nginx = Nginx::start(files.path()).await;
-    let limits = format!("requests_per_second_limit = {LIMIT}\nburst = {BURST}");
+    // Each body takes long enough that whoever asked for it a second time meanwhile would be seen.
+    let note = "x".repeat(usize::try_from(PIECE).unwrap() * 2);
+    write_json_files(files.path(), "users", 1..=KEYS, &note);
+    let nginx = Nginx::start_slow(files.path()).await;
+    let limits = format!("requests_per_second_limit = {LIMIT}\nburst = {BURST}\nmax_concurrent_requests = 32");
     let headpond = Headpond::with_config(&config(database, &nginx.url(), KEYS, &limits, "refresh_every = \"1h\""));
     let serving = headpond.serve().await;
     let args = ["refresh", "--all", "--wait", "--json"];
@@ -26,7 +28,10 @@ async fn three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit(databa
     for printed in [&one, &other] {
         assert_eq!((printed.code(), printed.json()["failed"].as_u64()), (Some(0), Some(0)), "{printed:?}");
     }
-    // And once more by hand, from two sides at once.
+    let bodies = |requests: &[LoggedRequest]| requests.iter().filter(|request| request.status == 200).count();
+    assert_eq!(bodies(&nginx.requests()), KEYS as usize, "each was fetched once by someone");
+    // And once more by hand, from two sides at once. All have changed, so that each body is sent again.
+    write_json_files(files.path(), "users", 1..=KEYS, &format!("{note}, changed"));
     let args = ["refresh", "--all", "--force", "--wait", "--json"];
     let (one, other) = tokio::join!(headpond.run(&args), headpond.run(&args));
     for printed in [&one, &other] {
@@ -35,8 +40,7 @@ async fn three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit(databa
     serving.stop().await;
 
     let requests = nginx.requests();
-    let served: usize = requests.iter().filter(|request| request.status == 200).count();
-    assert_eq!(served, KEYS as usize, "each was fetched once by someone");
+    assert_eq!(bodies(&requests), 2 * KEYS as usize, "and each change too");
     assert_no_overlap(&requests);
     assert!(busiest_second(&requests) <= LIMIT + BURST, "{} in one second", busiest_second(&requests));
 }

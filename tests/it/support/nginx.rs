@@ -17,6 +17,10 @@ const READY: &str = "/-/ready";
 /// How long nginx may take to start or to stop. It needs some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many bytes a slow nginx sends at once, and how long it pauses then.
+pub const PIECE: u64 = 1024;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A running nginx. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Nginx {
@@ -30,11 +34,23 @@ pub struct Nginx {
 impl Nginx {
     /// Serves the files under `dir` on a free port of 127.0.0.1, with nginx's own ETag and Last-Modified.
     pub async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, "").await
+    }
+
+    /// As [`start`](Self::start), but what is larger than [`PIECE`] takes at least [`PAUSE`]: nginx pauses after each piece
+    /// but the last. (A 304 has no body, so it is as quick as ever.)
+    pub async fn start_slow(dir: &Path) -> Self {
+        let rate = PIECE * 1000 / u64::try_from(PAUSE.as_millis()).unwrap();
+        Self::start_with(dir, &format!("sendfile on; sendfile_max_chunk {PIECE}; limit_rate {rate};")).await
+    }
+
+    /// `more` goes into the configuration of the server.
+    async fn start_with(dir: &Path, more: &str) -> Self {
         let program = find_nginx();
         for _ in 0..5 {
             let port = free_port();
             let home = tempfile::tempdir().unwrap();
-            fs::write(home.path().join("nginx.conf"), configuration(home.path(), dir, port)).unwrap();
+            fs::write(home.path().join("nginx.conf"), configuration(home.path(), dir, port, more)).unwrap();
             let mut nginx = Self { program: program.clone(), home, port, child: None };
             if nginx.spawn().await {
                 return nginx;
@@ -210,7 +226,7 @@ fn free_port() -> u16 {
 }
 
 /// One worker, all files in `home`, and nginx's defaults for everything that a client sees.
-fn configuration(home: &Path, dir: &Path, port: u16) -> String {
+fn configuration(home: &Path, dir: &Path, port: u16, more: &str) -> String {
     // As root nginx would serve as another user, who can't read our directories.
     let user = if fs::metadata(home).unwrap().uid() == 0 { "user root root;" } else { "" };
     let (home, dir) = (home.display(), dir.display());
@@ -234,6 +250,7 @@ fn configuration(home: &Path, dir: &Path, port: u16) -> String {
             server {{
                 listen 127.0.0.1:{port};
                 root {dir};
+                {more}
                 location = {READY} {{
                     access_log off;
                     add_header X-Home {home};
@@ -279,6 +296,16 @@ async fn nginx_can_be_stopped_and_started_where_it_was() {
     nginx.start_again().await;
     assert_eq!(client().get(&url).send().await.unwrap().status(), 200);
     assert_eq!(nginx.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_nginx_takes_its_time_for_each_body() {
+    let dir = tempfile::tempdir().unwrap();
+    write_json_files(dir.path(), "users", 1..=1, &"x".repeat(usize::try_from(PIECE).unwrap() * 2));
+    let nginx = Nginx::start_slow(dir.path()).await;
+    client().get(format!("{}/users/1.json", nginx.url())).send().await.unwrap().bytes().await.unwrap();
+    let requests = nginx.requests();
+    assert!(requests[0].took >= PAUSE, "{:?}", requests[0]);
 }
 
 fn client() -> reqwest::Client {

@@ -1,0 +1,110 @@
+//! What a lane takes, in which order, and what it makes of what it can't ask for.
+
+use headpond::domain::failure::FailureKind;
+use headpond::domain::resource::Params;
+use headpond::refresh::lane::Until;
+use headpond::store::Authority;
+
+use super::{HeldServer, Process, answer, asked, mock_server, soon, users};
+use crate::support::program::eventually;
+use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec};
+use headpond::store::Authority;
+
+on_each_database!(
+    a_source_that_this_process_does_not_know_fails_and_the_others_go_on,
+    a_key_of_which_no_url_can_be_made_fails_without_a_request,
+    what_is_asked_for_by_hand_goes_first,
+    a_wish_during_a_fetch_makes_exactly_one_more_request,
+    an_upstream_that_never_answers_delays_no_other,
+);
+
+async fn a_source_that_this_process_does_not_know_fails_and_the_others_go_on(test: &TestStore) {
+    let upstream = mock_server().await;
+    answer(&upstream, "1", "one").await;
+    answer(&upstream, "2", "two").await;
+    let process = Process::with_users(test, &upstream.uri(), &["1", "2"], "").await;
+    // Another process has it, with the same upstream.
+    let unknown = test.store.register(&[spec("cities", &upstream.uri(), UNLIMITED)], Authority::Owns).await.unwrap()[0];
+    assert_eq!(unknown.upstream, process.ids[0].upstream);
+    test.store.add_keys(unknown.source, &[(key("berlin"), Params::new())], Authority::Owns).await.unwrap();
+
+    let counts = process.refresh().await;
+    assert_eq!(counts.new, 2, "{counts:?}");
+    let city = test.current("cities", "berlin").await;
+    let failing = city.failing.unwrap();
+    assert_eq!(failing.last.kind, FailureKind::BadRequest);
+    assert!(failing.last.detail.contains("no such source in its config"), "{failing:?}");
+    assert!(city.due.unwrap().at > test.now(), "it is not claimed over and over");
+    let mut asked = asked(&upstream).await;
+    asked.sort();
+    assert_eq!(asked, ["/users/1", "/users/2"]);
+}
+
+async fn a_key_of_which_no_url_can_be_made_fails_without_a_request(test: &TestStore) {
+    let upstream = mock_server().await;
+    answer(&upstream, "1", "one").await;
+    let process = Process::with_users(test, &upstream.uri(), &["1"], "").await;
+    process.add("..").await;
+
+    let counts = process.refresh().await;
+    assert_eq!((counts.new, counts.failed), (1, 1), "{counts:?}");
+    let failing = test.current("users", "..").await.failing.unwrap();
+    assert_eq!(failing.last.kind, FailureKind::BadRequest);
+    assert_eq!(asked(&upstream).await, ["/users/1"]);
+}
+
+async fn what_is_asked_for_by_hand_goes_first(test: &TestStore) {
+    let upstream = mock_server().await;
+    for key in ["1", "2", "3", "4"] {
+        answer(&upstream, key, key).await;
+    }
+    let toml = users(&upstream.uri(), &["1", "2", "3", "4"], "upstream = \"one_by_one\"");
+    let toml = format!("[upstreams.one_by_one]\nmax_concurrent_requests = 1\n{toml}");
+    let process = Process::with_config(test, &toml).await;
+    process.want("3").await;
+    process.refresh().await;
+    let asked = asked(&upstream).await;
+    assert_eq!((asked.len(), asked[0].as_str()), (4, "/users/3"), "{asked:?}");
+}
+
+async fn a_wish_during_a_fetch_makes_exactly_one_more_request(test: &TestStore) {
+    let mut upstream = HeldServer::start().await;
+    let process = Process::with_users(test, &upstream.origin(), &["1"], "").await;
+    let refreshing = process.start(Until::NothingIsLeft);
+    upstream.arrival().await;
+    // Three want it meanwhile: what is under way may be older than what they know, and one more request serves them all.
+    test.clock.advance(std::time::Duration::from_secs(1));
+    for _ in 0..3 {
+        process.want("1").await;
+    }
+    upstream.answer(1);
+    upstream.arrival().await;
+    assert_eq!(process.body("1").await, "answer 1");
+    upstream.answer(usize::MAX);
+    let counts = soon(refreshing).await.unwrap();
+    assert_eq!((counts.new, counts.changed), (1, 1), "{counts:?}");
+    assert_eq!((upstream.requests(), process.body("1").await.as_str()), (2, "answer 2"));
+}
+
+async fn an_upstream_that_never_answers_delays_no_other(test: &TestStore) {
+    let (mut silent, quick) = (HeldServer::start().await, mock_server().await);
+    let keys: Vec<String> = (0..50).map(|key| key.to_string()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for key in &keys {
+        answer(&quick, key, key).await;
+    }
+    let silent_source = format!("[sources.silent]\nurl = \"{}/{{key}}\"\nkeys = [\"a\", \"b\"]", silent.origin());
+    let process = Process::with_config(test, &format!("{silent_source}\n{}", users(&quick.uri(), &keys, ""))).await;
+    let refreshing = process.start(Until::Stopped);
+    silent.arrival().await;
+    silent.arrival().await;
+    eventually("all of the other's", super::PATIENCE, async || {
+        (test.number("SELECT count(*) FROM {content}").await == 50).then_some(())
+    })
+    .await;
+    process.stop.cancel();
+    process.abandon.cancel();
+    let counts = soon(refreshing).await.unwrap();
+    assert_eq!((counts.new, counts.failed), (50, 0), "{counts:?}");
+    assert_eq!((silent.requests(), asked(&quick).await.len()), (2, 50));
+}
