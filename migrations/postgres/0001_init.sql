@@ -60,7 +60,7 @@ CREATE TABLE headpond.schedule (
     resource_id bigint PRIMARY KEY REFERENCES headpond.resource ON DELETE CASCADE,
     upstream_id bigint NOT NULL,
     source_id   bigint NOT NULL,
-    due_at      bigint,            -- NULL: never (retired); 0: before all others (asked for by hand)
+    due_at      bigint,            -- NULL: never (retired); 0: before all others (one asked for by hand)
     because     smallint NOT NULL,
     wanted_at   bigint,
     fetched_at  bigint,
@@ -105,10 +105,11 @@ CREATE TABLE headpond.applied (
     resources bigint[] NOT NULL
 );
 
--- One row, locked last by each apply and until its commit: so numbers are given in commit order.
+-- One row, locked last by each apply and wish and until its commit: so numbers are given in commit order.
 CREATE TABLE headpond.counter (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     changes  bigint NOT NULL,
-    applied  bigint NOT NULL
+    applied  bigint NOT NULL,
+    wishes   bigint NOT NULL    -- transactions that made something due earlier
 );
-INSERT INTO headpond.counter (changes, applied) VALUES (0, 0);
+INSERT INTO headpond.counter (changes, applied, wishes) VALUES (0, 0, 0);

@@ -60,7 +60,7 @@ CREATE TABLE headpond_schedule (
     resource_id integer PRIMARY KEY REFERENCES headpond_resource ON DELETE CASCADE,
     upstream_id integer NOT NULL,
     source_id   integer NOT NULL,
-    due_at      integer,            -- NULL: never (retired); 0: before all others (asked for by hand)
+    due_at      integer,            -- NULL: never (retired); 0: before all others (one asked for by hand)
     because     integer NOT NULL,
     wanted_at   integer,
     fetched_at  integer,
@@ -105,10 +105,11 @@ CREATE TABLE headpond_applied (
     resources text NOT NULL   -- a JSON array of ids
 );
 
--- One row, locked last by each apply and until its commit: so numbers are given in commit order.
+-- One row, locked last by each apply and wish and until its commit: so numbers are given in commit order.
 CREATE TABLE headpond_counter (
     only_row integer PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
     changes  integer NOT NULL,
-    applied  integer NOT NULL
+    applied  integer NOT NULL,
+    wishes   integer NOT NULL    -- transactions that made something due earlier
 );
-INSERT INTO headpond_counter (changes, applied) VALUES (0, 0);
+INSERT INTO headpond_counter (changes, applied, wishes) VALUES (0, 0, 0);

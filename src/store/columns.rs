@@ -272,11 +272,12 @@ impl<R: Cells> Record<'_, R> {
 /// Columns of the other tables.
 impl<R: Cells> Record<'_, R> {
     /// Of `schedule`: `due_at, because, wanted_at`, as a reader sees them.
+    ///
+    /// A reason that we don't know is a newer program's: `due_at` decides, and the reason is only told.
     pub(super) fn due(&self) -> Result<Option<Due>, StoreError> {
         let Some(due_at) = self.maybe_time("due_at")? else { return Ok(None) };
-        let code = self.count("because")?;
-        let because = Because::from_code(code)
-            .ok_or_else(|| self.corrupt("because", format_args!("{code} is no reason for a due time")))?;
+        let code = i16::try_from(self.integer("because")?).ok();
+        let because = code.and_then(Because::from_code).unwrap_or(Because::Interval);
         Ok(Some(readable_due(due_at, self.maybe_time("wanted_at")?, because)))
     }
 

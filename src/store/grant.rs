@@ -1,11 +1,38 @@
 //! What a claim gets: the due resources that an upstream's limits allow now, and when it is worth asking again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::ResourceId;
+use crate::domain::time::later;
+use crate::store::StoreError;
+
+/// How long a resource is put off whose row can't be read: it must not keep the others of its upstream from being claimed,
+/// and its error is logged each time.
+pub(super) const PUT_OFF: Duration = Duration::from_secs(3600);
+
+/// How soon to ask again at the earliest when a lease is in the way: one that has expired stays while it is being applied.
+const SOON: Duration = Duration::from_millis(50);
+
+/// Parts what could be read from the ids of what could not, and logs why.
+pub(super) fn readable<T>(
+    rows: impl IntoIterator<Item = (ResourceId, Result<T, StoreError>)>,
+) -> (Vec<T>, Vec<ResourceId>) {
+    let (mut read, mut corrupt) = (Vec::new(), Vec::new());
+    for (resource, row) in rows {
+        match row {
+            Ok(row) => read.push(row),
+            Err(error) => {
+                tracing::error!(resource = resource.0, %error, "a resource can't be refreshed; it is put off by an hour");
+                corrupt.push(resource);
+            }
+        }
+    }
+    (read, corrupt)
+}
 
 /// An upstream at the time of a claim, with its row locked.
 #[derive(Debug)]
@@ -71,9 +98,10 @@ impl Upstream {
         let taken = self.bucket.take(&self.limits, wanted.now, fitting);
         let granted = usize::try_from(taken.granted).unwrap_or(usize::MAX);
 
+        let soon = later(wanted.now, SOON);
         let next_lease_end = || {
             let own = (granted > 0).then_some(wanted.expires_at);
-            self.leased.values().copied().chain(own).min()
+            self.leased.values().copied().chain(own).min().map(|end| end.max(soon))
         };
         let for_more = if due <= granted {
             None
@@ -85,7 +113,29 @@ impl Upstream {
         };
         let next_due = free.iter().map(|(_, due_at)| *due_at).find(|due_at| *due_at > wanted.due_by);
         let lost = leased.iter().copied().filter(is_due).filter_map(|(id, _)| self.leased_until(*id)).min();
+        let lost = lost.map(|end| end.max(soon));
         let ask_again_at = [for_more, next_due, lost].into_iter().flatten().min();
         Grant { granted, bucket: taken.bucket, ask_again_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_has_expired_and_is_still_there_is_not_asked_for_at_once() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 1 };
+        let bucket = Bucket { tokens: 1.0, at: now };
+        let wanted = Wanted { now, due_by: now, at_most: 1, expires_at: later(now, Duration::from_secs(60)) };
+        let (held, free) = (ResourceId(1), ResourceId(2));
+        let leased = HashMap::from([(held, now - Duration::from_secs(1))]);
+        let soon = Some(now + SOON);
+        // It counts against the limit, or holds the only resource that is due.
+        let own = Upstream { limits, bucket, leased: leased.clone(), elsewhere: HashMap::new() };
+        assert_eq!(own.grant(wanted, &[(free, now)]).ask_again_at, soon);
+        let elsewhere = Upstream { limits, bucket, leased: HashMap::new(), elsewhere: leased };
+        assert_eq!(elsewhere.grant(wanted, &[(held, now)]).ask_again_at, soon);
     }
 }

@@ -13,7 +13,7 @@
 //! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
-//! | `counter` | one row: the last numbers given to `change` and `applied` | by each apply |
+//! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
 //! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
 //!
 //! A claim writes two rows whatever its size, the upstream's and one lease, and leaves the due index alone: leased
@@ -114,8 +114,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Gives leased resources back unfetched; they are due as before.
     async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError>;
 
-    /// Makes resources due at once, before all others: who wants them now. One that is being fetched becomes due again
-    /// after that fetch, if the fetch began before `at`. Retired ones are left out. Returns how many.
+    /// Makes resources due now, if they aren't yet: someone wants them. Those that are named one by one
+    /// ([`Selection::Resources`]) come before all others; whole sources take their turn with what else is due by `at`, so
+    /// that they starve neither the schedule nor a single wish. One that is being fetched becomes due again after that
+    /// fetch, if the fetch began before `at`. Retired ones are left out. Returns how many.
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError>;
 
     /// Counts what is due by `due_by` and not leased, and what of that is leased (by anyone).
@@ -127,7 +129,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;
 
-    /// The ids that the batches numbered after `number` touched, and the newest number.
+    /// The ids that the batches numbered after `number` touched, the newest number, and the number of wishes.
     async fn applied_since(&self, number: i64) -> Result<AppliedSince, StoreError>;
 
     /// Signals from other processes (and from this one) that something was applied or wanted.
@@ -376,6 +378,10 @@ pub struct AppliedSince {
     pub newest: i64,
     /// The resources that were touched; `None` when batches after `number` have been pruned already.
     pub resources: Option<Vec<ResourceId>>,
+    /// Rises with each transaction that can make something due earlier than it was: a wish, keys that are added, revived
+    /// or get other parameters, a release, a source that moves to another upstream, an outage that ends. While it stays,
+    /// all that was committed are outcomes, and nobody needs to look at what is due. Only a change of it has a meaning.
+    pub wishes: i64,
 }
 
 /// What [`Store::prune`] deletes.
@@ -464,8 +470,16 @@ fn no_such_source(name: &SourceName) -> StoreError {
     ))
 }
 
-/// The due time of what was asked for by hand, as it is stored. `wanted_at` says when that was.
+/// The due time of single resources that were asked for by hand, as it is stored. `wanted_at` says when that was.
 const AT_ONCE: i64 = schedule::AT_ONCE.timestamp_micros();
+
+/// The latest that a wish leaves things due. Whole sources take their turn, lest they starve the schedule and single wishes.
+fn wished_due(which: &Selection, at: DateTime<Utc>) -> i64 {
+    match which {
+        Selection::Resources(_) => AT_ONCE,
+        Selection::All | Selection::Sources(_) => at.timestamp_micros(),
+    }
+}
 
 /// What a reader is told of a due time: a wish's own time where `due_at` only says "first".
 fn readable_due(due_at: DateTime<Utc>, wanted_at: Option<DateTime<Utc>>, because: Because) -> Due {

@@ -16,6 +16,9 @@ use crate::domain::schedule::{Due, has_lasted};
 /// After so many answers in a row that say "out of reach", the first that says otherwise ends an outage.
 const OUTAGE: u32 = 3;
 
+/// How many resources one apply retries at the most when an outage ends, so that nobody waits long for its commit.
+pub(super) const RETRIES: u32 = 10_000;
+
 /// A lease that an outcome of the batch names.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -241,6 +244,13 @@ impl Reach {
     /// The upstream's run of answers that say "out of reach", after this batch.
     pub(super) fn outages(self, so_far: u32) -> u32 {
         if self.answered { self.after } else { so_far.saturating_add(self.before) }
+    }
+
+    /// The same after an outage has ended and so many were retried: where more may be left, the next answer ends the
+    /// outage once more.
+    pub(super) fn outages_left(self, so_far: u32, retried: u64) -> u32 {
+        let outages = self.outages(so_far);
+        if retried < u64::from(RETRIES) { outages } else { outages.max(OUTAGE) }
     }
 
     /// Whether the batch has the answer that ends an outage.

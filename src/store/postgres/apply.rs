@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::error::Result;
-use super::{PostgresStore, lease, write};
+use super::{PostgresStore, lease, wish, write};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
-use crate::store::plan::{self, GonePeriod, Plan, Reach};
+use crate::store::plan::{self, GonePeriod, Plan, RETRIES, Reach};
 use crate::store::{Applied, Fate, Settled};
 
 /// Commits a batch in one transaction: everything of it that its leases still hold, under one number.
@@ -28,7 +28,10 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     write::resources(&mut tx, &plan).await?;
     write::content(&mut tx, &plan.replaced).await?;
     lease::shrink(&mut tx, &leases, &plan.settled).await?;
-    retry_now(&mut tx, &reached_again, store.clock.now()).await?;
+    let has_retried = retry_now(&mut tx, &reached_again, store.clock.now()).await?;
+    if has_retried {
+        wish(&mut tx).await?;
+    }
     let number = write::number(&mut tx, &plan, store.clock.now(), plan::may_be_lost(batch)).await?;
     tx.commit().await?;
     Ok(Applied { number: Some(number), fates })
@@ -36,7 +39,7 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
 
 pub(super) const SOURCES_OF: &str = "SELECT resource_id, source_id FROM headpond.schedule WHERE resource_id = ANY($1)";
 
-const LOCK_SOURCES: &str = "
+pub(super) const LOCK_SOURCES: &str = "
     SELECT id, keys, gone_period_began, gone_in_period
       FROM headpond.source WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 
@@ -77,9 +80,9 @@ async fn keep_gone_budgets(tx: &mut PgConnection, batch: &[Settled], fates: &mut
     Ok(())
 }
 
-const OUTAGES: &str = "SELECT id, outages FROM headpond.upstream WHERE id = ANY($1)";
+pub(super) const OUTAGES: &str = "SELECT id, outages FROM headpond.upstream WHERE id = ANY($1)";
 
-const LOCK_OUTAGES: &str = "
+pub(super) const LOCK_OUTAGES: &str = "
     SELECT id, outages FROM headpond.upstream WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 
 const SAVE_OUTAGES: &str = "
@@ -87,15 +90,15 @@ const SAVE_OUTAGES: &str = "
       FROM unnest($1::bigint[], $2::integer[]) AS n (id, outages)
      WHERE u.id = n.id";
 
-/// Counts the answers in a row that say "out of reach", and returns the upstreams whose outage has ended.
+/// Counts the answers in a row that say "out of reach", and returns the upstreams whose outage has ended, locked.
 ///
 /// It looks without a lock first: on most batches nothing changes, and claims need that row.
-async fn count_outages(tx: &mut PgConnection, reach: &BTreeMap<UpstreamId, Reach>) -> Result<Vec<i64>> {
+async fn count_outages(tx: &mut PgConnection, reach: &BTreeMap<UpstreamId, Reach>) -> Result<Vec<(i64, Reach)>> {
     let all: Vec<i64> = reach.keys().map(|upstream| upstream.0).collect();
     let known: Vec<(i64, i32)> = sqlx::query_as(OUTAGES).bind(all).fetch_all(&mut *tx).await?;
     let changing: Vec<i64> = moved(reach, &known).map(|(id, ..)| id).collect();
     if changing.is_empty() {
-        return Ok(changing);
+        return Ok(Vec::new());
     }
     let known: Vec<(i64, i32)> = sqlx::query_as(LOCK_OUTAGES).bind(changing).fetch_all(&mut *tx).await?;
     sqlx::query(SAVE_OUTAGES)
@@ -103,7 +106,8 @@ async fn count_outages(tx: &mut PgConnection, reach: &BTreeMap<UpstreamId, Reach
         .bind(moved(reach, &known).map(|(_, outages, _)| outages).collect::<Vec<_>>())
         .execute(tx)
         .await?;
-    Ok(moved(reach, &known).filter(|(.., has_ended)| *has_ended).map(|(id, ..)| id).collect())
+    let ended = moved(reach, &known).filter(|(.., has_ended)| *has_ended);
+    Ok(ended.filter_map(|(id, ..)| Some((id, *reach.get(&UpstreamId(id))?))).collect())
 }
 
 /// Of the upstreams whose count changes or whose outage ends: the id, the new count, and whether it ends.
@@ -121,16 +125,26 @@ pub(super) const RETRY_NOW: &str = "
     UPDATE headpond.schedule SET due_at = $2, because = $3
      WHERE resource_id IN (
                SELECT resource_id FROM headpond.schedule
-                WHERE upstream_id = ANY($1) AND because = 5 AND due_at > $2
-                  AND resource_id NOT IN (SELECT unnest(resources) FROM headpond.lease WHERE upstream_id = ANY($1))
-                  FOR NO KEY UPDATE SKIP LOCKED)";
+                WHERE upstream_id = $1 AND because = 5 AND due_at > $2
+                  AND resource_id NOT IN (SELECT unnest(resources) FROM headpond.lease WHERE upstream_id = $1)
+                LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)";
 
-/// What failed because its upstream was out of reach is due now that it can be reached.
-async fn retry_now(tx: &mut PgConnection, upstreams: &[i64], now: DateTime<Utc>) -> Result<()> {
-    if upstreams.is_empty() {
-        return Ok(());
+/// Its row is locked already.
+const KEEP_OUTAGES: &str = "UPDATE headpond.upstream SET outages = $2 WHERE id = $1";
+
+/// What failed because its upstream was out of reach is due now that it can be reached; returns whether there was any.
+async fn retry_now(tx: &mut PgConnection, upstreams: &[(i64, Reach)], now: DateTime<Utc>) -> Result<bool> {
+    let mut has_retried = false;
+    for (upstream, reach) in upstreams {
+        let retry = sqlx::query(RETRY_NOW).bind(upstream).bind(micros(now));
+        let retry = retry.bind(Because::RetryNow.code()).bind(i64::from(RETRIES));
+        let retried = retry.execute(&mut *tx).await?.rows_affected();
+        has_retried |= retried > 0;
+        let (outages, left) = (reach.outages(0), reach.outages_left(0, retried));
+        if left != outages {
+            let left = i32::try_from(left).unwrap_or(i32::MAX);
+            sqlx::query(KEEP_OUTAGES).bind(upstream).bind(left).execute(&mut *tx).await?;
+        }
     }
-    let because = Because::RetryNow.code();
-    sqlx::query(RETRY_NOW).bind(upstreams).bind(micros(now)).bind(because).execute(tx).await?;
-    Ok(())
+    Ok(has_retried)
 }

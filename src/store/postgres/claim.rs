@@ -1,19 +1,20 @@
 //! Leasing what is due, and tokens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::PostgresStore;
 use super::error::Result;
+use super::{PostgresStore, lease};
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
-use crate::store::grant::{Upstream, Wanted};
+use crate::store::grant::{PUT_OFF, Upstream, Wanted, readable};
+use crate::store::plan::Held;
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
 /// Leases due resources of one upstream.
@@ -33,19 +34,36 @@ pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Resu
         at_most: request.at_most,
         expires_at: later(now, request.lease_for),
     };
-    let candidates = candidates(&mut tx, request, wanted.due_by, upstream.candidates_to_read(request.at_most)).await?;
+    let (candidates, mut corrupt) =
+        candidates(&mut tx, request, wanted.due_by, upstream.candidates_to_read(request.at_most)).await?;
     let times: Vec<_> = candidates.iter().map(|candidate| (candidate.id, candidate.due_at)).collect();
     let grant = upstream.grant(wanted, &times);
     let free = candidates.into_iter().filter(|candidate| upstream.leased_until(candidate.id).is_none());
     let chosen: Vec<_> = free.take(grant.granted).collect();
-    let claims = if chosen.is_empty() {
-        Vec::new()
-    } else {
+    let mut claims = Vec::new();
+    if !chosen.is_empty() {
         let lease = Lease { request, wanted, bucket: grant.bucket, seed: store.seed };
-        lease.write(&mut tx, &chosen).await?
-    };
+        let unreadable;
+        (claims, unreadable) = lease.write(&mut tx, &chosen).await?;
+        corrupt.extend(unreadable);
+    }
+    if !corrupt.is_empty() {
+        let until = micros(later(now, PUT_OFF));
+        sqlx::query(PUT_OFF_CORRUPT).bind(ids(&corrupt)).bind(until).execute(&mut *tx).await?;
+    }
     tx.commit().await?;
-    Ok(Claimed { claims, ask_again_at: grant.ask_again_at })
+    // What was put off made room for others.
+    let ask_again_at = if corrupt.is_empty() { grant.ask_again_at } else { Some(now) };
+    Ok(Claimed { claims, ask_again_at })
+}
+
+/// What can't be read is tried again later, and counts as failed (4).
+pub(super) const PUT_OFF_CORRUPT: &str = "
+    UPDATE headpond.schedule SET due_at = $2, wanted_at = NULL, because = 4
+     WHERE due_at IS NOT NULL AND resource_id = ANY($1)";
+
+fn ids(resources: &[ResourceId]) -> Vec<i64> {
+    resources.iter().map(|id| id.0).collect()
 }
 
 pub(super) async fn take_token(
@@ -64,12 +82,12 @@ pub(super) async fn take_token(
     Ok(Ok(()))
 }
 
-const PAY: &str = "
+pub(super) const PAY: &str = "
     UPDATE headpond.upstream SET tokens = $2, tokens_at = $3 WHERE id = $1";
 
 /// `FOR UPDATE` would wait for whoever adds a source, which holds the foreign key's `KEY SHARE`. Even a claim that gets
 /// nothing leaves a trace in the WAL, by the lock: no commit from here on waits for the disk.
-const LOCK_UPSTREAM: &str = "
+pub(super) const LOCK_UPSTREAM: &str = "
     SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at,
            set_config('synchronous_commit', 'off', true)
       FROM headpond.upstream WHERE id = $1 FOR NO KEY UPDATE";
@@ -85,7 +103,7 @@ async fn lock_upstream(tx: &mut PgConnection, upstream: UpstreamId) -> Result<(L
 /// A statement of its own, so that it sees what was committed by whoever had the upstream's lock before. An expired lease
 /// that is locked is being applied right now: it stays, and is not waited for, since its apply may wait for this upstream.
 /// It is about the leases of all upstreams: a source that has just moved from one may still have requests under way.
-const LIVE_LEASES: &str = "
+pub(super) const LIVE_LEASES: &str = "
       WITH ended AS (
                DELETE FROM headpond.lease
                 WHERE token IN (SELECT token FROM headpond.lease WHERE expires_at <= $1 FOR UPDATE SKIP LOCKED)
@@ -137,7 +155,7 @@ async fn candidates(
     request: &ClaimRequest,
     due_by: DateTime<Utc>,
     limit: i64,
-) -> Result<Vec<Candidate>> {
+) -> Result<(Vec<Candidate>, Vec<ResourceId>)> {
     let rows = sqlx::query(AssertSqlSafe(candidates_sql(&request.which)))
         .bind(request.upstream.0)
         .bind(limit)
@@ -145,11 +163,15 @@ async fn candidates(
         .bind(super::want::ids(&request.which))
         .fetch_all(tx)
         .await?;
-    rows.iter().map(candidate).collect()
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let record = Record::identified_by(row, "schedule", "resource_id")?;
+        candidates.push((ResourceId(record.id()), candidate(&record)));
+    }
+    Ok(readable(candidates))
 }
 
-fn candidate(row: &PgRow) -> Result<Candidate> {
-    let record = Record::identified_by(row, "schedule", "resource_id")?;
+fn candidate(record: &Record<'_, PgRow>) -> std::result::Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
     Ok(Candidate { id: ResourceId(record.id()), due_at: record.time("due_at")?, due })
 }
@@ -176,7 +198,8 @@ pub(super) const LEASE: &str = "
      WHERE r.id = ANY($6)";
 
 impl Lease<'_> {
-    async fn write(&self, tx: &mut PgConnection, chosen: &[Candidate]) -> Result<Vec<Claim>> {
+    /// Writes it, and returns what it holds; what is corrupt comes as ids and is taken out of it.
+    async fn write(&self, tx: &mut PgConnection, chosen: &[Candidate]) -> Result<(Vec<Claim>, Vec<ResourceId>)> {
         let token = LeaseToken(fastrand::i64(1..));
         let ids: Vec<i64> = chosen.iter().map(|candidate| candidate.id.0).collect();
         let rows = sqlx::query(LEASE)
@@ -188,14 +211,21 @@ impl Lease<'_> {
             .bind(&ids)
             .bind(self.bucket.tokens)
             .bind(micros(self.bucket.at))
-            .fetch_all(tx)
+            .fetch_all(&mut *tx)
             .await?;
         let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.try_get("id").unwrap_or(0), row)).collect();
         let known = chosen.iter().filter_map(|candidate| Some((candidate, rows.remove(&candidate.id.0)?)));
-        known.map(|(candidate, row)| self.claim(token, candidate, &row)).collect()
+        let claim = |(candidate, row): (&Candidate, PgRow)| (candidate.id, self.claim(token, candidate, &row));
+        let (claims, corrupt) = readable(known.map(claim));
+        if !corrupt.is_empty() {
+            let held = Held { upstream: self.request.upstream, resources: chosen.iter().map(|one| one.id).collect() };
+            let taken_out = BTreeMap::from([(token, corrupt.iter().copied().collect())]);
+            lease::shrink(tx, &HashMap::from([(token, held)]), &taken_out).await?;
+        }
+        Ok((claims, corrupt))
     }
 
-    fn claim(&self, token: LeaseToken, candidate: &Candidate, row: &PgRow) -> Result<Claim> {
+    fn claim(&self, token: LeaseToken, candidate: &Candidate, row: &PgRow) -> std::result::Result<Claim, StoreError> {
         let record = Record::of(row, "resource", candidate.id.0);
         Ok(Claim {
             token,

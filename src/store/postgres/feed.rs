@@ -42,17 +42,18 @@ fn after(since: Option<Cursor>, start: Cursor, mut entries: Vec<Change>) -> Opti
 }
 
 const APPLIED_SINCE: &str = "
-    SELECT c.applied AS newest, a.resources
+    SELECT c.applied AS newest, c.wishes, a.resources
       FROM headpond.counter c LEFT JOIN headpond.applied a ON a.number > $1
      ORDER BY a.number";
 
 pub(super) async fn applied_since(store: &PostgresStore, number: i64) -> Result<AppliedSince> {
     let rows = sqlx::query(APPLIED_SINCE).bind(number).fetch_all(&store.readers).await?;
-    let mut newest = number;
+    let (mut newest, mut wishes) = (number, 0);
     let mut batches = 0;
     let mut touched = Vec::new();
     for row in &rows {
         newest = row.try_get("newest")?;
+        wishes = row.try_get("wishes")?;
         if let Some(resources) = row.try_get::<Option<Vec<i64>>, _>("resources")? {
             batches += 1;
             touched.extend(resources.into_iter().map(ResourceId));
@@ -60,5 +61,5 @@ pub(super) async fn applied_since(store: &PostgresStore, number: i64) -> Result<
     }
     // Numbers have no gaps: fewer rows mean that some are pruned, a lower number that this is another history.
     let is_whole = newest - number == batches;
-    Ok(AppliedSince { newest, resources: is_whole.then_some(touched) })
+    Ok(AppliedSince { newest, resources: is_whole.then_some(touched), wishes })
 }

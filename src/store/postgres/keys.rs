@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use sqlx::{PgConnection, Row};
 
 use super::error::Result;
-use super::{PostgresStore, notify};
+use super::{PostgresStore, wish};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros, params_json};
@@ -106,7 +106,7 @@ async fn add_chunk(
     }
     let polled = i64::try_from(counts.added + counts.revived).unwrap_or(i64::MAX);
     sqlx::query(COUNT).bind(source.0).bind(polled).execute(&mut *tx).await?;
-    notify(&mut tx).await?;
+    wish(&mut tx).await?;
     tx.commit().await?;
     Ok(counts)
 }

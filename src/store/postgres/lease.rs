@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{PgConnection, Row};
 
 use super::error::Result;
-use super::{PostgresStore, notify};
+use super::{PostgresStore, wish};
 use crate::domain::resource::{ResourceId, UpstreamId};
 use crate::store::LeaseToken;
 use crate::store::columns::Record;
 use crate::store::plan::{Held, Leases};
 
 /// In token order, so that two batches with leases in common wait for each other and never for ever.
-const LOCK: &str = "
+pub(super) const LOCK: &str = "
     SELECT token, upstream_id, resources
       FROM headpond.lease WHERE token = ANY($1) ORDER BY token FOR UPDATE";
 
@@ -35,9 +35,9 @@ pub(super) async fn lock(tx: &mut PgConnection, tokens: &BTreeSet<LeaseToken>) -
     Ok(leases)
 }
 
-const DELETE: &str = "DELETE FROM headpond.lease WHERE token = ANY($1)";
+pub(super) const DELETE: &str = "DELETE FROM headpond.lease WHERE token = ANY($1)";
 
-const SHRINK: &str = "
+pub(super) const SHRINK: &str = "
     UPDATE headpond.lease SET resources = ARRAY(SELECT unnest(resources) EXCEPT ALL SELECT unnest($2::bigint[]))
      WHERE token = $1";
 
@@ -75,7 +75,7 @@ pub(super) async fn release(store: &PostgresStore, given_back: &[(LeaseToken, Re
         return Ok(());
     }
     shrink(&mut tx, &leases, &settled).await?;
-    notify(&mut tx).await?;
+    wish(&mut tx).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -60,13 +60,16 @@ impl PostgresStore {
     }
 }
 
-/// Tells whoever follows that there is something to look at, when the transaction commits.
-async fn notify(tx: &mut PgConnection) -> Result<()> {
-    sqlx::query(NOTIFY).bind(CHANNEL).execute(tx).await?;
+/// Tells whoever follows that something may be due earlier than it was. The last statement of its transaction: it locks
+/// `counter`.
+async fn wish(tx: &mut PgConnection) -> Result<()> {
+    sqlx::query(WISH).bind(CHANNEL).execute(tx).await?;
     Ok(())
 }
 
-const NOTIFY: &str = "SELECT pg_notify($1, '')";
+const WISH: &str = "
+      WITH raised AS (UPDATE headpond.counter SET wishes = wishes + 1)
+    SELECT pg_notify($1, '')";
 
 #[async_trait]
 impl Store for PostgresStore {

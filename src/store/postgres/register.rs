@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 
-use super::PostgresStore;
 use super::error::Result;
+use super::{PostgresStore, wish};
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::store::columns::{Record, micros};
@@ -22,10 +22,13 @@ const UPSTREAMS: &str = "
        SET requests_per_second = excluded.requests_per_second, burst = excluded.burst,
            max_concurrent = excluded.max_concurrent";
 
-/// Locked, in the order in which they are written below: two programs whose configs differ move a source one after the
-/// other.
+/// Locked before they are written, by id: two programs whose configs differ move a source one after the other.
 const KNOWN: &str = "
-    SELECT name, upstream_id FROM headpond.source WHERE name = ANY($1) ORDER BY name FOR NO KEY UPDATE";
+    SELECT name, upstream_id FROM headpond.source WHERE name = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+
+/// As above. What is new is inserted by name.
+const LOCK_UPSTREAMS: &str = "
+    SELECT id FROM headpond.upstream WHERE name = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 
 const SOURCES: &str = "
     INSERT INTO headpond.source (name, upstream_id)
@@ -37,8 +40,11 @@ const SOURCES: &str = "
 
 /// By the resources' unique index: the schedule has none by source.
 const MOVE: &str = "
-    UPDATE headpond.schedule SET upstream_id = $2
-     WHERE resource_id IN (SELECT id FROM headpond.resource WHERE source_id = $1)";
+    UPDATE headpond.schedule s SET upstream_id = $2
+      FROM (SELECT s.resource_id
+              FROM headpond.resource r JOIN headpond.schedule s ON s.resource_id = r.id
+             WHERE r.source_id = $1 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS moved
+     WHERE s.resource_id = moved.resource_id";
 
 pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
     let mut tx = store.begin().await?;
@@ -48,14 +54,18 @@ pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> R
     let known: HashMap<_, _> = known.into_iter().collect();
     put_upstreams(store, &mut tx, sources).await?;
     let rows = sqlx::query(SOURCES).bind(names).bind(upstreams).fetch_all(&mut *tx).await?;
-    let mut registered = HashMap::new();
+    let (mut registered, mut has_moved) = (HashMap::new(), false);
     for row in &rows {
         let record = Record::identified_by(row, "source", "id")?;
         let (id, upstream, name) = (record.id(), record.integer("upstream_id")?, record.source_name("name")?);
         if known.get(name.as_str()).is_some_and(|before| *before != upstream) {
             sqlx::query(MOVE).bind(id).bind(upstream).execute(&mut *tx).await?;
+            has_moved = true;
         }
         registered.insert(name, Registered { source: SourceId(id), upstream: UpstreamId(upstream) });
+    }
+    if has_moved {
+        wish(&mut tx).await?;
     }
     tx.commit().await?;
     Ok(sources.iter().filter_map(|source| registered.get(&source.name).copied()).collect())
@@ -77,9 +87,11 @@ pub(super) async fn registered(store: &PostgresStore, sources: &[SourceSpec]) ->
 
 async fn put_upstreams(store: &PostgresStore, tx: &mut PgConnection, sources: &[SourceSpec]) -> Result<()> {
     let upstreams: BTreeMap<_, _> = sources.iter().map(|source| (source.upstream.as_str(), source.limits)).collect();
+    let names: Vec<&str> = upstreams.keys().copied().collect();
+    sqlx::query(LOCK_UPSTREAMS).bind(&names).execute(&mut *tx).await?;
     let saturated = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     sqlx::query(UPSTREAMS)
-        .bind(upstreams.keys().copied().collect::<Vec<_>>())
+        .bind(names)
         .bind(upstreams.values().map(|limits| limits.requests_per_second).collect::<Vec<_>>())
         .bind(upstreams.values().map(|limits| saturated(limits.burst)).collect::<Vec<_>>())
         .bind(upstreams.values().map(|limits| saturated(limits.max_concurrent)).collect::<Vec<_>>())

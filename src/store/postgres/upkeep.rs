@@ -32,46 +32,66 @@ pub(super) async fn is_ready(store: &PostgresStore) -> Result<bool> {
 const CHUNK: i64 = 1_000;
 
 /// Leases of workers that are gone, of upstreams from which nobody claims any more.
-const LEASES: &str = "
+pub(super) const LEASES: &str = "
     DELETE FROM headpond.lease WHERE token IN (
         SELECT token FROM headpond.lease WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
-/// Schedule and content go with it. What is still leased waits for its outcome.
-const RETIRED: &str = "
-    DELETE FROM headpond.resource WHERE id IN (
-        SELECT id FROM headpond.resource
-         WHERE retired_at <= $1 AND id NOT IN (SELECT unnest(resources) FROM headpond.lease)
-         ORDER BY retired_at LIMIT $2)";
+/// Schedule and content go with it. What is still leased waits for its outcome. The schedule's rows are locked first, as
+/// everywhere; whoever had them before may have revived the resource, so its row is asked again.
+pub(super) const RETIRED: &str = "
+      WITH outlived AS MATERIALIZED (
+               SELECT resource_id FROM headpond.schedule
+                WHERE resource_id = ANY(ARRAY(
+                          SELECT id FROM headpond.resource
+                           WHERE retired_at <= $1 AND id NOT IN (SELECT unnest(resources) FROM headpond.lease)
+                           ORDER BY retired_at LIMIT $2))
+                ORDER BY resource_id FOR UPDATE)
+    DELETE FROM headpond.resource
+     WHERE id IN (SELECT resource_id FROM outlived) AND retired_at <= $1";
 
 /// The feed is cut at its beginning only, at the first entry that is young enough, and the newest stays: a reader that has
 /// seen it goes on from there, however long nothing happens.
-const CHANGES: &str = "
-    DELETE FROM headpond.change WHERE number IN (
-        SELECT number FROM headpond.change
-         WHERE number < coalesce((SELECT number FROM headpond.change WHERE at > $1 ORDER BY number LIMIT 1),
-                                 (SELECT max(number) FROM headpond.change))
-         ORDER BY number LIMIT $2)";
+pub(super) const CHANGES: [&str; 2] = [
+    "SELECT coalesce((SELECT min(number) FROM headpond.change), 0),
+            coalesce((SELECT number FROM headpond.change WHERE at > $1 ORDER BY number LIMIT 1),
+                     (SELECT max(number) FROM headpond.change), 0)",
+    "DELETE FROM headpond.change WHERE number >= $1 AND number < $2",
+];
 
-const APPLIED: &str = "
-    DELETE FROM headpond.applied WHERE number IN (
-        SELECT number FROM headpond.applied
-         WHERE number < coalesce((SELECT number FROM headpond.applied WHERE at > $1 ORDER BY number LIMIT 1),
-                                 9223372036854775807)
-         ORDER BY number LIMIT $2)";
+pub(super) const APPLIED: [&str; 2] = [
+    "SELECT coalesce((SELECT min(number) FROM headpond.applied), 0),
+            coalesce((SELECT number FROM headpond.applied WHERE at > $1 ORDER BY number LIMIT 1),
+                     (SELECT max(number) + 1 FROM headpond.applied), 0)",
+    "DELETE FROM headpond.applied WHERE number >= $1 AND number < $2",
+];
 
 pub(super) async fn prune(store: &PostgresStore, rules: &PruneRules) -> Result<u64> {
+    let until = |kept| micros(earlier(rules.now, kept));
+    Ok(delete(store, LEASES, until(rules.applied)).await?
+        + cut(store, APPLIED, until(rules.applied)).await?
+        + cut(store, CHANGES, until(rules.changes)).await?
+        + delete(store, RETIRED, until(rules.retired)).await?)
+}
+
+async fn delete(store: &PostgresStore, sql: &'static str, until: i64) -> Result<u64> {
     let mut deleted = 0;
-    for (sql, kept) in
-        [(LEASES, rules.applied), (APPLIED, rules.applied), (CHANGES, rules.changes), (RETIRED, rules.retired)]
-    {
-        let until = micros(earlier(rules.now, kept));
-        loop {
-            let done = sqlx::query(sql).bind(until).bind(CHUNK).execute(&store.writers).await?.rows_affected();
-            deleted += done;
-            if done < CHUNK.unsigned_abs() {
-                break;
-            }
+    loop {
+        let done = sqlx::query(sql).bind(until).bind(CHUNK).execute(&store.writers).await?.rows_affected();
+        deleted += done;
+        if done < CHUNK.unsigned_abs() {
+            return Ok(deleted);
         }
+    }
+}
+
+/// Cuts off the beginning of a numbered table. Where to is looked for once: the old rows are read on the way there.
+async fn cut(store: &PostgresStore, [find, delete]: [&'static str; 2], until: i64) -> Result<u64> {
+    let (mut from, end): (i64, i64) = sqlx::query_as(find).bind(until).fetch_one(&store.readers).await?;
+    let mut deleted = 0;
+    while from < end {
+        let to = end.min(from.saturating_add(CHUNK));
+        deleted += sqlx::query(delete).bind(from).bind(to).execute(&store.writers).await?.rows_affected();
+        from = to;
     }
     Ok(deleted)
 }

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::error::Result;
-use super::{PostgresStore, notify};
+use super::{PostgresStore, wish};
 use crate::domain::schedule::Because;
 use crate::store::columns::micros;
 use crate::store::retry::retrying;
-use crate::store::{AT_ONCE, Backlog, Selection};
+use crate::store::{Backlog, Selection, wished_due};
 
 /// How many rows become wanted in one transaction, so that no apply waits long for them.
 const CHUNK: i64 = 20_000;
@@ -36,12 +36,13 @@ const NEXT_PART: &str = "
     SELECT max(resource_id)
       FROM (SELECT resource_id FROM headpond.schedule WHERE resource_id > $1 ORDER BY resource_id LIMIT $2) AS part";
 
-/// Rows are locked in the order of their ids, as applies do. A wish keeps the mark of what was never fetched (1):
+/// Nothing becomes due later than it is. Rows are locked in
+/// the order of their ids, as applies do. A wish keeps the mark of what was never fetched (1):
 /// readiness counts those.
 pub(super) fn want_sql(which: &Selection) -> String {
     format!(
         "UPDATE headpond.schedule s
-            SET due_at = $2, because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = greatest(s.wanted_at, $4)
+            SET due_at = least(s.due_at, $2), because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = greatest(s.wanted_at, $4)
            FROM (SELECT s.resource_id FROM headpond.schedule s
                   WHERE s.resource_id > $5 AND s.resource_id <= $6 AND s.due_at IS NOT NULL AND {}
                   ORDER BY s.resource_id FOR NO KEY UPDATE) AS wanted
@@ -51,13 +52,13 @@ pub(super) fn want_sql(which: &Selection) -> String {
 }
 
 pub(super) async fn want(store: &PostgresStore, which: &Selection, at: DateTime<Utc>) -> Result<u64> {
-    let (sql, ids) = (&want_sql(which), &ids(which));
+    let (sql, ids, times) = (&want_sql(which), &ids(which), (wished_due(which, at), micros(at)));
     let mut wanted = 0;
     let mut after = i64::MIN;
     loop {
         let next = sqlx::query_scalar(NEXT_PART).bind(after).bind(CHUNK).fetch_one(&store.writers);
         let Some(last) = next.await? else { return Ok(wanted) };
-        wanted += retrying(|| async move { Ok(want_part(store, sql, ids, at, (after, last)).await?) }).await?;
+        wanted += retrying(|| async move { Ok(want_part(store, sql, ids, times, (after, last)).await?) }).await?;
         after = last;
     }
 }
@@ -66,20 +67,20 @@ async fn want_part(
     store: &PostgresStore,
     sql: &str,
     ids: &[i64],
-    at: DateTime<Utc>,
+    (due, at): (i64, i64),
     (after, last): (i64, i64),
 ) -> Result<u64> {
     let mut tx = store.begin().await?;
     let update = sqlx::query(AssertSqlSafe(sql))
         .bind(ids)
-        .bind(AT_ONCE)
+        .bind(due)
         .bind(Because::Manual.code())
-        .bind(micros(at))
+        .bind(at)
         .bind(after)
         .bind(last);
     let wanted = update.execute(&mut *tx).await?.rows_affected();
     if wanted > 0 {
-        notify(&mut tx).await?;
+        wish(&mut tx).await?;
         tx.commit().await?;
     }
     Ok(wanted)

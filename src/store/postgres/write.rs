@@ -13,10 +13,13 @@ use crate::store::AT_ONCE;
 use crate::store::columns::micros;
 use crate::store::plan::{Plan, ScheduleRow};
 
-/// A retired resource stays without a due time. What was wanted after its request began stays due, before all others.
+/// A retired resource stays without a due time. What was wanted after its request began stays due since then; before all
+/// others (0), if it was wanted by itself.
 pub(super) const SCHEDULE: &str = "
     UPDATE headpond.schedule s
-       SET due_at = CASE WHEN s.due_at IS NULL THEN NULL WHEN s.wanted_at > n.requested_at THEN $7 ELSE n.due_at END,
+       SET due_at = CASE WHEN s.due_at IS NULL THEN NULL
+                         WHEN s.wanted_at > n.requested_at THEN CASE s.due_at WHEN $7 THEN $7 ELSE s.wanted_at END
+                         ELSE n.due_at END,
            because = CASE WHEN s.wanted_at > n.requested_at THEN $8 ELSE n.because END,
            wanted_at = CASE WHEN s.wanted_at > n.requested_at THEN s.wanted_at END,
            fetched_at = coalesce(n.fetched_at, s.fetched_at),

@@ -15,18 +15,18 @@ use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
-use crate::store::grant::{Upstream, Wanted};
+use crate::store::grant::{PUT_OFF, Upstream, Wanted, readable};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
-const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_at <= ?1";
+pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_at <= ?1";
 
 /// Those of other upstreams too: a source that has just moved from one may still have requests under way.
-const LEASES: &str = "SELECT token, upstream_id, expires_at, resources FROM headpond_lease";
+pub(super) const LEASES: &str = "SELECT token, upstream_id, expires_at, resources FROM headpond_lease";
 
-const UPSTREAM: &str = "
+pub(super) const UPSTREAM: &str = "
     SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at FROM headpond_upstream WHERE id = ?1";
 
-const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, tokens_at = ?3 WHERE id = ?1";
+pub(super) const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, tokens_at = ?3 WHERE id = ?1";
 
 /// The due index in its order, no further than needed; what isn't due yet tells when to ask again.
 pub(super) const CANDIDATES: &str = "
@@ -55,9 +55,14 @@ pub(super) const CHOSEN: &str = "
     CROSS JOIN headpond_source AS source ON source.id = r.source_id
     ORDER BY j.key";
 
-const GRANT_LEASE: &str = "
+pub(super) const GRANT_LEASE: &str = "
     INSERT INTO headpond_lease (token, upstream_id, worker, granted_at, expires_at, resources)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+/// What can't be read is tried again later, and counts as failed (4).
+pub(super) const PUT_OFF_CORRUPT: &str = "
+    UPDATE headpond_schedule SET due_at = ?2, wanted_at = NULL, because = 4
+    WHERE due_at IS NOT NULL AND resource_id IN (SELECT value FROM json_each(?1))";
 
 /// A schedule row that may be leased.
 struct Candidate {
@@ -81,7 +86,7 @@ impl SqliteStore {
         let end_expired = sqlx::query(END_EXPIRED).bind(micros(now)).execute(&mut *transaction);
         let ended = end_expired.await.map_err(failed)?.rows_affected() > 0;
         let upstream = upstream(&mut transaction, request.upstream).await?;
-        let candidates = candidates(&mut transaction, request, &upstream, wanted.due_by).await?;
+        let (candidates, mut corrupt) = candidates(&mut transaction, request, &upstream, wanted.due_by).await?;
         let in_order: Vec<_> = candidates.iter().map(|one| (one.resource, one.due_at)).collect();
         let grant = upstream.grant(wanted, &in_order);
         let free = candidates.iter().filter(|one| upstream.leased_until(one.resource).is_none());
@@ -91,38 +96,36 @@ impl SqliteStore {
             Vec::new()
         } else {
             keep_tokens(&mut transaction, request.upstream, &upstream.limits, grant.bucket).await?;
-            self.lease(&mut transaction, request, wanted, &chosen).await?
+            let (claims, unreadable) = self.read(&mut transaction, wanted, &chosen).await?;
+            corrupt.extend(unreadable);
+            claims
         };
-        if claims.is_empty() && !ended {
+        lease(&mut transaction, request, wanted, &claims).await?;
+        if !corrupt.is_empty() {
+            put_off(&mut transaction, &corrupt, now).await?;
+        }
+        if claims.is_empty() && corrupt.is_empty() && !ended {
             transaction.rollback().await.map_err(failed)?;
         } else {
             transaction.commit().await.map_err(failed)?;
         }
-        Ok(Claimed { claims, ask_again_at: grant.ask_again_at })
+        // What was put off made room for others.
+        let ask_again_at = if corrupt.is_empty() { grant.ask_again_at } else { Some(now) };
+        Ok(Claimed { claims, ask_again_at })
     }
 
-    /// Writes the lease and reads what it covers.
-    async fn lease(
+    /// Reads what is to be leased, under a new token; what is corrupt comes as ids.
+    async fn read(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
-        request: &ClaimRequest,
         wanted: Wanted,
         chosen: &[&Candidate],
-    ) -> Result<Vec<Claim>, StoreError> {
+    ) -> Result<(Vec<Claim>, Vec<ResourceId>), StoreError> {
         let token = LeaseToken(fastrand::i64(1..));
         let ids = json(&chosen.iter().map(|one| one.resource).collect::<Vec<_>>())?;
-        sqlx::query(GRANT_LEASE)
-            .bind(token.0)
-            .bind(request.upstream.0)
-            .bind(&request.worker)
-            .bind(micros(wanted.now))
-            .bind(micros(wanted.expires_at))
-            .bind(&ids)
-            .execute(&mut **transaction)
-            .await
-            .map_err(failed)?;
         let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
-        chosen.iter().zip(&rows).map(|(one, row)| self.claimed(row, token, one.due, wanted.now)).collect()
+        let claim = |(one, row): (&&Candidate, _)| (one.resource, self.claimed(row, token, one.due, wanted.now));
+        Ok(readable(chosen.iter().zip(&rows).map(claim)))
     }
 
     fn claimed(
@@ -183,6 +186,38 @@ async fn upstream(transaction: &mut Transaction<'_, Sqlite>, id: UpstreamId) -> 
     Ok(Upstream { limits, bucket, leased, elsewhere })
 }
 
+/// Writes the lease of claims that have a token in common.
+async fn lease(
+    transaction: &mut Transaction<'_, Sqlite>,
+    request: &ClaimRequest,
+    wanted: Wanted,
+    claims: &[Claim],
+) -> Result<(), StoreError> {
+    let Some(first) = claims.first() else { return Ok(()) };
+    let ids: Vec<ResourceId> = claims.iter().map(|claim| claim.resource).collect();
+    sqlx::query(GRANT_LEASE)
+        .bind(first.token.0)
+        .bind(request.upstream.0)
+        .bind(&request.worker)
+        .bind(micros(wanted.now))
+        .bind(micros(wanted.expires_at))
+        .bind(json(&ids)?)
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
+
+async fn put_off(
+    transaction: &mut Transaction<'_, Sqlite>,
+    corrupt: &[ResourceId],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let put_off = sqlx::query(PUT_OFF_CORRUPT).bind(json(corrupt)?).bind(micros(later(now, PUT_OFF)));
+    put_off.execute(&mut **transaction).await.map_err(failed)?;
+    Ok(())
+}
+
 async fn keep_tokens(
     transaction: &mut Transaction<'_, Sqlite>,
     id: UpstreamId,
@@ -198,13 +233,13 @@ async fn keep_tokens(
     Ok(())
 }
 
-/// What may be leased, in due order, as far as it takes to fill the grant.
+/// What may be leased, in due order, as far as it takes to fill the grant; what is corrupt comes as ids.
 async fn candidates(
     transaction: &mut Transaction<'_, Sqlite>,
     request: &ClaimRequest,
     upstream: &Upstream,
     due_by: DateTime<Utc>,
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<(Vec<Candidate>, Vec<ResourceId>), StoreError> {
     let statement = match &request.which {
         Selection::All => CANDIDATES,
         Selection::Sources(_) => CANDIDATES_OF_SOURCES,
@@ -219,11 +254,15 @@ async fn candidates(
         Selection::Resources(ids) => query.bind(micros(due_by)).bind(json(ids)?),
     };
     let rows = query.fetch_all(&mut **transaction).await.map_err(failed)?;
-    rows.iter()
-        .map(|row| {
-            let record = Record::identified_by(row, "schedule", "resource_id")?;
-            let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
-            Ok(Candidate { resource: ResourceId(record.id()), due_at: record.time("due_at")?, due })
-        })
-        .collect()
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let record = Record::identified_by(row, "schedule", "resource_id")?;
+        candidates.push((ResourceId(record.id()), candidate(&record)));
+    }
+    Ok(readable(candidates))
+}
+
+fn candidate(record: &Record<'_, SqliteRow>) -> Result<Candidate, StoreError> {
+    let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
+    Ok(Candidate { resource: ResourceId(record.id()), due_at: record.time("due_at")?, due })
 }

@@ -20,7 +20,7 @@ pub(super) const PAGE: &str = "
 
 /// The newest number and the batches after ?1, of one moment. The row with the newest number may be pruned already.
 pub(super) const APPLIED_AFTER: &str = "
-    SELECT c.applied AS newest, a.number, a.resources
+    SELECT c.applied AS newest, c.wishes, a.number, a.resources
     FROM headpond_counter AS c LEFT JOIN headpond_applied AS a ON a.number > ?1
     ORDER BY a.number";
 
@@ -47,12 +47,13 @@ impl SqliteStore {
 
     pub(super) async fn read_applied(&self, number: i64) -> Result<AppliedSince, StoreError> {
         let rows = sqlx::query(APPLIED_AFTER).bind(number).fetch_all(&self.readers).await.map_err(failed)?;
-        let mut newest = 0;
+        let (mut newest, mut wishes) = (0, 0);
         let mut resources = Vec::new();
         let mut batches = 0;
         for row in &rows {
             let record = Record::of(row, "applied", 0);
             newest = record.integer("newest")?;
+            wishes = record.integer("wishes")?;
             if let Some(number) = record.maybe_integer("number")? {
                 batches += 1;
                 resources.extend(parse_ids(number, &record.text("resources")?)?);
@@ -61,7 +62,7 @@ impl SqliteStore {
         // Numbers have no gaps: fewer rows than numbers means that some are pruned; a number of the future, that this
         // is another history.
         let is_whole = number.checked_add(batches) == Some(newest);
-        Ok(AppliedSince { newest, resources: is_whole.then_some(resources) })
+        Ok(AppliedSince { newest, resources: is_whole.then_some(resources), wishes })
     }
 }
 

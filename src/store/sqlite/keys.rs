@@ -7,7 +7,7 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::error::failed;
 use super::writer::Durability;
-use super::{SqliteStore, json};
+use super::{SqliteStore, json, wish};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::store::columns::{micros, params_json};
 use crate::store::{Authority, KeysChanged, StoreError};
@@ -101,6 +101,7 @@ impl SqliteStore {
         }
         self.store_keys(&mut transaction, source, &compared).await?;
         count_keys(&mut transaction, source, signed(changed.added + changed.revived)).await?;
+        wish(&mut transaction).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(changed)
     }

@@ -7,16 +7,16 @@ use sqlx::{Sqlite, Transaction};
 
 use super::error::failed;
 use super::writer::Durability;
-use super::{SqliteStore, json};
+use super::{SqliteStore, json, wish};
 use crate::domain::resource::ResourceId;
 use crate::store::{LeaseToken, StoreError};
 
 pub(super) const READ: &str = "
     SELECT l.token, l.resources FROM json_each(?1) AS j CROSS JOIN headpond_lease AS l ON l.token = j.value";
 
-const END: &str = "DELETE FROM headpond_lease WHERE token IN (SELECT value FROM json_each(?1))";
+pub(super) const END: &str = "DELETE FROM headpond_lease WHERE token IN (SELECT value FROM json_each(?1))";
 
-const SHRINK: &str = "
+pub(super) const SHRINK: &str = "
     UPDATE headpond_lease AS l SET resources = j.value ->> 1 FROM jsonb_each(?1) AS j WHERE l.token = j.value ->> 0";
 
 /// Ids as a lease's row lists them.
@@ -68,11 +68,15 @@ impl SqliteStore {
         let tokens = json(&given.keys().map(|token| token.0).collect::<Vec<_>>())?;
         let rows: Vec<(i64, String)> =
             sqlx::query_as(READ).bind(tokens).fetch_all(&mut *transaction).await.map_err(failed)?;
+        if rows.is_empty() {
+            return transaction.rollback().await.map_err(failed);
+        }
         let mut held = BTreeMap::new();
         for (token, resources) in rows {
             held.insert(LeaseToken(token), parse_ids(token, &resources)?);
         }
         take_out(&mut transaction, |token| held.get(&token).cloned(), &given).await?;
+        wish(&mut transaction).await?;
         transaction.commit().await.map_err(failed)
     }
 }

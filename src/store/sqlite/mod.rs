@@ -31,8 +31,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 use self::writer::Writer;
@@ -59,6 +59,15 @@ impl SqliteStore {
     async fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().await
     }
+}
+
+/// In one transaction with what became due earlier.
+const WISH: &str = "UPDATE headpond_counter SET wishes = wishes + 1";
+
+/// Tells those who follow that something may be due earlier than it was.
+async fn wish(transaction: &mut Transaction<'_, Sqlite>) -> Result<(), StoreError> {
+    sqlx::query(WISH).execute(&mut **transaction).await.map_err(error::failed)?;
+    Ok(())
 }
 
 /// Rows as the JSON array that `json_each` takes apart.

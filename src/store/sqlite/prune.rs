@@ -1,7 +1,5 @@
 //! Deletes what has outlived its retention.
 
-use chrono::{DateTime, Utc};
-
 use super::SqliteStore;
 use super::error::failed;
 use super::writer::Durability;
@@ -14,27 +12,26 @@ const CHUNK: i64 = 1000;
 
 /// The feed is cut at its beginning only, at the first entry that is young enough, and the newest stays: a follower that
 /// has read it can go on from there.
-const CHANGES: &str = "
-    DELETE FROM headpond_change WHERE number IN (
-        SELECT number FROM headpond_change
-        WHERE number < coalesce(
-            (SELECT number FROM headpond_change WHERE at > ?1 ORDER BY number LIMIT 1),
-            (SELECT max(number) FROM headpond_change))
-        ORDER BY number LIMIT ?2)";
+pub(super) const CHANGES: [&str; 2] = [
+    "SELECT coalesce((SELECT min(number) FROM headpond_change), 0), coalesce(
+        (SELECT number FROM headpond_change WHERE at > ?1 ORDER BY number LIMIT 1),
+        (SELECT max(number) FROM headpond_change), 0)",
+    "DELETE FROM headpond_change WHERE number >= ?1 AND number < ?2",
+];
 
-const APPLIED: &str = "
-    DELETE FROM headpond_applied WHERE number IN (
-        SELECT number FROM headpond_applied
-        WHERE number < coalesce(
-            (SELECT number FROM headpond_applied WHERE at > ?1 ORDER BY number LIMIT 1), 9223372036854775807)
-        ORDER BY number LIMIT ?2)";
+pub(super) const APPLIED: [&str; 2] = [
+    "SELECT coalesce((SELECT min(number) FROM headpond_applied), 0), coalesce(
+        (SELECT number FROM headpond_applied WHERE at > ?1 ORDER BY number LIMIT 1),
+        (SELECT max(number) + 1 FROM headpond_applied), 0)",
+    "DELETE FROM headpond_applied WHERE number >= ?1 AND number < ?2",
+];
 
 /// Leases of workers that are gone, of upstreams from which nobody claims any more.
-const LEASES: &str = "
+pub(super) const LEASES: &str = "
     DELETE FROM headpond_lease WHERE token IN (SELECT token FROM headpond_lease WHERE expires_at <= ?1 LIMIT ?2)";
 
 /// Schedule and content go with it. What is still leased waits for its outcome.
-const RETIRED: &str = "
+pub(super) const RETIRED: &str = "
     DELETE FROM headpond_resource WHERE id IN (
         SELECT id FROM headpond_resource
         WHERE retired_at <= ?1
@@ -43,21 +40,36 @@ const RETIRED: &str = "
 
 impl SqliteStore {
     pub(super) async fn delete_outlived(&self, rules: &PruneRules) -> Result<u64, StoreError> {
+        let until = |kept_for| micros(earlier(rules.now, kept_for));
+        Ok(self.delete(LEASES, until(rules.applied)).await?
+            + self.cut(APPLIED, until(rules.applied)).await?
+            + self.cut(CHANGES, until(rules.changes)).await?
+            + self.delete(RETIRED, until(rules.retired)).await?)
+    }
+
+    /// Cuts off the beginning of a numbered table. Where to is looked for once: the old rows are read on the way there.
+    async fn cut(&self, [find, delete]: [&'static str; 2], until: i64) -> Result<u64, StoreError> {
+        let found = sqlx::query_as(find).bind(until).fetch_one(&self.readers).await;
+        let (mut from, end): (i64, i64) = found.map_err(failed)?;
         let mut deleted = 0;
-        for (statement, kept_for) in
-            [(LEASES, rules.applied), (APPLIED, rules.applied), (CHANGES, rules.changes), (RETIRED, rules.retired)]
-        {
-            deleted += self.delete(statement, earlier(rules.now, kept_for)).await?;
+        while from < end {
+            let to = end.min(from.saturating_add(CHUNK));
+            let mut writer = self.writer().await;
+            let mut transaction = writer.begin(Durability::Full).await?;
+            let rows = sqlx::query(delete).bind(from).bind(to).execute(&mut *transaction).await;
+            deleted += rows.map_err(failed)?.rows_affected();
+            transaction.commit().await.map_err(failed)?;
+            from = to;
         }
         Ok(deleted)
     }
 
-    async fn delete(&self, statement: &'static str, until: DateTime<Utc>) -> Result<u64, StoreError> {
+    async fn delete(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
         let mut deleted = 0;
         loop {
             let mut writer = self.writer().await;
             let mut transaction = writer.begin(Durability::Full).await?;
-            let rows = sqlx::query(statement).bind(micros(until)).bind(CHUNK).execute(&mut *transaction).await;
+            let rows = sqlx::query(statement).bind(until).bind(CHUNK).execute(&mut *transaction).await;
             let rows = rows.map_err(failed)?.rows_affected();
             transaction.commit().await.map_err(failed)?;
             deleted += rows;

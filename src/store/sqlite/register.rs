@@ -2,9 +2,9 @@
 
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::SqliteStore;
 use super::error::failed;
 use super::writer::Durability;
+use super::{SqliteStore, wish};
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::store::columns::micros;
 use crate::store::{Registered, SourceSpec, StoreError, no_such_source};
@@ -89,6 +89,7 @@ async fn put_source(
         for statement in [MOVE_SOURCE, MOVE_RESOURCES] {
             sqlx::query(statement).bind(id).bind(upstream.0).execute(&mut **transaction).await.map_err(failed)?;
         }
+        wish(transaction).await?;
     }
     Ok(SourceId(id))
 }

@@ -4,20 +4,20 @@ use chrono::{DateTime, Utc};
 
 use super::error::failed;
 use super::writer::Durability;
-use super::{SqliteStore, json};
+use super::{SqliteStore, json, wish};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
-use crate::store::{AT_ONCE, Backlog, Selection, StoreError};
+use crate::store::{Backlog, Selection, StoreError, wished_due};
 
 /// How many ids are looked at in one transaction, so that nobody waits long for the write lock.
 const CHUNK: i64 = 20_000;
 
-/// A wish keeps the mark of what was never fetched (because 1): readiness counts those.
+/// Nothing becomes due later than it is. A wish keeps the mark of what was never fetched (because 1): readiness counts those.
 macro_rules! want {
     ($which:literal) => {
         concat!(
-            "UPDATE headpond_schedule
-             SET due_at = ?1, because = CASE because WHEN 1 THEN 1 ELSE ?2 END, wanted_at = max(coalesce(wanted_at, 0), ?3)
+            "UPDATE headpond_schedule SET due_at = min(due_at, ?1), because = CASE because WHEN 1 THEN 1 ELSE ?2 END,
+                wanted_at = max(coalesce(wanted_at, 0), ?3)
              WHERE due_at IS NOT NULL AND resource_id > ?4 AND resource_id <= ?5",
             $which
         )
@@ -82,12 +82,19 @@ impl SqliteStore {
         let mut wanted = 0;
         let mut from = 0;
         while from < last {
-            let query = sqlx::query(statement).bind(AT_ONCE).bind(Because::Manual.code()).bind(micros(at));
+            let query =
+                sqlx::query(statement).bind(wished_due(which, at)).bind(Because::Manual.code()).bind(micros(at));
             let query = query.bind(from).bind(from.saturating_add(step)).bind(&ids);
             let mut writer = self.writer().await;
             let mut transaction = writer.begin(Durability::Full).await?;
-            wanted += query.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
-            transaction.commit().await.map_err(failed)?;
+            let rows = query.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+            if rows > 0 {
+                wish(&mut transaction).await?;
+                transaction.commit().await.map_err(failed)?;
+            } else {
+                transaction.rollback().await.map_err(failed)?;
+            }
+            wanted += rows;
             from = from.saturating_add(step);
         }
         Ok(wanted)

@@ -6,20 +6,24 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 
 use super::error::failed;
-use super::json;
+use super::{json, wish};
 use crate::domain::decision::Replacement;
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
 use crate::domain::validators::Validators;
 use crate::store::columns::micros;
-use crate::store::plan::Plan;
+use crate::store::plan::{Plan, RETRIES};
 use crate::store::{AT_ONCE, StoreError};
 
-/// What is retired (`due_at` NULL) stays so. What was wanted after the request began stays due at once.
+/// What is retired (`due_at` NULL) stays so. What was wanted after the request began stays due since then; before all
+/// others (?2), if it was wanted by itself.
 pub(super) const SCHEDULE: &str = "
     UPDATE headpond_schedule AS s SET
-        due_at = CASE WHEN s.due_at IS NULL THEN NULL WHEN s.wanted_at > j.value ->> 3 THEN ?2 ELSE j.value ->> 1 END,
+        due_at = CASE
+            WHEN s.due_at IS NULL THEN NULL
+            WHEN s.wanted_at > j.value ->> 3 THEN CASE s.due_at WHEN ?2 THEN ?2 ELSE s.wanted_at END
+            ELSE j.value ->> 1 END,
         because = CASE WHEN s.wanted_at > j.value ->> 3 THEN ?3 ELSE j.value ->> 2 END,
         wanted_at = CASE WHEN s.wanted_at > j.value ->> 3 THEN s.wanted_at END,
         fetched_at = coalesce(j.value ->> 4, s.fetched_at),
@@ -83,20 +87,22 @@ pub(super) const CHANGES: &str = "
     CROSS JOIN headpond_source AS source ON source.id = r.source_id";
 
 /// In one transaction with what is numbered, under SQLite's write lock: numbers are in commit order.
-const NUMBER: &str = "
+pub(super) const NUMBER: &str = "
     UPDATE headpond_counter SET changes = changes + ?1, applied = applied + 1 RETURNING changes - ?1, applied";
 
-const APPLIED: &str = "INSERT INTO headpond_applied (number, at, resources) VALUES (?1, ?2, ?3)";
+pub(super) const APPLIED: &str = "INSERT INTO headpond_applied (number, at, resources) VALUES (?1, ?2, ?3)";
 
-const OUTAGES: &str = "SELECT outages FROM headpond_upstream WHERE id = ?1";
+pub(super) const OUTAGES: &str = "SELECT outages FROM headpond_upstream WHERE id = ?1";
 
-const KEEP_OUTAGES: &str = "UPDATE headpond_upstream SET outages = ?2 WHERE id = ?1";
+pub(super) const KEEP_OUTAGES: &str = "UPDATE headpond_upstream SET outages = ?2 WHERE id = ?1";
 
-/// What failed while its upstream was out of reach (5) is due now that it is back (10). The literal 5 lets the partial
-/// index serve; the plus sign keeps the due index from it.
+/// What failed while its upstream was out of reach (5) is due now that it is back (10), ?3 at the most. The literal 5 lets
+/// the partial index serve; the plus sign keeps the due index from it.
 pub(super) const RETRY_NOW: &str = "
     UPDATE headpond_schedule SET due_at = ?2, because = 10
-    WHERE upstream_id = ?1 AND because = 5 AND +due_at IS NOT NULL";
+    WHERE resource_id IN (
+        SELECT resource_id FROM headpond_schedule
+        WHERE upstream_id = ?1 AND because = 5 AND +due_at IS NOT NULL LIMIT ?3)";
 
 /// Writes all but the batch's number.
 pub(super) async fn write(
@@ -227,14 +233,18 @@ async fn note_reach(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>, 
     for (upstream, reach) in &plan.reach {
         let so_far: u32 =
             sqlx::query_scalar(OUTAGES).bind(upstream.0).fetch_one(&mut **transaction).await.map_err(failed)?;
-        let outages = reach.outages(so_far);
+        let mut retried = 0;
+        if reach.ends_outage(so_far) {
+            let retry = sqlx::query(RETRY_NOW).bind(upstream.0).bind(now).bind(RETRIES);
+            retried = retry.execute(&mut **transaction).await.map_err(failed)?.rows_affected();
+        }
+        if retried > 0 {
+            wish(transaction).await?;
+        }
+        let outages = reach.outages_left(so_far, retried);
         if outages != so_far {
             let keep = sqlx::query(KEEP_OUTAGES).bind(upstream.0).bind(outages);
             keep.execute(&mut **transaction).await.map_err(failed)?;
-        }
-        if reach.ends_outage(so_far) {
-            let retry = sqlx::query(RETRY_NOW).bind(upstream.0).bind(now);
-            retry.execute(&mut **transaction).await.map_err(failed)?;
         }
     }
     Ok(())

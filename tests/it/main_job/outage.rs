@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use headpond::clock::{Clock, SystemClock, monotonic};
 use serde_json::Value;
 
 use super::config;

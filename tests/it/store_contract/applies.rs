@@ -28,6 +28,7 @@ on_each_database! {
     two_failures_are_no_outage,
     an_outage_of_one_upstream_leaves_another_alone,
     what_was_wanted_in_an_outage_stays_first,
+    what_a_long_outage_failed_is_due_in_parts,
 }
 
 async fn new_content_replaces_the_old(test: &TestStore) {
@@ -279,7 +280,9 @@ async fn what_an_outage_failed_is_due_when_it_ends(test: &TestStore) {
     assert!(failed.because == Because::Outage && failed.at > test.now());
 
     // Any answer of the upstream's own will do, even one that is a failure of its resource.
+    let wishes = test.store.applied_since(0).await.unwrap().wishes;
     test.settle(&claims[4], status(429)).await;
+    assert_eq!(test.store.applied_since(0).await.unwrap().wishes, wishes + 1, "others look at what is due");
     let again = test.claim(weather.upstream).await;
     assert_eq!(again.len(), 4);
     assert!(again.iter().all(|claim| claim.due.because == Because::RetryNow && claim.due.at == test.now()));
@@ -320,4 +323,21 @@ async fn what_was_wanted_in_an_outage_stays_first(test: &TestStore) {
     assert_eq!(due[0], ("k3".into(), Because::Manual));
     assert_eq!(due[1], ("k0".into(), Because::RetryNow));
     assert_eq!(due.len(), 4);
+}
+
+/// No more than 10,000 with each commit, so that none takes long.
+async fn what_a_long_outage_failed_is_due_in_parts(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 10_012).await;
+    let claims = test.claim(weather.upstream).await;
+    let failed: Vec<_> = claims[..10_010].iter().map(|claim| test.settled(claim, unreachable())).collect();
+    test.store.apply(&failed).await.unwrap();
+    let retried = async || test.number("SELECT count(*) FROM {schedule} WHERE because = 10").await;
+    test.settle(&claims[10_010], content("A", &[])).await;
+    assert_eq!(retried().await, 10_000);
+    test.settle(&claims[10_011], content("A", &[])).await;
+    assert_eq!(retried().await, 10_010);
+    // That was all of it: the outage has ended.
+    test.settle(&test.claim_one(weather.upstream).await, unreachable()).await;
+    test.settle(&test.claim_one(weather.upstream).await, content("A", &[])).await;
+    assert_eq!(test.number("SELECT count(*) FROM {schedule} WHERE because = 5").await, 1);
 }

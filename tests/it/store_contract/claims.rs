@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::UpstreamId;
+use headpond::domain::schedule::Because;
 use headpond::store::{Authority, ClaimRequest, Fate, Selection};
 use tokio::sync::Barrier;
 
 use crate::support::outcomes::{HOUR, content};
 use crate::support::store::{
-    LEASE, TestStore, UNLIMITED, ask, ids_of, is_rejected, keys_of, nothing_until, on_each_database, spec,
+    LEASE, TestStore, UNLIMITED, ask, ids_of, is_rejected, key, keys_of, nothing_until, on_each_database, spec,
 };
 
 on_each_database! {
+    a_resource_that_cannot_be_read_is_put_off_and_the_others_are_granted,
+    a_reason_that_is_not_known_is_no_obstacle,
     what_is_leased_is_not_claimed_again,
     two_workers_that_claim_at_the_same_moment_never_get_the_same_resource,
     what_has_been_due_longest_comes_first,
@@ -211,4 +214,42 @@ async fn an_empty_claim_writes_nothing(test: &TestStore) {
 async fn an_unknown_upstream_is_an_error(test: &TestStore) {
     assert!(is_rejected(&test.store.claim(&ask(UpstreamId(77), 1)).await));
     assert!(is_rejected(&test.store.take_token(UpstreamId(77)).await));
+}
+
+async fn a_resource_that_cannot_be_read_is_put_off_and_the_others_are_granted(test: &TestStore) {
+    let limits = Limits { max_concurrent: 1, ..UNLIMITED };
+    let weather = test.source("weather", limits).await;
+    test.add(weather, 3).await;
+    test.execute("UPDATE {resource} SET params = 'no JSON' WHERE key = 'k0'").await.unwrap();
+    let no_time = "UPDATE {schedule} SET due_at = -9223372036854775807
+                    WHERE resource_id = (SELECT id FROM {resource} WHERE key = 'k1')";
+    test.execute(no_time).await.unwrap();
+    // It takes no more than one look for each, and neither counts as leased.
+    let mut granted = Vec::new();
+    for _ in 0..3 {
+        let claimed = test.store.claim(&ask(weather.upstream, 1)).await.unwrap();
+        granted.extend(claimed.claims);
+        if granted.is_empty() {
+            assert_eq!(claimed.ask_again_at, Some(test.now()));
+        }
+    }
+    assert_eq!(keys_of(&granted), ["k2"]);
+    assert_eq!(test.number("SELECT count(*) FROM {lease}").await, 1);
+    test.settle(&granted[0], content("A", &[])).await;
+    test.store.retire_keys_except(weather.source, &["k0", "k1"].map(key).into()).await.unwrap();
+    assert_eq!(nothing_until(&test.store.claim(&ask(weather.upstream, 1)).await.unwrap()), Some(test.now() + HOUR));
+    // It is tried again, when someone may have mended it.
+    test.execute("UPDATE {resource} SET params = (SELECT params FROM {resource} WHERE key = 'k1') WHERE key = 'k0'")
+        .await
+        .unwrap();
+    test.clock.advance(HOUR);
+    assert_eq!(test.claim_one(weather.upstream).await.key.as_str(), "k0");
+}
+
+/// A newer program may have written it.
+async fn a_reason_that_is_not_known_is_no_obstacle(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 1).await;
+    test.execute("UPDATE {schedule} SET because = 99").await.unwrap();
+    assert_eq!(test.current("weather", "k0").await.due.unwrap().because, Because::Interval);
+    assert_eq!(test.claim_one(weather.upstream).await.due.because, Because::Interval);
 }

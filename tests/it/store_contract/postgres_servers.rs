@@ -6,7 +6,7 @@ use std::time::Duration;
 use headpond::clock::{ManualClock, monotonic};
 use headpond::domain::decision::Outcome;
 use headpond::domain::resource::ResourceId;
-use headpond::store::{Fate, News, Selection, Store, StoreError, StoreOptions, connect};
+use headpond::store::{Authority, Fate, News, PruneRules, Selection, Store, StoreError, StoreOptions, connect};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::net::TcpListener;
@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 
 use super::databases::refusal;
 use crate::support::outcomes::{HOUR, content, status};
-use crate::support::store::{Database, LEASE, TestStore, ask, ids_of, nothing_until, on_database, options, start};
+use crate::support::store::{
+    Database, LEASE, TestStore, UNLIMITED, ask, ids_of, nothing_until, on_database, options, spec, start,
+};
 
 on_database!(
     on_postgres,
@@ -33,6 +35,8 @@ on_database!(
     a_wish_that_meets_a_deadlock_is_tried_again,
     a_claim_leaves_an_expired_lease_alone_that_is_being_applied,
     a_claim_does_not_wait_for_a_source_that_is_being_added,
+    a_key_that_is_revived_meanwhile_is_not_pruned,
+    registering_takes_locks_in_the_order_of_ids,
     a_failure_with_a_nul_in_it_is_kept,
     bodies_larger_than_one_statement_are_stored
 );
@@ -244,9 +248,9 @@ async fn a_claim_leaves_an_expired_lease_alone_that_is_being_applied(test: &Test
     test.clock.advance(LEASE);
     let mut applying = session(&test.database).await;
     run(&mut applying, "BEGIN; SELECT FROM headpond.lease FOR UPDATE").await;
-    // It returns, and says when to ask again: the lease has ended already, so at once.
-    let asked_again_at = nothing_until(&test.store.claim(&ask(weather.upstream, 1)).await.unwrap());
-    assert_eq!(asked_again_at, Some(test.now()));
+    // It returns, and says when to ask again: soon, since the lease has ended already, and not at once, again and again.
+    let ask_again_at = nothing_until(&test.store.claim(&ask(weather.upstream, 1)).await.unwrap()).unwrap();
+    assert_eq!(ask_again_at, test.now() + Duration::from_millis(50));
     run(&mut applying, "ROLLBACK").await;
     let again = test.claim_one(weather.upstream).await;
     assert_eq!(again.resource, claim.resource);
@@ -262,6 +266,43 @@ async fn a_claim_does_not_wait_for_a_source_that_is_being_added(test: &TestStore
     // With a stronger lock this would be Busy after a while.
     assert_eq!(test.claim(weather.upstream).await.len(), 1);
     run(&mut adding, "ROLLBACK").await;
+}
+
+async fn a_key_that_is_revived_meanwhile_is_not_pruned(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 2).await;
+    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.clock.advance(HOUR);
+    let mut reviving = session(&test.database).await;
+    let revive = "BEGIN; UPDATE headpond.schedule SET due_at = 1 WHERE resource_id = 1;
+                  UPDATE headpond.resource SET retired_at = NULL WHERE id = 1";
+    run(&mut reviving, revive).await;
+    let rules = PruneRules { now: test.now(), retired: HOUR, changes: HOUR, applied: HOUR };
+    let pruning = tokio::spawn({
+        let store = Arc::clone(&test.store);
+        async move { store.prune(&rules).await }
+    });
+    until_someone_waits(&mut session(&test.database).await).await;
+    run(&mut reviving, "COMMIT").await;
+    assert_eq!(pruning.await.unwrap().unwrap(), 1, "the other one");
+    assert_eq!(test.number("SELECT min(id) FROM {resource}").await, 1);
+}
+
+/// Names that sort the other way round than ids: whoever takes the lower id first must get the higher one too.
+async fn registering_takes_locks_in_the_order_of_ids(test: &TestStore) {
+    let specs = [spec("z", "z", UNLIMITED), spec("a", "a", UNLIMITED)];
+    test.store.register(&specs, Authority::Owns).await.unwrap();
+    for table in ["source", "upstream"] {
+        let lock = |id| format!("UPDATE headpond.{table} SET name = name WHERE id = {id}");
+        let mut other = session(&test.database).await;
+        run(&mut other, &format!("BEGIN; {}", lock(1))).await;
+        let registering = tokio::spawn({
+            let (store, specs) = (Arc::clone(&test.store), specs.clone());
+            async move { store.register(&specs, Authority::Owns).await }
+        });
+        until_someone_waits(&mut session(&test.database).await).await;
+        run(&mut other, &format!("SET lock_timeout = '100ms'; {}; COMMIT", lock(2))).await;
+        registering.await.unwrap().unwrap();
+    }
 }
 
 async fn a_failure_with_a_nul_in_it_is_kept(test: &TestStore) {

@@ -113,7 +113,8 @@ async fn a_source_without_keys_holds_nobody_up(test: &TestStore) {
 async fn a_wish_does_not_count_as_a_try(test: &TestStore) {
     let weather = test.source_with_keys("weather", 1).await;
     test.clock.advance(Duration::from_secs(1));
-    test.store.want(&Selection::All, test.now()).await.unwrap();
+    let id = test.current("weather", "k0").await.resource;
+    test.store.want(&Selection::Resources(vec![id]), test.now()).await.unwrap();
     assert!(!test.store.is_ready().await.unwrap());
     assert_eq!(test.current("weather", "k0").await.due.unwrap().at, test.now());
     test.settle_all(weather.upstream, |_| content("A", &[])).await;

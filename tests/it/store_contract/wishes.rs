@@ -10,6 +10,9 @@ use crate::support::store::{LEASE, TestStore, UNLIMITED, key, keys_of, on_each_d
 
 on_each_database! {
     what_is_wanted_goes_first,
+    whole_sources_that_are_wanted_take_their_turn,
+    a_whole_source_that_is_wanted_during_its_fetch_takes_its_turn_again,
+    what_makes_something_due_earlier_counts_as_a_wish,
     a_wish_says_since_when_it_is_due,
     what_is_wanted_during_its_fetch_is_due_again,
     what_is_wanted_before_its_fetch_is_satisfied_by_it,
@@ -27,6 +30,78 @@ async fn what_is_wanted_goes_first(test: &TestStore) {
     assert_eq!(test.store.want(&Selection::Resources(vec![id]), test.now()).await.unwrap(), 1);
     let claims = test.claim(weather.upstream).await;
     assert_eq!((claims[0].key.as_str(), claims[0].due.because, claims.len()), ("k2", Because::Manual, 3));
+}
+
+async fn whole_sources_that_are_wanted_take_their_turn(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 2).await;
+    let users = test.store.register(&[spec("users", "weather", UNLIMITED)], Authority::Owns).await.unwrap()[0];
+    test.settle_all(weather.upstream, |_| content("A", &[])).await;
+    test.clock.advance(2 * HOUR);
+    test.add(users, 3).await;
+    let (overdue, id) =
+        (test.current("weather", "k0").await.due.unwrap().at, test.current("users", "k2").await.resource);
+    test.clock.advance(HOUR);
+    test.store.want(&Selection::Sources(vec![users.source]), test.now()).await.unwrap();
+    test.store.want(&Selection::All, test.now()).await.unwrap();
+    test.store.want(&Selection::Resources(vec![id]), test.now()).await.unwrap();
+    let told = test.current("weather", "k0").await.due.unwrap();
+    assert_eq!((told.at, told.because), (overdue, Because::Manual), "nothing becomes due later");
+    assert_eq!(test.current("users", "k2").await.due.unwrap().at, test.now());
+    let claims = test.claim(weather.upstream).await;
+    assert_eq!((claims[0].source, claims[0].key.as_str()), (users.source, "k2"));
+    let sources: Vec<_> = claims[1..].iter().map(|claim| claim.source).collect();
+    assert_eq!(sources, [weather.source, weather.source, users.source, users.source]);
+}
+
+async fn a_whole_source_that_is_wanted_during_its_fetch_takes_its_turn_again(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 2).await;
+    let answer = test.settled(&test.claim_one(weather.upstream).await, content("A", &[]));
+    test.clock.advance(Duration::from_secs(1));
+    test.store.want(&Selection::All, test.now()).await.unwrap();
+    test.clock.advance(Duration::from_secs(1));
+    test.store.apply(&[answer]).await.unwrap();
+    let claims = test.claim(weather.upstream).await;
+    assert_eq!(keys_of(&claims), ["k1", "k0"], "k1 has been due for longer");
+    assert_eq!(claims[1].due.at, test.now() - Duration::from_secs(1));
+}
+
+async fn what_makes_something_due_earlier_counts_as_a_wish(test: &TestStore) {
+    let wishes = async || test.store.applied_since(0).await.unwrap().wishes;
+    let mut before = wishes().await;
+    let mut counts = async |expected: bool, what: &str| {
+        let now = wishes().await;
+        assert_eq!(now > before, expected, "{what}");
+        before = now;
+    };
+    let weather = test.source("weather", UNLIMITED).await;
+    counts(false, "a source").await;
+    test.add(weather, 2).await;
+    counts(true, "keys").await;
+    test.add(weather, 2).await;
+    counts(false, "the same keys").await;
+    let claims = test.claim(weather.upstream).await;
+    test.settle(&claims[0], content("A", &[])).await;
+    counts(false, "a claim and its outcome").await;
+    test.store.release(&[(claims[0].token, claims[0].resource)]).await.unwrap();
+    test.store.release(&[(claims[1].token, claims[1].resource)]).await.unwrap();
+    counts(true, "a release").await;
+    test.store.release(&[(claims[1].token, claims[1].resource)]).await.unwrap();
+    counts(false, "a release of nothing").await;
+    test.store.want(&Selection::Resources(vec![claims[0].resource]), test.now()).await.unwrap();
+    counts(true, "a wish").await;
+    test.store.want(&Selection::Sources(Vec::new()), test.now()).await.unwrap();
+    counts(false, "a wish for nothing").await;
+    let other = [(key("k0"), [("lat".into(), "1".into())].into())];
+    test.store.add_keys(weather.source, &other, Authority::Owns).await.unwrap();
+    counts(true, "other parameters").await;
+    test.store.retire_keys_except(weather.source, &[key("k0")].into()).await.unwrap();
+    counts(false, "a key that goes").await;
+    test.add(weather, 2).await;
+    counts(true, "a key that comes back").await;
+    for expected in [true, false] {
+        test.store.register(&[spec("weather", "elsewhere", UNLIMITED)], Authority::Owns).await.unwrap();
+        counts(expected, "a source that moves").await;
+    }
 }
 
 async fn a_wish_says_since_when_it_is_due(test: &TestStore) {
