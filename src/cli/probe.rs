@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::assemble;
 use super::outcome::{CliError, Exit};
@@ -18,7 +18,7 @@ use crate::domain::schedule::{Due, Slot};
 use crate::upstream::{Exchange, FetchRequest, Fetcher, OpenGate, shown};
 
 /// The response fields that a decision can depend on.
-const MATTERING: [header::HeaderName; 12] = [
+const MATTERING: [HeaderName; 12] = [
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::ETAG,
@@ -96,11 +96,27 @@ fn shown_exchange(path: &str, source: &Source, exchange: &Exchange) -> String {
     if let Some(headers) = answered(&exchange.observation.seen) {
         for name in MATTERING {
             for value in headers.get_all(&name) {
-                line(&mut text, &format!("  {name}: {}", String::from_utf8_lossy(value.as_bytes())));
+                line(&mut text, &format!("  {name}: {}", shown_value(&name, value)));
             }
         }
     }
     text.push('\n');
+    text
+}
+
+/// A field's value as it may be shown: where it has URLs, without their queries, which may repeat a secret of our request.
+fn shown_value(name: &HeaderName, value: &HeaderValue) -> String {
+    let value = String::from_utf8_lossy(value.as_bytes());
+    if ![header::LOCATION, header::LINK].contains(name) {
+        return value.into_owned();
+    }
+    let mut parts = value.split('?');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for query in parts {
+        text.push_str("?(hidden)");
+        // In a Link field the URL ends there.
+        text.push_str(query.find('>').and_then(|end| query.get(end..)).unwrap_or_default());
+    }
     text
 }
 

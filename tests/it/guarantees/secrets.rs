@@ -1,6 +1,10 @@
 //! Secrets stay secret: canaries in every place where a configuration takes a secret, and a look at everything that comes
 //! out.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
+use futures_util::FutureExt;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -34,26 +38,26 @@ async fn no_secret_is_printed_answered_or_stored_on_sqlite() {
 async fn no_secret_is_printed_answered_or_stored_on_postgres() {
     let database = Database::on_test_server().await;
     let Database::Postgres { server, name } = &database else { unreachable!("it is one") };
-    let (server, role) = (server.clone(), name.replace("test", "role"));
+    let (mut server, role) = (PgConnection::connect(server).await.unwrap(), name.replace("test", "role"));
     let own = format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'; ALTER DATABASE {name} OWNER TO {role}");
-    database.execute(&own).await.unwrap();
-    database
-        .check(async |database: &Database| {
-            let mut url: url::Url = database.url().parse().unwrap();
-            url.set_username(&role).unwrap();
-            url.set_password(Some(PASSWORD)).unwrap();
-            everything_with(url.as_str()).await;
-            url.set_password(Some(&format!("{PASSWORD}-wrong"))).unwrap();
-            url.set_port(Some(9)).unwrap();
-            let unreachable =
-                Headpond::with_config(&config("http://127.0.0.1:9")).with_variable("DATABASE", url.as_str());
-            assert_silent(&with_secrets(unreachable).run(&["--log", "trace", "refresh"]).await);
-            assert_no_column_has_it(database).await;
-        })
-        .await;
-    let drop =
-        Database::Postgres { server: server.clone(), name: server.rsplit('/').next().unwrap_or_default().to_owned() };
-    drop.execute(&format!("DROP ROLE {role}")).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(own)).execute(&mut server).await.unwrap();
+    let checked = AssertUnwindSafe(database.check(async |database: &Database| {
+        let mut url: url::Url = database.url().parse().unwrap();
+        url.set_username(&role).unwrap();
+        url.set_password(Some(PASSWORD)).unwrap();
+        everything_with(url.as_str()).await;
+        assert_no_column_has_it(database).await;
+        url.set_port(Some(9)).unwrap();
+        let without = Headpond::with_config(&config("http://127.0.0.1:9")).with_variable("DATABASE", url.as_str());
+        assert_silent(&with_secrets(without).run(&["--log", "trace", "refresh"]).await);
+    }))
+    .catch_unwind()
+    .await;
+    let drop = format!("DROP ROLE {role}");
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut server).await.unwrap();
+    if let Err(panic) = checked {
+        resume_unwind(panic);
+    }
 }
 
 /// Runs all commands against an origin that works and one that fails.
@@ -117,7 +121,7 @@ async fn upstream() -> MockServer {
     let moved_to = |url: String| ResponseTemplate::new(302).insert_header("location", url);
     for (key, answer) in [
         ("good", ResponseTemplate::new(200).set_body_string("good").insert_header("etag", "\"1\"")),
-        ("bad", ResponseTemplate::new(500)),
+        ("bad", ResponseTemplate::new(500).insert_header("link", format!("<?api_key={KEY}&page=2>; rel=\"next\""))),
         ("moved", moved_to(format!("/users/good?api_key={KEY}"))),
         ("elsewhere", moved_to(format!("http://127.0.0.1:9/users/good?api_key={KEY}"))),
     ] {
