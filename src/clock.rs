@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
 use tokio::sync::watch;
 
-use crate::domain::freshness::later;
+use crate::domain::time::later;
 
 /// Tells the time, to the microsecond that databases can store, and waits for it.
 #[async_trait]
@@ -15,7 +15,7 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The present time.
     fn now(&self) -> DateTime<Utc>;
 
-    /// Returns when `at` has come.
+    /// Returns when `at` has come, or earlier: after a day at most. Whoever waits looks at the clock again.
     async fn sleep_until(&self, at: DateTime<Utc>);
 }
 

@@ -24,10 +24,6 @@ impl Database {
             .expect("HEADPOND_TEST_POSTGRES: run this by `tests/run -- cargo bench --bench refresh`");
         let name = format!("headpond_bench_{name}_{}", std::process::id());
         let mut connection = PgConnection::connect(&server).await.expect("the server");
-        // Full-page images depend on when a checkpoint came last: they would drown what a row costs.
-        for statement in ["ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"] {
-            connection.execute(statement).await.expect("a superuser");
-        }
         connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
         Self::Postgres { server, name }
     }
@@ -55,19 +51,36 @@ impl Database {
         store::connect(&self.url(), &options, clock).await.expect("a store")
     }
 
-    /// Bytes written since the database began: SQLite's writes by this process, Postgres's WAL.
-    pub(crate) async fn bytes_written(&self) -> u64 {
+    /// A place to count written bytes from.
+    pub(crate) async fn mark(&self) -> u64 {
         match self {
             Self::Sqlite(_) => written_by_this_process(),
-            Self::Postgres { server, .. } => {
-                let mut connection = PgConnection::connect(server).await.expect("the server");
-                let row = connection
-                    .fetch_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")
-                    .await
-                    .expect("the WAL's position");
-                row.get::<i64, _>(0).unsigned_abs()
+            Self::Postgres { .. } => {
+                let lsn: i64 = self.number("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").await;
+                lsn.unsigned_abs()
             }
         }
+    }
+
+    /// Bytes written since then: what this process handed to SQLite's files, or Postgres's WAL. Full-page images are left
+    /// out: how many there are depends on when a checkpoint came last.
+    pub(crate) async fn bytes_since(&self, mark: u64) -> u64 {
+        match self {
+            Self::Sqlite(_) => written_by_this_process() - mark,
+            Self::Postgres { .. } => {
+                let query = format!(
+                    "SELECT sum(record_size)::bigint
+                       FROM pg_get_wal_stats('0/0'::pg_lsn + {mark}::numeric, pg_current_wal_flush_lsn())"
+                );
+                self.number(&query).await.unsigned_abs()
+            }
+        }
+    }
+
+    async fn number(&self, query: &str) -> i64 {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("the database");
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect").await.expect("PostgreSQL 15 with contrib");
+        connection.fetch_one(sqlx::AssertSqlSafe(query.to_owned())).await.expect("a number").get(0)
     }
 
     pub(crate) async fn drop(self) {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use headpond::clock::{Clock, ManualClock, monotonic};
 use headpond::domain::change::ChangeKind;
 use headpond::domain::decision::{Freshness, Metadata, Outcome, Replacement};
-use headpond::domain::freshness::later;
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, SourceName, UpstreamId};
 use headpond::domain::schedule::{Because, Cadence, Due};
 use headpond::domain::snapshot::{ContentHash, Snapshot};
+use headpond::domain::time::later;
 use headpond::domain::validators::Validators;
 use headpond::store::{Authority, Claim, ClaimRequest, GoneBudget, Selection, Settled, SourceSpec, Store};
 
@@ -23,6 +23,7 @@ const MEASURED: u64 = 100_000;
 
 pub(crate) async fn run() {
     println!("claim + apply of 304s, batches of {BATCH}, {MEASURED} rows in due order");
+    println!("floors: 25,000 rows/s at 100,000 resources; 1,500 bytes per 304 on SQLite, 700 on Postgres");
     println!("{:<12}{:>12}{:>12}{:>16}", "", "resources", "rows/s", "bytes per 304");
     for resources in [10_000, 100_000, 1_000_000] {
         for database in [Database::sqlite(), Database::postgres(&format!("rows_{resources}")).await] {
@@ -39,16 +40,16 @@ async fn measure(database: &Database, resources: u64) -> (f64, f64) {
     let upstream = fill(store.as_ref(), resources).await;
     // Two rounds bring every resource into its slot.
     for _ in 0..2 {
-        round(store.as_ref(), &clock, upstream, resources).await;
+        round(store.as_ref(), &clock, upstream, resources, resources).await;
     }
-    let (bytes_before, started) = (database.bytes_written().await, monotonic());
+    let (mark, started) = (database.mark().await, monotonic());
     let mut rows = 0;
     while rows < MEASURED {
-        rows += round(store.as_ref(), &clock, upstream, (MEASURED - rows).min(resources)).await;
+        rows += round(store.as_ref(), &clock, upstream, resources, (MEASURED - rows).min(resources)).await;
     }
     let seconds = started.elapsed().as_secs_f64();
     store.close().await;
-    let bytes = database.bytes_written().await - bytes_before;
+    let bytes = database.bytes_since(mark).await;
     #[allow(clippy::cast_precision_loss, reason = "rates to print")]
     (rows as f64 / seconds, bytes as f64 / rows as f64)
 }
@@ -67,7 +68,7 @@ async fn fill(store: &dyn Store, resources: u64) -> UpstreamId {
 
 /// Claims and applies so many rows as they fall due, moving the clock on when nothing is due. The first time, content is
 /// stored; from then on, nothing has changed.
-async fn round(store: &dyn Store, clock: &ManualClock, upstream: UpstreamId, rows: u64) -> u64 {
+async fn round(store: &dyn Store, clock: &ManualClock, upstream: UpstreamId, resources: u64, rows: u64) -> u64 {
     let request = ClaimRequest {
         worker: "bench".into(),
         upstream,
@@ -80,10 +81,10 @@ async fn round(store: &dyn Store, clock: &ManualClock, upstream: UpstreamId, row
     while done < rows {
         let claimed = store.claim(&request).await.expect("a claim");
         if claimed.claims.is_empty() {
-            // On to where a batch is due, as a process does that looks some times a second.
-            let wait =
-                claimed.ask_again_at.map_or(Duration::ZERO, |at| (at - clock.now()).to_std().unwrap_or_default());
-            clock.advance(wait + INTERVAL / 400);
+            // On to where a whole batch is due.
+            let now = clock.now();
+            let wait = claimed.ask_again_at.map_or(Duration::ZERO, |at| (at - now).to_std().unwrap_or_default());
+            clock.advance(wait + INTERVAL * BATCH / u32::try_from(resources).expect("a count"));
             continue;
         }
         done += claimed.claims.len() as u64;

@@ -1,4 +1,4 @@
--- Headpond's own tables. Apps read the views, not these. All times are microseconds since the Unix epoch.
+-- Headpond's own tables. What apps read of them is no stable interface. All times are microseconds since the Unix epoch.
 -- src/store/mod.rs says what each table is for and which of them a refresh rewrites.
 
 CREATE TABLE headpond_meta (

@@ -3,11 +3,11 @@
 use chrono::{DateTime, SubsecRound, Utc};
 use http::{HeaderMap, HeaderName, header};
 
-use crate::domain::freshness::http_date;
+use crate::domain::time::http_date;
 
 /// What a request's preconditions say about the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Preconditions {
     /// Send the content.
     Send,
     /// 304: the client has this content already.
@@ -19,7 +19,7 @@ pub enum Verdict {
 /// Evaluates the preconditions of a request for the content with this strong ETag (without quotes) and time, in the order
 /// of RFC 9110 §13.2.2.
 #[must_use]
-pub fn evaluate(request: &HeaderMap, etag: &str, last_modified: DateTime<Utc>) -> Verdict {
+pub fn evaluate(request: &HeaderMap, etag: &str, last_modified: DateTime<Utc>) -> Preconditions {
     // HTTP dates have whole seconds.
     let last_modified = last_modified.trunc_subsecs(0);
     let held = match Tags::of(request, &header::IF_MATCH) {
@@ -29,7 +29,7 @@ pub fn evaluate(request: &HeaderMap, etag: &str, last_modified: DateTime<Utc>) -
         None => date(request, &header::IF_UNMODIFIED_SINCE).is_none_or(|since| last_modified <= since),
     };
     if !held {
-        return Verdict::Failed;
+        return Preconditions::Failed;
     }
     let known = match Tags::of(request, &header::IF_NONE_MATCH) {
         // §13.1.2: If-None-Match compares weakly.
@@ -37,7 +37,7 @@ pub fn evaluate(request: &HeaderMap, etag: &str, last_modified: DateTime<Utc>) -
         // §13.1.3: If-Modified-Since counts only without If-None-Match, be it as unusable as it may.
         None => date(request, &header::IF_MODIFIED_SINCE).is_some_and(|since| last_modified <= since),
     };
-    if known { Verdict::NotModified } else { Verdict::Send }
+    if known { Preconditions::NotModified } else { Preconditions::Send }
 }
 
 /// A single HTTP date; what is none, or more than one, is ignored (§13.1.3, §13.1.4).
@@ -127,7 +127,7 @@ mod tests {
     const MODIFIED: &str = "Tue, 15 Nov 1994 08:12:31 GMT";
     const AFTER: &str = "Tue, 15 Nov 1994 08:12:32 GMT";
 
-    fn verdict(fields: &[(HeaderName, &'static str)]) -> Verdict {
+    fn evaluated(fields: &[(HeaderName, &'static str)]) -> Preconditions {
         let mut request = HeaderMap::new();
         for (name, value) in fields {
             request.append(name, http::HeaderValue::from_static(value));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn if_none_match_finds_the_tag_wherever_it_stands() {
-        use Verdict::{NotModified, Send};
+        use Preconditions::{NotModified, Send};
         for (value, expected) in [
             ("\"0123abc\"", NotModified),
             ("W/\"0123abc\"", NotModified),
@@ -166,26 +166,26 @@ mod tests {
             ("*, \"x\"", Send),
             ("\"*\"", Send),
         ] {
-            assert_eq!(verdict(&[(header::IF_NONE_MATCH, value)]), expected, "{value:?}");
+            assert_eq!(evaluated(&[(header::IF_NONE_MATCH, value)]), expected, "{value:?}");
         }
     }
 
     #[test]
     fn several_lines_are_one_list() {
         let lines = [(header::IF_NONE_MATCH, "\"x\""), (header::IF_NONE_MATCH, "W/\"0123abc\"")];
-        assert_eq!(verdict(&lines), Verdict::NotModified);
+        assert_eq!(evaluated(&lines), Preconditions::NotModified);
     }
 
     #[test]
     fn bytes_that_are_not_text_are_compared_as_bytes() {
         let value = http::HeaderValue::from_bytes(b"\"\xff\xfe\", \"0123abc\"").unwrap();
         let request = HeaderMap::from_iter([(header::IF_NONE_MATCH, value)]);
-        assert_eq!(evaluate(&request, ETAG, DateTime::UNIX_EPOCH), Verdict::NotModified);
+        assert_eq!(evaluate(&request, ETAG, DateTime::UNIX_EPOCH), Preconditions::NotModified);
     }
 
     #[test]
     fn if_modified_since_compares_whole_seconds() {
-        use Verdict::{NotModified, Send};
+        use Preconditions::{NotModified, Send};
         for (value, expected) in [
             (BEFORE, Send),
             (MODIFIED, NotModified),
@@ -196,15 +196,15 @@ mod tests {
             ("yesterday", Send),
             ("", Send),
         ] {
-            assert_eq!(verdict(&[(header::IF_MODIFIED_SINCE, value)]), expected, "{value:?}");
+            assert_eq!(evaluated(&[(header::IF_MODIFIED_SINCE, value)]), expected, "{value:?}");
         }
         let twice = [(header::IF_MODIFIED_SINCE, AFTER), (header::IF_MODIFIED_SINCE, AFTER)];
-        assert_eq!(verdict(&twice), Send, "more than one date is none");
+        assert_eq!(evaluated(&twice), Send, "more than one date is none");
     }
 
     #[test]
     fn preconditions_are_evaluated_in_order() {
-        use Verdict::{Failed, NotModified, Send};
+        use Preconditions::{Failed, NotModified, Send};
         use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
         for (fields, expected) in [
             (&[][..], Send),
@@ -221,7 +221,7 @@ mod tests {
             (&[(IF_UNMODIFIED_SINCE, MODIFIED)], Send),
             (&[(IF_UNMODIFIED_SINCE, "garbage")], Send),
         ] {
-            assert_eq!(verdict(fields), expected, "{fields:?}");
+            assert_eq!(evaluated(fields), expected, "{fields:?}");
         }
     }
 }

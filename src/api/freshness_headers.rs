@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::domain::decision::Freshness;
 use crate::domain::failure::Failing;
-use crate::domain::freshness::http_date;
 use crate::domain::read_state::ReadState;
 use crate::domain::snapshot::ContentHash;
+use crate::domain::time::{DELTA_SECONDS_MAX, http_date};
 
 /// How the request was answered by this cache (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -21,9 +21,6 @@ pub const STATE: HeaderName = HeaderName::from_static("headpond-state");
 pub const VERSION: HeaderName = HeaderName::from_static("headpond-version");
 /// The kind of the last failure; only there while refreshes fail.
 pub const LAST_FAILURE: HeaderName = HeaderName::from_static("headpond-last-failure");
-
-/// RFC 9111 §1.2.2: what recipients must at least be able to hold.
-const DELTA_SECONDS_MAX: i64 = 1 << 31;
 
 /// What every answer about a known resource says of it, content or not.
 #[must_use]
@@ -44,8 +41,8 @@ pub fn freshness_fields(freshness: Freshness, now: DateTime<Utc>) -> HeaderMap {
     // Only a max-age. Neither `public` nor `private`: whether this content may be shared is not ours to say. As it is, a
     // shared cache keeps the answer to an anonymous request, and none to a request with Authorization (RFC 9111 §3.5).
     // Nor `must-revalidate` or a stale-* window: a cache behind us may do as it is configured once max-age has passed.
-    let max_age = (stale_after - fetched_at).num_seconds().clamp(0, DELTA_SECONDS_MAX);
-    let age = (now - fetched_at).num_seconds().clamp(0, DELTA_SECONDS_MAX);
+    let max_age = (stale_after - fetched_at).num_seconds().clamp(0, DELTA_SECONDS_MAX.into());
+    let age = (now - fetched_at).num_seconds().clamp(0, DELTA_SECONDS_MAX.into());
     let mut fields = HeaderMap::new();
     fields.insert(header::AGE, HeaderValue::from(age));
     fields.insert(header::CACHE_CONTROL, text(format!("max-age={max_age}")));

@@ -9,7 +9,11 @@
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
 //!
 //! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
-//! [`error`].
+//! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
+//! body.
+//!
+//! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
+//! whatever they ask for, the answer is the copy that there is.
 
 pub mod changes;
 pub mod conditional;

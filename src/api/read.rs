@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
 use super::ApiState;
-use super::conditional::{Verdict, evaluate};
+use super::conditional::{Preconditions, evaluate};
 use super::error::{ApiError, Missing, MissingBecause};
 use super::freshness_headers::{
     entity_tag, freshness_fields, http_date_value, last_modified, seconds_until, state_fields,
@@ -91,16 +91,16 @@ struct Hit {
 
 impl Hit {
     fn answer(self, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
-        let verdict = evaluate(request, &self.content.etag.to_string(), self.modified);
-        let (status, mut fields, body) = match verdict {
-            Verdict::Send => (StatusCode::OK, self.content.headers, Body::from(self.content.body)),
+        let preconditions = evaluate(request, &self.content.etag.to_string(), self.modified);
+        let (status, mut fields, body) = match preconditions {
+            Preconditions::Send => (StatusCode::OK, self.content.headers, Body::from(self.content.body)),
             // RFC 9110 §15.4.5: what a cache needs to freshen its copy, and no other metadata of the content. The length
             // must be the content's or left out (§8.6); the framework would put that of the empty body.
-            Verdict::NotModified => {
+            Preconditions::NotModified => {
                 let length = (header::CONTENT_LENGTH, HeaderValue::from(self.content.body.len()));
                 (StatusCode::NOT_MODIFIED, HeaderMap::from_iter([length]), Body::empty())
             }
-            Verdict::Failed => return Err(ApiError::PreconditionFailed),
+            Preconditions::Failed => return Err(ApiError::PreconditionFailed),
         };
         if status == StatusCode::OK {
             fields.insert(header::LAST_MODIFIED, http_date_value(self.modified));

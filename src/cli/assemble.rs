@@ -10,7 +10,7 @@ use super::outcome::CliError;
 use crate::announce::Announcer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::domain::resource::{Key, Params};
+use crate::domain::resource::Key;
 use crate::refresh::{Refresher, Roster};
 use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
 use crate::upstream::Fetcher;
@@ -53,9 +53,12 @@ pub(super) async fn store(config: &Config, schema: Schema) -> Result<(Arc<dyn St
 
 /// Makes the config's sources known and adds the keys that it lists.
 ///
-/// With `Keys::AddAndRetire`, keys and sources that the config no longer has are no longer polled: that is for the
-/// process that owns the configuration, `serve`.
-pub(super) async fn register(store: &dyn Store, config: &Config, keys: Keys) -> Result<Vec<Registered>, CliError> {
+/// Only a process that owns the config changes what is there; see [`Authority`].
+pub(super) async fn register(
+    store: &dyn Store,
+    config: &Config,
+    authority: Authority,
+) -> Result<Vec<Registered>, CliError> {
     let mut specs = Vec::with_capacity(config.sources.len());
     for source in &config.sources {
         let upstream = config
@@ -68,34 +71,27 @@ pub(super) async fn register(store: &dyn Store, config: &Config, keys: Keys) -> 
             limits: upstream.limits,
         });
     }
-    let registered = store.register(&specs, Authority::Owns).await?;
+    let registered = store.register(&specs, authority).await?;
     for (source, ids) in config.sources.iter().zip(&registered) {
         for chunk in source.keys.chunks(KEYS_AT_ONCE) {
-            let chunk: &[(Key, Params)] = chunk;
-            store.add_keys(ids.source, chunk, Authority::Owns).await?;
+            store.add_keys(ids.source, chunk, authority).await?;
         }
-        if keys == Keys::AddAndRetire {
-            let keep: BTreeSet<Key> = source.keys.iter().map(|(key, _)| key.clone()).collect();
-            let retired = store.retire_keys_except(ids.source, &keep).await?;
-            if retired > 0 {
-                tracing::info!(source = %source.name, retired, "keys that the config no longer lists are no longer polled");
-            }
-        }
-    }
-    if keys == Keys::AddAndRetire {
-        let keep: Vec<_> = registered.iter().map(|ids| ids.source).collect();
-        store.retire_sources_except(&keep).await?;
     }
     Ok(registered)
 }
 
-/// Whose word on keys counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
-    /// Add what is missing.
-    Add,
-    /// Also stop polling what the config does not have.
-    AddAndRetire,
+/// Stops polling the keys and sources that the config does not have: for `serve`, whose config it is.
+pub(super) async fn retire(store: &dyn Store, config: &Config, registered: &[Registered]) -> Result<(), CliError> {
+    for (source, ids) in config.sources.iter().zip(registered) {
+        let keep: BTreeSet<Key> = source.keys.iter().map(|(key, _)| key.clone()).collect();
+        let retired = store.retire_keys_except(ids.source, &keep).await?;
+        if retired > 0 {
+            tracing::info!(source = %source.name, retired, "keys that the config no longer lists are no longer polled");
+        }
+    }
+    let keep: Vec<_> = registered.iter().map(|ids| ids.source).collect();
+    store.retire_sources_except(&keep).await?;
+    Ok(())
 }
 
 /// A refresher for the config.

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap};
+use url::Url;
 
 use super::assemble;
 use super::outcome::{CliError, Exit};
@@ -17,8 +18,8 @@ use crate::domain::resource::{Key, Params, ResourceId};
 use crate::domain::schedule::{Due, Slot};
 use crate::upstream::{Exchange, FetchRequest, Fetcher, OpenGate, shown};
 
-/// The response fields that a decision can depend on.
-const MATTERING: [HeaderName; 12] = [
+/// The response fields that a decision can depend on. No others are shown: what they say may repeat the query.
+const MATTERING: [header::HeaderName; 11] = [
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::ETAG,
@@ -30,7 +31,6 @@ const MATTERING: [HeaderName; 12] = [
     header::RETRY_AFTER,
     header::LOCATION,
     header::VARY,
-    header::LINK,
 ];
 
 /// How much of a body is shown.
@@ -59,7 +59,7 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let fetcher = Fetcher::new(Arc::clone(&clock)).map_err(|error| CliError::usage(error.to_string()))?;
     let request = FetchRequest { url: &url, settings: &source.request, validators: None };
     let exchange = fetcher.exchange(&request, &OpenGate).await?;
-    let mut text = shown_exchange(url.path(), source, &exchange);
+    let mut text = shown_exchange(&url, source, &exchange);
     let previous = Previous::nothing(Slot::of(ResourceId(1), source.keys.len() as u64, fastrand::u64(..)));
     let outcome = decide(&source.policy, &previous, exchange.observation, clock.now(), fastrand::f64());
     text.push_str(&shown_outcome(&outcome));
@@ -80,14 +80,18 @@ fn named_key(source: &Source, key: Option<&str>) -> Result<(Key, Params), CliErr
     Ok((key, Params::new()))
 }
 
-/// The request as it was sent and the answer's fields that mattered. A query may hold a secret: it is not shown.
-fn shown_exchange(path: &str, source: &Source, exchange: &Exchange) -> String {
-    let mut text = format!("GET {}{path}\n", source.url.origin());
+/// The request's header fields as they were sent and the answer's that mattered. Of URLs, the request's own and those that
+/// redirects lead to, the query is never shown, and the path only if all of the template is written in the configuration:
+/// either may hold a secret.
+fn shown_exchange(url: &Url, source: &Source, exchange: &Exchange) -> String {
+    let hides_path = source.url.has_secret_path();
+    let mut text = format!("GET {}\n", shown_url(url, hides_path));
     for (name, value) in shown(&exchange.sent) {
         line(&mut text, &format!("  {name}: {value}"));
     }
     for hop in &exchange.redirects {
-        line(&mut text, &format!("{} to {}", hop.status.as_u16(), hop.path));
+        let path = if hides_path { HIDDEN_PATH } else { &hop.path };
+        line(&mut text, &format!("{} to {path}", hop.status.as_u16()));
     }
     match exchange.status {
         Some(status) => line(&mut text, &format!("\n{status}")),
@@ -96,7 +100,13 @@ fn shown_exchange(path: &str, source: &Source, exchange: &Exchange) -> String {
     if let Some(headers) = answered(&exchange.observation.seen) {
         for name in MATTERING {
             for value in headers.get_all(&name) {
-                line(&mut text, &format!("  {name}: {}", shown_value(&name, value)));
+                let value = String::from_utf8_lossy(value.as_bytes());
+                let value = if name == header::LOCATION {
+                    url.join(&value).map_or_else(|_| "no URL".into(), |to| shown_url(&to, hides_path).into())
+                } else {
+                    value
+                };
+                line(&mut text, &format!("  {name}: {value}"));
             }
         }
     }
@@ -104,20 +114,12 @@ fn shown_exchange(path: &str, source: &Source, exchange: &Exchange) -> String {
     text
 }
 
-/// A field's value as it may be shown: where it has URLs, without their queries, which may repeat a secret of our request.
-fn shown_value(name: &HeaderName, value: &HeaderValue) -> String {
-    let value = String::from_utf8_lossy(value.as_bytes());
-    if ![header::LOCATION, header::LINK].contains(name) {
-        return value.into_owned();
-    }
-    let mut parts = value.split('?');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for query in parts {
-        text.push_str("?(hidden)");
-        // In a Link field the URL ends there.
-        text.push_str(query.find('>').and_then(|end| query.get(end..)).unwrap_or_default());
-    }
-    text
+/// In place of a path that nobody is shown.
+const HIDDEN_PATH: &str = "/…";
+
+fn shown_url(url: &Url, hides_path: bool) -> String {
+    let path = if hides_path { HIDDEN_PATH } else { url.path() };
+    format!("{}{path}", url.origin().ascii_serialization())
 }
 
 fn answered(seen: &Seen) -> Option<&HeaderMap> {

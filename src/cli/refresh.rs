@@ -2,23 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use super::assemble::{self, Keys, Schema};
+use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::progress::Progress;
 use super::signals;
-use crate::clock::monotonic;
+use crate::clock::{Clock, monotonic};
 use crate::config::Config;
 use crate::domain::resource::{Key, SourceName};
 use crate::refresh::once::{Manner, Run, Target};
 use crate::refresh::tally::Counts;
-use crate::store::{Registered, Store};
-
-/// How long a one-shot refresh may go on with what is under way after SIGTERM.
-const GRACE: Duration = Duration::from_secs(10);
+use crate::store::{Authority, Registered, Store};
 
 /// Arguments of `refresh`.
 #[derive(Debug, clap::Args)]
@@ -58,15 +54,19 @@ struct Summary {
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
     let config = assemble::config(config_path)?;
     let (store, clock) = assemble::store(&config, Schema::Migrate).await?;
-    let registered = assemble::register(store.as_ref(), &config, Keys::Add).await?;
+    // A running `serve` owns the config; without one, whoever runs now does.
+    let owned = store.config_owner(clock.now()).await?.is_some();
+    let authority = if owned { Authority::Adds } else { Authority::Owns };
+    let registered = assemble::register(store.as_ref(), &config, authority).await?;
     let target = target(&config, &registered, store.as_ref(), args).await?;
     let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock)?;
-    let stop = signals::watch(GRACE)?;
+    let stop = signals::watch(config.server.shutdown_grace)?;
     let started = monotonic();
     let run = Run::begin(refresher, target, Manner { force: args.force, wait: args.wait }).await?;
     let progress = Progress::new(run.expected);
     let counts = progress.show_while(|| run.counts(), run.finish(&stop.stop, &stop.abandon)).await;
     store.close().await;
+    let counts = counts?;
     let summary = Summary { counts, seconds: started.elapsed().as_secs_f64() };
     print(&summary, args.json)?;
     let all_well = summary.counts.failed == 0 && !stop.stop.is_cancelled();

@@ -1,12 +1,14 @@
 //! `headpond serve`.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::assemble::{self, Keys, Schema};
+use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
 use crate::api::{self, ApiState};
@@ -17,7 +19,7 @@ use crate::refresh::clockwork::Clockwork;
 use crate::refresh::committer::Committer;
 use crate::refresh::follow::follow;
 use crate::refresh::lane::{Lane, Task, Until};
-use crate::store::Selection;
+use crate::store::{Authority, Selection};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -36,8 +38,10 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         .map_err(|error| CliError::usage(format!("server.listen = \"{listen}\": can't listen there: {error}")))?;
     let schema = if args.no_migrate { Schema::AsItIs } else { Schema::Migrate };
     let (store, clock) = assemble::store(&config, schema).await?;
-    let registered = assemble::register(store.as_ref(), &config, Keys::AddAndRetire).await?;
+    let registered = assemble::register(store.as_ref(), &config, Authority::Owns).await?;
     let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock)?;
+    refresher.own_config().await?;
+    assemble::retire(store.as_ref(), &config, &registered).await?;
     let stop = signals::watch(config.server.shutdown_grace)?;
     tracing::info!(
         listen = %listener.local_addr().unwrap_or(listen),
@@ -45,7 +49,10 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         sources = config.sources.len(),
         "serving"
     );
-    let served = serve_until_stopped(&config, refresher, clock, listener, &stop).await;
+    let served = serve_until_stopped(&config, Arc::clone(&refresher), clock, listener, &stop).await;
+    if let Err(error) = store.disown_config(&refresher.worker).await {
+        tracing::warn!(%error, "others take this process for running until its heartbeat is missed");
+    }
     store.close().await;
     served?;
     tracing::info!("stopped");
@@ -64,25 +71,38 @@ async fn serve_until_stopped(
         .map_err(|error| CliError::usage(format!("the clockwork does not start: {error}")))?;
     let mut parts = JoinSet::new();
     parts.spawn(follow(Arc::clone(&refresher.store), refresher.announcer.clone(), stop.stop.clone()));
-    let (committer, commits) =
-        Committer::new(Arc::clone(&refresher.store), Arc::clone(&refresher.clock), refresher.announcer.clone());
+    let (committer, commits) = Committer::new(&refresher, stop.abandon.clone());
     parts.spawn(commits);
     for upstream in refresher.roster.upstreams() {
         let task = Task { which: Selection::All, due_by: None, until: Until::Stopped };
         let lane = Lane::new(Arc::clone(&refresher), committer.clone(), upstream.clone(), task, None);
-        parts.spawn(lane.run(stop.stop.clone(), stop.abandon.clone()));
+        // A lane that never ends by itself has no result.
+        parts.spawn(lane.run(stop.stop.clone(), stop.abandon.clone()).map(drop));
     }
-    drop(committer);
+    // Held until the end, so that the committer is not done before anyone has begun.
+    let committer = stop.stop.clone().cancelled_owned().map(move |()| drop(committer));
+    parts.spawn(committer);
     let state = ApiState {
         store: Arc::clone(&refresher.store),
         clock: Arc::clone(&refresher.clock),
         sources: Arc::new(config.sources.iter().map(|source| source.name.clone()).collect()),
     };
     let shutdown = stop.stop.clone().cancelled_owned();
-    let served = api::server::serve(listener, api::router(state), &config.server, shutdown).await;
+    let mut serving = pin!(api::server::serve(listener, api::router(state), &config.server, shutdown));
+    let served = tokio::select! {
+        served = &mut serving => served.map_err(|error| CliError::usage(format!("the read API ended: {error}"))),
+        // None of them ends before it is told to, unless it panicked. A process that only looks alive is worse than none.
+        Some(part) = parts.join_next(), if !stop.stop.is_cancelled() => {
+            let ended = part.map_err(|error| CliError::failed(format!("a part of serve ended: {error}")));
+            stop.stop.cancel();
+            serving.await.map_err(|error| CliError::usage(format!("the read API ended: {error}")))?;
+            ended
+        }
+    };
     // The API ends by itself only when it can't go on: then nothing else should.
     stop.stop.cancel();
     clockwork.stop().await;
-    parts.join_all().await;
-    served.map_err(|error| CliError::usage(format!("the read API ended: {error}")))
+    // Panics have been reported by the panic hook.
+    while parts.join_next().await.is_some() {}
+    served
 }

@@ -27,13 +27,14 @@ pub(super) fn watch(grace: Duration) -> Result<Stop, CliError> {
         either(&mut terminate, &mut interrupt).await;
         tracing::info!(grace = %humantime::format_duration(grace), "stopping; a second signal stops at once");
         told.stop.cancel();
-        tokio::select! {
-            () = either(&mut terminate, &mut interrupt) => {
-                tracing::warn!("stopped at once");
-                std::process::exit(1);
-            }
-            () = tokio::time::sleep(grace) => told.abandon.cancel(),
+        let again = either(&mut terminate, &mut interrupt);
+        let mut again = std::pin::pin!(again);
+        if tokio::time::timeout(grace, &mut again).await.is_err() {
+            told.abandon.cancel();
+            again.await;
         }
+        tracing::warn!("stopped at once");
+        std::process::exit(1);
     });
     Ok(stop)
 }

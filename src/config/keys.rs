@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use crate::domain::resource::{Key, Params};
 use crate::domain::template::{BadUrl, KEY, UrlTemplate};
 
+use super::environment::Text;
 use super::reader::{Reader, Shows, Spot};
 use super::section::did_you_mean;
 use super::value::{Value, Wants, dotted};
@@ -81,6 +82,7 @@ impl Pass<'_> {
 
     fn key(&mut self, reader: &mut Reader<'_>, value: Value<'_>) -> Option<Key> {
         let text = value.scalar(reader, &KEY_WANTS)?;
+        warn_if_put_in(reader, &value, &text, "keys");
         let key = match Key::new(text.text) {
             Ok(key) => key,
             Err(error) => {
@@ -119,11 +121,16 @@ impl Pass<'_> {
 fn param(reader: &mut Reader<'_>, path: &str, node: &Spanned<DeValue<'_>>) -> Option<String> {
     let value = Value { path, shows: Shows::Value, node };
     let text = value.scalar(reader, &PARAM_WANTS)?;
+    warn_if_put_in(reader, &value, &text, "parameters");
+    Some(text.text)
+}
+
+/// What comes from outside the file is probably a secret, and this is no place for one.
+fn warn_if_put_in(reader: &mut Reader<'_>, value: &Value<'_>, text: &Text, what: &str) {
     if text.expanded {
-        let problem = "parameters are stored in the database and can be read there";
+        let problem = format!("{what} are stored in the database and can be read there");
         reader.warn(&value.spot(), problem, "if it is a secret, put it into `url` or `headers`");
     }
-    Some(text.text)
 }
 
 /// Leaves the first errors of a list, and counts the others.

@@ -95,7 +95,10 @@ pub(super) static NAME: Kind<Text> = Kind {
 pub(super) static TEMPLATE: Kind<UrlTemplate> = Kind {
     wants: Wants { noun: "a URL template", example: "\"https://api.example/users/{key}\"" },
     read: |reader, value, wants| {
-        value.parsed(reader, wants, |text| UrlTemplate::new(text).map_err(|error| error.to_string().into()))
+        let expanded = value.text(reader, wants)?.expanded;
+        let template =
+            value.parsed(reader, wants, |text| UrlTemplate::new(text).map_err(|error| error.to_string().into()))?;
+        Some(if expanded { template.with_secret_path() } else { template })
     },
 };
 
@@ -195,6 +198,10 @@ fn database_url(text: &str) -> Result<(), Wrong> {
         "sqlite" if rest.contains(":memory:") || rest.contains("mode=memory") => {
             Err("a database in memory keeps nothing".into())
         }
+        "sqlite" if rest.contains('?') => Err(Wrong::with_remedy(
+            "nothing may follow a `?`: it is a path alone",
+            "write it like \"sqlite://headpond.db\"",
+        )),
         "sqlite" if rest.trim_start_matches('/').is_empty() => Err("the path of the database file is missing".into()),
         "sqlite" => Ok(()),
         "postgres" | "postgresql" => match Url::parse(text) {

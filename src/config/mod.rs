@@ -14,7 +14,6 @@ mod kinds;
 mod nearest;
 mod policy;
 mod reader;
-mod reference;
 mod section;
 mod server;
 mod setting;
@@ -38,7 +37,6 @@ use crate::domain::template::UrlTemplate;
 pub use document::{Loaded, load};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
-pub use reference::reference;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use crate::domain::freshness::later;
 use crate::domain::policy::{GoneRules, Policy};
 use crate::domain::schedule::{Backoff, Cadence, CronRule};
 
@@ -25,7 +24,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
     let gone_after = layers.get(reader, &set::GONE_AFTER);
     let gone_recheck = layers.get(reader, &set::GONE_RECHECK);
     let cadence = cadence?;
-    let interval = regular_interval(reader, &cadence);
+    let interval = cadence.interval(reader.now);
     let for_source = Interval { name, cadence: &cadence, span: interval };
     let stale_after = for_source.stale_after(reader, layers);
     for_source.check_jitter(reader, layers);
@@ -41,12 +40,6 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
         ignore_changes_in: ignore_changes_in?,
         cadence,
     })
-}
-
-/// The time between regular refreshes, for comparing it with other settings: for a cron rule, between its next two times.
-pub(super) fn regular_interval(reader: &Reader<'_>, cadence: &Cadence) -> Duration {
-    let next = later(reader.now, cadence.interval(reader.now));
-    cadence.interval(next)
 }
 
 /// A value, or one that follows from others; `None` when the value is wrong.

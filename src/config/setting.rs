@@ -1,8 +1,8 @@
-//! What a setting is: its name, where it may stand, what it takes and what it means.
+//! What a setting is: its name, where it may stand, and what it takes.
 
 use super::kinds::Kind;
 use super::reader::{Reader, Shows};
-use super::value::{Value, Wants};
+use super::value::Value;
 
 /// A table of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +15,7 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// All of them, in the order of the reference.
+    /// All of them, in the order of the example.
     pub(super) const ALL: [Self; 5] = [Self::Server, Self::Database, Self::Defaults, Self::Upstream, Self::Source];
 
     /// The table's heading.
@@ -42,8 +42,6 @@ pub(super) struct Setting<T: 'static> {
     pub default: Fallback,
     /// How much of its value errors may show.
     pub shows: Shows,
-    /// What it is for.
-    pub meaning: &'static str,
 }
 
 /// What holds when a setting isn't there.
@@ -51,8 +49,8 @@ pub(super) struct Setting<T: 'static> {
 pub(super) enum Fallback {
     /// This value, as it is written in TOML.
     Is(&'static str),
-    /// What this describes.
-    Described(&'static str),
+    /// Nothing that could be written down once: what follows from other settings, or nothing at all.
+    Computed,
 }
 
 impl<T> Setting<T> {
@@ -68,9 +66,8 @@ impl<T> Setting<T> {
 pub(super) trait AnySetting: Sync {
     fn name(&self) -> &'static str;
     fn scopes(&self) -> &'static [Scope];
-    fn wants(&self) -> &Wants;
+    #[cfg(test)]
     fn fallback(&self) -> Fallback;
-    fn meaning(&self) -> &'static str;
     fn shows(&self) -> Shows;
 
     /// Notes what is wrong with a value.
@@ -86,16 +83,9 @@ impl<T> AnySetting for Setting<T> {
         self.scopes
     }
 
-    fn wants(&self) -> &Wants {
-        &self.kind.wants
-    }
-
+    #[cfg(test)]
     fn fallback(&self) -> Fallback {
         self.default
-    }
-
-    fn meaning(&self) -> &'static str {
-        self.meaning
     }
 
     fn shows(&self) -> Shows {

@@ -8,7 +8,7 @@ use crate::domain::resource::SourceName;
 
 use super::reader::Reader;
 use super::section::{Layers, Section};
-use super::{Source, Upstream, policy, settings as set};
+use super::{Source, Upstream, settings as set};
 
 /// The tables in `[upstreams]`.
 pub(super) struct DeclaredUpstreams<'a> {
@@ -94,7 +94,7 @@ fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, source
 
 /// What keeping a source's keys fresh takes.
 fn requests_per_second(reader: &Reader<'_>, source: &Source) -> f64 {
-    let interval = policy::regular_interval(reader, &source.policy.cadence).max(Duration::from_secs(1));
+    let interval = source.policy.cadence.interval(reader.now).max(Duration::from_secs(1));
     #[expect(clippy::cast_precision_loss, reason = "a number of keys has fewer than 52 bits")]
     let keys = source.keys.len() as f64;
     keys / interval.as_secs_f64()
@@ -126,9 +126,9 @@ fn limits(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Limits> {
     Some(Limits { requests_per_second, burst, max_concurrent })
 }
 
-/// A tenth of the limit, rounded up: see the meaning of `burst`.
+/// A fifth of the limit, rounded up, and at least 2: see the meaning of `burst`.
 fn default_burst(limit: Option<f64>) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 0; saturates")]
-    let tenth = (limit.unwrap_or_default() / 10.0).ceil() as u32;
-    tenth.max(1)
+    let fifth = (limit.unwrap_or_default() / 5.0).ceil() as u32;
+    fifth.max(2)
 }

@@ -6,7 +6,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::environment::{Text, expand};
 use super::reader::{Reader, Shows, Spot};
 
-/// What a setting takes, for errors and for the reference: "a span of time", `"15m"`.
+/// What a setting takes, for errors: "a span of time", `"15m"`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wants {
     /// What it is.

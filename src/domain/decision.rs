@@ -9,12 +9,13 @@ use http::{HeaderMap, StatusCode};
 use super::change::ChangeKind;
 use super::content::inspect;
 use super::failure::{Absence, Failing, Failure, FailureKind};
-use super::freshness::{Stated, later};
+use super::freshness::Stated;
 use super::observation::{Observation, Seen};
 use super::policy::Policy;
 use super::retry_after::retry_after;
 use super::schedule::{AT_ONCE, Because, Due, Slot, has_lasted, jittered};
 use super::snapshot::{ContentHash, Snapshot};
+use super::time::later;
 use super::validators::Validators;
 
 /// What was known of a resource when it was claimed.
@@ -22,6 +23,8 @@ use super::validators::Validators;
 pub struct Previous {
     /// Its place in the interval.
     pub slot: Slot,
+    /// Why it was due.
+    pub because: Because,
     /// The version of its snapshot; 0 when it never had one.
     pub version: u64,
     /// [`Snapshot::content_hash`] of its snapshot.
@@ -44,6 +47,7 @@ impl Previous {
     pub fn nothing(slot: Slot) -> Self {
         Self {
             slot,
+            because: Because::New,
             version: 0,
             content_hash: None,
             metadata: Metadata::default(),
@@ -311,7 +315,11 @@ impl Decision<'_> {
         let backoff = later(self.now, self.policy.backoff.wait(count, self.rand));
         let due = match retry_after(headers, self.answered_at, self.policy.retry_after_cap) {
             Some(at) if at > backoff => Due { at, because: Because::RetryAfter },
-            _ if failure.is_outage() => Due { at: backoff, because: Because::Outage },
+            // The end of an outage makes it due once. If it fails again then, it is not the upstream that was down, and a
+            // resource that always fails must not be asked for whenever another answers.
+            _ if failure.is_outage() && self.previous.because != Because::RetryNow => {
+                Due { at: backoff, because: Because::Outage }
+            }
             _ => Due { at: backoff, because: Because::Backoff },
         };
         Deferral {

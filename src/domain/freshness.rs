@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, header};
 
-/// RFC 9111 §1.2.2: what can't be represented is the greatest value; 2³¹ seconds is the least that this may be.
-const DELTA_SECONDS_MAX: u64 = 1 << 31;
+use super::time::{delta_seconds, http_date};
 
 /// What a response's headers say about freshness, before any policy of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,30 +124,6 @@ fn corrected_age(headers: &HeaderMap, requested_at: DateTime<Utc>, answered_at: 
 fn date_of(headers: &HeaderMap, name: HeaderName) -> Option<DateTime<Utc>> {
     http_date(headers.get(name)?.to_str().ok()?)
 }
-
-/// Any of the three forms of an HTTP date (RFC 9110 §5.6.7).
-#[must_use]
-pub fn http_date(value: &str) -> Option<DateTime<Utc>> {
-    httpdate::parse_http_date(value.trim()).ok().map(DateTime::from)
-}
-
-/// RFC 9111 §1.2.2: digits alone; what is too large saturates.
-pub(super) fn delta_seconds(value: &str) -> Option<Duration> {
-    let value = value.trim();
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    Some(Duration::from_secs(value.parse().unwrap_or(DELTA_SECONDS_MAX).min(DELTA_SECONDS_MAX)))
-}
-
-/// `at + duration`, or the end of time as far as the database can say it.
-#[must_use]
-pub fn later(at: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(duration).ok().and_then(|delta| at.checked_add_signed(delta)).unwrap_or(FAR_FUTURE)
-}
-
-/// The year 9999: the last that RFC 3339 can write.
-const FAR_FUTURE: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("in range");
 
 #[cfg(test)]
 mod tests;

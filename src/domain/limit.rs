@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::freshness::later;
+use super::time::later;
 
-/// How long after it was granted a token may still be used. A request that could not be sent by then takes another token.
-///
-/// What is granted evenly can arrive bunched when some of it is sent late. Since nothing is sent later than this, and the
-/// bucket is kept smaller by what this allows ([`Limits::capacity`], [`Limits::refill_per_second`]), no second at the
-/// upstream sees more than limit + burst requests.
-pub const SEND_WINDOW: Duration = Duration::from_millis(100);
+/// The shortest and the longest [`Limits::send_window`].
+const SEND_WINDOWS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A bucket that was last taken from so far in the future was written by a clock that was wrong.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The limits of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,18 +24,37 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The most tokens that can wait in the bucket: the burst less what [`SEND_WINDOW`] can add to a second.
+    /// How long after it was granted a token may still be used. A request that could not be sent by then takes another.
+    ///
+    /// What is granted evenly can arrive bunched when some of it is sent late. Since nothing is sent later than this, and
+    /// the bucket is kept smaller by what this allows ([`capacity`](Self::capacity),
+    /// [`refill_per_second`](Self::refill_per_second)), no second at the upstream sees more than limit + burst requests.
+    /// Where tokens are rare, so that a lost one costs much and bunches little, it is a tenth of the time between two.
+    #[must_use]
+    pub fn send_window(&self) -> Duration {
+        let between = self
+            .requests_per_second
+            .map_or(Duration::ZERO, |rate| Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX));
+        (between / 10).clamp(SEND_WINDOWS.0, SEND_WINDOWS.1)
+    }
+
+    /// The most tokens that can wait in the bucket: the burst less what the send window can add to a second.
     #[must_use]
     pub fn capacity(&self) -> f64 {
         let rate = self.requests_per_second.unwrap_or_default();
-        (f64::from(self.burst) - rate * SEND_WINDOW.as_secs_f64()).max(1.0)
+        (f64::from(self.burst) - rate * self.send_window().as_secs_f64()).max(1.0)
     }
 
-    /// Tokens added each second: the limit, or a little less where the burst is too small to make up for [`SEND_WINDOW`].
+    /// Tokens added each second: the limit, or a little less where the burst is too small to make up for the send window.
+    ///
+    /// A bucket of capacity c that gains r a second grants at most ⌊c + r·t⌋ in any time t; what arrives within a second
+    /// was granted within a second and a send window.
     #[must_use]
     pub fn refill_per_second(&self) -> f64 {
         let rate = self.requests_per_second.unwrap_or_default();
-        rate.min((rate + f64::from(self.burst) - self.capacity()) / (1.0 + SEND_WINDOW.as_secs_f64()))
+        let most = (rate + f64::from(self.burst)).floor();
+        let room = most + 1.0 - 1e-6 - self.capacity();
+        rate.min(room / (1.0 + self.send_window().as_secs_f64()))
     }
 }
 
@@ -61,9 +79,12 @@ pub struct Grant {
 }
 
 impl Bucket {
-    /// Takes up to `wanted` tokens at `now`. A clock that went back adds nothing.
+    /// Takes up to `wanted` tokens at `now`. A clock that went back adds nothing; one that had been far ahead stops nothing.
     #[must_use]
-    pub fn take(self, limits: &Limits, now: DateTime<Utc>, wanted: u32) -> Grant {
+    pub fn take(mut self, limits: &Limits, now: DateTime<Utc>, wanted: u32) -> Grant {
+        if self.at > later(now, CLOCK_SKEW) {
+            self.at = now;
+        }
         if limits.requests_per_second.is_none() {
             return Grant { granted: wanted, bucket: Self { at: now, ..self }, next_at: None };
         }
@@ -104,6 +125,23 @@ mod tests {
         assert_eq!(first.bucket.take(&limits, next - chrono::TimeDelta::milliseconds(1), 1).granted, 0);
     }
 
+    #[test]
+    fn a_bucket_from_a_future_that_never_came_is_no_obstacle() {
+        let limits = limits(1.0, 2);
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let years_ahead = Bucket { tokens: 0.0, at: later(now, Duration::from_secs(100_000_000)) };
+        let grant = years_ahead.take(&limits, now, 1);
+        assert_eq!((grant.granted, grant.bucket.at), (0, now));
+        assert_eq!(grant.bucket.take(&limits, grant.next_at.unwrap(), 1).granted, 1);
+    }
+
+    #[test]
+    fn small_bursts_and_rare_tokens_keep_nearly_the_whole_rate() {
+        for (rate, burst) in [(0.01, 1), (0.5, 1), (1.0, 1), (20.0, 1), (20.0, 4), (1000.0, 200)] {
+            assert!(limits(rate, burst).refill_per_second() >= 0.9 * rate, "{rate} {burst}");
+        }
+    }
+
     proptest! {
         /// Grants at any times, each sent at any moment within the send window: no second sees more than limit + burst.
         #[test]
@@ -121,7 +159,7 @@ mod tests {
                 now = later(now, Duration::from_micros(wait));
                 let grant = bucket.take(&limits, now, wanted);
                 bucket = grant.bucket;
-                let at = later(now, SEND_WINDOW.mul_f64(lateness));
+                let at = later(now, limits.send_window().mul_f64(lateness));
                 sent.extend(std::iter::repeat_n(at, grant.granted as usize));
             }
             sent.sort();

@@ -15,4 +15,5 @@ pub mod retry_after;
 pub mod schedule;
 pub mod snapshot;
 pub mod template;
+pub mod time;
 pub mod validators;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, header};
 
-use super::freshness::{delta_seconds, http_date};
+use super::time::{delta_seconds, http_date};
 
 /// When the upstream asks to be left alone until, at most `cap` after `answered_at`.
 ///

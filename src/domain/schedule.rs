@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::freshness::later;
 use super::resource::ResourceId;
+use super::time::later;
 
 /// When a resource is due next, and why then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -160,14 +160,14 @@ impl fmt::Display for CronRule {
 }
 
 impl Cadence {
-    /// The time from `at` to the next regular refresh: the interval, or the gap to the cron rule's next time.
+    /// The time between regular refreshes: the interval, or what lies between the next two times of the cron rule.
     #[must_use]
     pub fn interval(&self, at: DateTime<Utc>) -> Duration {
         match self {
             Self::Every(interval) => *interval,
             Self::Cron(rule) => {
-                let next = rule.next(at).unwrap_or_else(|| later(at, DAY));
-                (next - at).to_std().unwrap_or_default()
+                let gap = rule.next(at).and_then(|next| Some((rule.next(next)? - next).to_std().unwrap_or_default()));
+                gap.unwrap_or(DAY)
             }
         }
     }

@@ -50,8 +50,10 @@ pub struct Snapshot {
 }
 
 /// The header fields that describe a body to whoever reads it; all others are about the exchange.
-pub const KEPT_HEADERS: [HeaderName; 4] =
-    [header::CONTENT_TYPE, header::CONTENT_LANGUAGE, header::CONTENT_DISPOSITION, header::LINK];
+///
+/// `Link` isn't one of them: APIs put the request's own query into it (`rel="next"`), and with it a credential that is part
+/// of `url`, which would then be stored and served.
+pub const KEPT_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_LANGUAGE, header::CONTENT_DISPOSITION];
 
 /// The kept part of a response's headers.
 #[must_use]
@@ -101,8 +103,9 @@ mod tests {
     fn headers_survive_storage_byte_for_byte() {
         let mut headers = HeaderMap::new();
         headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        headers.append(header::LINK, HeaderValue::from_bytes(b"<a>; title=\xff: x").unwrap());
-        headers.append(header::LINK, HeaderValue::from_static(""));
+        let disposition = HeaderValue::from_bytes(b"attachment; filename=\xff: x").unwrap();
+        headers.append(header::CONTENT_DISPOSITION, disposition);
+        headers.append(header::CONTENT_DISPOSITION, HeaderValue::from_static(""));
         assert_eq!(decode_headers(&encode_headers(&headers)), Some(headers));
         assert_eq!(decode_headers(b"no colon"), None);
     }
@@ -113,6 +116,8 @@ mod tests {
         headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         headers.append(header::SET_COOKIE, HeaderValue::from_static("session=secret"));
         headers.append(header::CONNECTION, HeaderValue::from_static("close"));
+        headers
+            .append(header::LINK, HeaderValue::from_static("<https://api.example/?token=secret&page=2>; rel=\"next\""));
         assert_eq!(kept(&headers).keys().collect::<Vec<_>>(), [header::CONTENT_TYPE]);
     }
 }

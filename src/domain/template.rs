@@ -15,10 +15,18 @@ pub const KEY: &str = "key";
 
 /// A template whose scheme, host and port are fixed, with plain (`{x}`) and query (`{?x,y}`, `{&x}`) expressions in path
 /// and query. Values are percent-encoded, so that a key stays one path segment or one query value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UrlTemplate {
     template: UriTemplateString,
     origin: String,
+    has_secret_path: bool,
+}
+
+impl fmt::Debug for UrlTemplate {
+    /// The origin alone: path and query may have a credential in them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UrlTemplate").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// Why a text can't be a [`UrlTemplate`].
@@ -90,7 +98,19 @@ impl UrlTemplate {
             return Err(BadTemplate::Credentials);
         }
         let Origin::Tuple(..) = base.origin() else { return Err(BadTemplate::NotHttp) };
-        Ok(Self { template, origin: base.origin().ascii_serialization() })
+        Ok(Self { template, origin: base.origin().ascii_serialization(), has_secret_path: false })
+    }
+
+    /// The same, marked: some of it was put in from outside the configuration file, so that nobody is shown its path.
+    #[must_use]
+    pub fn with_secret_path(self) -> Self {
+        Self { has_secret_path: true, ..self }
+    }
+
+    /// Whether no more than the origin of its URLs may be shown. Their queries never may.
+    #[must_use]
+    pub fn has_secret_path(&self) -> bool {
+        self.has_secret_path
     }
 
     /// `scheme://host[:port]` of every URL that it makes.
@@ -135,12 +155,6 @@ fn written_path(url: &str) -> &str {
     match from_path.split('?').next() {
         Some(path) if !path.is_empty() => path,
         _ => "/",
-    }
-}
-
-impl fmt::Display for UrlTemplate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.template.as_str())
     }
 }
 
@@ -192,6 +206,12 @@ mod tests {
         ] {
             assert_eq!(UrlTemplate::new(template), Err(error), "{template}");
         }
+    }
+
+    #[test]
+    fn debugging_shows_the_origin_alone() {
+        let template = UrlTemplate::new("https://api.example/s3cret/{key}?token=s3cret").unwrap();
+        assert_eq!(format!("{template:?}"), "UrlTemplate { origin: \"https://api.example\", .. }");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::clock::SystemClock;
 use crate::config::Database;
 use crate::store::PruneRules;
 
-// Cron jobs, with seconds: the scheduler's repeated jobs can stop for ever (its issue 113).
+// Cron jobs, with seconds: the scheduler's repeated jobs can stop for ever
+// (https://github.com/mvniekerk/tokio-cron-scheduler/issues/113).
 const HEARTBEAT: &str = "*/30 * * * * *";
 const ANCHOR: &str = "15 * * * * *";
 const PRUNE: &str = "45 */10 * * * *";
@@ -37,12 +38,17 @@ impl Clockwork {
         database: &Database,
     ) -> Result<Self, JobSchedulerError> {
         let scheduler = JobScheduler::new().await?;
-        let announcer = refresher.announcer.clone();
-        // Wakes every lane, in case a wake-up was lost on its way from another process.
+        let beating = Arc::clone(&refresher);
         scheduler
             .add(job(HEARTBEAT, move || {
-                let announcer = announcer.clone();
-                async move { announcer.announce(Announcement::LookAround) }
+                let refresher = Arc::clone(&beating);
+                async move {
+                    // Wakes every lane, in case a wake-up was lost on its way from another process.
+                    refresher.announcer.announce(Announcement::LookAround);
+                    if let Err(error) = refresher.own_config().await {
+                        tracing::warn!(%error, "could not say that this process owns the configuration");
+                    }
+                }
             })?)
             .await?;
         let anchored = Arc::clone(&refresher);

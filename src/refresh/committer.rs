@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
+use super::Refresher;
 use super::tally::Verdict;
 use crate::announce::{Announcement, Announcer};
 use crate::clock::{Clock, monotonic};
@@ -34,32 +36,33 @@ pub struct Committer {
     landings: mpsc::Sender<Landing>,
 }
 
-/// What became of an outcome.
-pub type Landed = Verdict;
-
 /// One outcome on its way to the store.
 #[derive(Debug)]
 struct Landing {
     claim: Arc<Claim>,
     source: Option<Arc<Source>>,
     settled: Settled,
-    reply: oneshot::Sender<Landed>,
+    reply: oneshot::Sender<Verdict>,
 }
 
 impl Committer {
     /// A committer, and the work that it needs someone to run: it ends when all of the committer's clones are gone and
     /// everything is stored.
-    pub fn new(
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        announcer: Announcer,
-    ) -> (Self, impl Future<Output = ()> + Send) {
+    ///
+    /// A database that is away or full is waited for, with the outcomes in hand, until `abandon` is cancelled.
+    pub fn new(refresher: &Refresher, abandon: CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (landings, arriving) = mpsc::channel(BATCH * 2);
-        let desk = Desk { store, clock, announcer, quiet_until: HashMap::new() };
+        let desk = Desk {
+            store: Arc::clone(&refresher.store),
+            clock: Arc::clone(&refresher.clock),
+            announcer: refresher.announcer.clone(),
+            abandon,
+            quiet_until: HashMap::new(),
+        };
         (Self { landings }, desk.run(arriving))
     }
 
-    /// Hands an outcome over and waits until it is stored. `source` is `None` when the config has none for the claim.
+    /// Hands an outcome over and waits for what becomes of it. `source` is `None` when the config has none for the claim.
     pub async fn settle(
         &self,
         claim: Arc<Claim>,
@@ -67,7 +70,7 @@ impl Committer {
         requested_at: DateTime<Utc>,
         decided_at: DateTime<Utc>,
         outcome: Outcome,
-    ) -> Landed {
+    ) -> Verdict {
         let gone_budget = source.as_deref().map_or(GoneBudget { share: 0.0, period: Duration::ZERO }, |source| {
             GoneBudget { share: source.max_delete_share, period: source.policy.cadence.interval(decided_at) }
         });
@@ -75,9 +78,9 @@ impl Committer {
             Settled { token: claim.token, resource: claim.resource, requested_at, decided_at, outcome, gone_budget };
         let (reply, landed) = oneshot::channel();
         if self.landings.send(Landing { claim, source, settled, reply }).await.is_err() {
-            return Verdict::Lost;
+            return Verdict::GivenUp("nothing is stored any more".into());
         }
-        landed.await.unwrap_or(Verdict::Lost)
+        landed.await.unwrap_or_else(|_| Verdict::GivenUp("it was not stored".into()))
     }
 }
 
@@ -86,6 +89,7 @@ struct Desk {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     announcer: Announcer,
+    abandon: CancellationToken,
     quiet_until: HashMap<SourceName, Instant>,
 }
 
@@ -115,37 +119,45 @@ impl Desk {
         }
     }
 
-    /// Commits a batch. What the database rejects is narrowed down by halves, so that only the offending outcome fails.
+    /// Commits a batch. Data that the database rejects is narrowed down by halves, so that only the offending outcome fails.
     async fn commit(&mut self, batch: Vec<Landing>) {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             let settled: Vec<Settled> = part.iter().map(|landing| landing.settled.clone()).collect();
             match self.apply_patiently(&settled).await {
                 Ok(fates) => self.landed(part, fates),
-                Err(_) if part.len() > 1 => {
+                Err(StoreError::Rejected(_)) if part.len() > 1 => {
                     let rest = part.split_off(part.len() / 2);
                     parts.extend([rest, part]);
                 }
-                Err(error) => {
+                Err(error @ StoreError::Rejected(_)) => {
                     let instead = part.pop().and_then(|landing| self.unstorable(landing, &error));
                     parts.extend(instead.map(|landing| vec![landing]));
+                }
+                Err(error) => {
+                    tracing::error!(%error, outcomes = part.len(), "not stored; they are due again");
+                    for landing in part {
+                        _ = landing.reply.send(Verdict::GivenUp(error.to_string()));
+                    }
                 }
             }
         }
     }
 
-    /// Applies, with the results in hand for as long as the reason is a passing one.
+    /// Applies, with the results in hand for as long as the data isn't to blame and nobody says to give up.
     async fn apply_patiently(&self, settled: &[Settled]) -> Result<Vec<Fate>, StoreError> {
         let mut wait = RETRY.0;
         loop {
             match self.store.apply(settled).await {
                 Ok(applied) => return Ok(applied.fates),
-                Err(error) if error.is_passing() => {
+                Err(error @ StoreError::Rejected(_)) => return Err(error),
+                Err(error) => {
                     tracing::warn!(%error, outcomes = settled.len(), "could not store; trying again");
-                    tokio::time::sleep(wait).await;
+                    if self.abandon.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                        return Err(error);
+                    }
                     wait = (wait * 2).min(RETRY.1);
                 }
-                Err(error) => return Err(error),
             }
         }
     }

@@ -6,20 +6,25 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::Refresher;
-use super::committer::{Committer, Landed};
+use super::committer::Committer;
+use super::tally::Verdict;
+use crate::clock::monotonic;
 use crate::config::Source;
-use crate::domain::decision::{Deferral, Outcome, decide};
+use crate::domain::decision::{Deferral, Outcome, decide, defer};
 use crate::domain::failure::{Failing, Failure, FailureKind};
-use crate::domain::freshness::later;
 use crate::domain::limit::Limits;
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::UpstreamId;
 use crate::domain::schedule::{Because, Due};
+use crate::domain::time::later;
 use crate::store::{Claim, StoreError};
 use crate::upstream::{FetchRequest, TokenGate};
 
 /// How long a resource whose source this process does not know is left alone.
 const UNKNOWN_SOURCE_WAIT: Duration = Duration::from_secs(3600);
+
+/// The largest body that is looked at without giving up this thread: parsing more would keep other flights waiting.
+const LOOKED_AT_HERE: usize = 256 << 10;
 
 /// How its claim was given.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +33,7 @@ pub struct Ticket {
     pub upstream: UpstreamId,
     /// These limits.
     pub limits: Limits,
-    /// When the claim was asked for: its token and its lease are at most as old.
-    pub asked_at: Instant,
-    /// How long the lease lasts from then on.
+    /// How long the lease lasts from the grant on.
     pub lease_for: Duration,
 }
 
@@ -43,16 +46,40 @@ pub async fn fly(
     committer: &Committer,
     claim: Claim,
     ticket: Ticket,
-) -> Result<Landed, StoreError> {
+) -> Result<Verdict, StoreError> {
     let claim = Arc::new(claim);
     let Some(source) = refresher.roster.source(claim.source).cloned() else {
         let now = refresher.clock.now();
-        return Ok(committer.settle(claim, None, now, now, unknown_source(now)).await);
+        let outcome = unknown_source(&claim, now);
+        return Ok(committer.settle(claim, None, now, now, outcome).await);
     };
     let observation = observe(refresher, &claim, &source, ticket).await?;
     let (requested_at, now) = (observation.requested_at, refresher.clock.now());
-    let outcome = decide(&source.policy, &claim.previous, observation, now, fastrand::f64());
+    let outcome = decide_where_it_fits(&source, &claim, observation, now).await;
     Ok(committer.settle(claim, Some(source), requested_at, now, outcome).await)
+}
+
+/// Decides; on a thread for long work when there is a large body to parse.
+async fn decide_where_it_fits(
+    source: &Arc<Source>,
+    claim: &Arc<Claim>,
+    observation: Observation,
+    now: DateTime<Utc>,
+) -> Outcome {
+    let is_large = matches!(&observation.seen, Seen::Content { body, .. } if body.len() > LOOKED_AT_HERE);
+    if !is_large {
+        return decide(&source.policy, &claim.previous, observation, now, fastrand::f64());
+    }
+    let (for_source, for_claim) = (Arc::clone(source), Arc::clone(claim));
+    let deciding = tokio::task::spawn_blocking(move || {
+        decide(&for_source.policy, &for_claim.previous, observation, now, fastrand::f64())
+    });
+    deciding.await.unwrap_or_else(|error| {
+        tracing::error!(%error, source = %source.name, key = %claim.key, "could not look at a body");
+        let detail = "looking at the body ended abnormally; the log says how".into();
+        let failure = Failure { kind: FailureKind::Unparsable, status: Some(200), detail };
+        defer(&source.policy, &claim.previous, failure, now, fastrand::f64())
+    })
 }
 
 async fn observe(
@@ -78,24 +105,31 @@ async fn observe(
         Arc::clone(&refresher.store),
         Arc::clone(&refresher.clock),
         (ticket.upstream, &ticket.limits),
-        ticket.asked_at,
+        granted(refresher, claim),
         ticket.lease_for,
     );
     let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
     refresher.fetcher.fetch(&request, &gate).await
 }
 
-/// A process with another config may add keys of a source that this one has no URL for.
-fn unknown_source(now: DateTime<Utc>) -> Outcome {
+/// When the claim was granted, on the monotonic clock.
+fn granted(refresher: &Refresher, claim: &Claim) -> Instant {
+    let now = monotonic();
+    now.checked_sub((refresher.clock.now() - claim.granted_at).to_std().unwrap_or_default()).unwrap_or(now)
+}
+
+/// A source that this process has no URL for. Where one `serve` owns the config there is none; two with different configs
+/// on one database are a mistake that must not spin.
+fn unknown_source(claim: &Claim, now: DateTime<Utc>) -> Outcome {
     let detail = "the process that polls this upstream has no such source in its config".into();
     Outcome::Deferred(Deferral {
         failing: Failing {
             last: Failure { kind: FailureKind::BadRequest, status: None, detail },
             at: now,
-            since: now,
-            count: 1,
+            since: claim.previous.failing_since.unwrap_or(now),
+            count: claim.previous.failures.saturating_add(1),
         },
-        absence: None,
+        absence: claim.previous.absence,
         due: Due { at: later(now, UNKNOWN_SOURCE_WAIT), because: Because::Backoff },
     })
 }

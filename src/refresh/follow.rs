@@ -20,7 +20,6 @@ pub async fn follow(store: Arc<dyn Store>, announcer: Announcer, stop: Cancellat
             if let Err(error) = follow_while_well(store.as_ref(), &announcer).await {
                 tracing::warn!(%error, "could not follow what other processes do; trying again");
                 tokio::time::sleep(STORE_WAIT).await;
-                announcer.announce(Announcement::LookAround);
             }
         }
     };
@@ -30,21 +29,18 @@ pub async fn follow(store: Arc<dyn Store>, announcer: Announcer, stop: Cancellat
 async fn follow_while_well(store: &dyn Store, announcer: &Announcer) -> Result<(), StoreError> {
     // The follower stands before the first look, so that nothing falls between the two.
     let mut follower = store.follow().await?;
-    let mut seen = store.applied_since(i64::MAX).await?.newest;
+    let mut seen = store.applied_since(i64::MAX).await?;
+    announcer.announce(Announcement::LookAround);
     loop {
         let news = follower.news().await?;
-        let applied = store.applied_since(seen).await?;
-        seen = applied.newest;
-        match applied.resources {
-            Some(resources) if news == News::Something => {
-                if !resources.is_empty() {
-                    announcer.announce(Announcement::Settled(resources.into()));
-                }
-            }
+        let applied = store.applied_since(seen.newest).await?;
+        match &applied.resources {
+            Some(settled) if news == News::Something => announcer.announce(Announcement::Settled(settled[..].into())),
             _ => announcer.announce(Announcement::LookAround),
         }
         // It may have been a wish, which leaves no trace but a due time.
         announcer.announce(Announcement::LookAround);
+        seen = applied;
         tokio::time::sleep(BREATH).await;
     }
 }

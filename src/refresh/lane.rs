@@ -12,7 +12,6 @@ use super::flight::{Ticket, fly};
 use super::tally::{Tally, Verdict};
 use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
-use crate::clock::monotonic;
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
@@ -76,13 +75,21 @@ impl Lane {
 
     /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
     /// `abandon` is cancelled, and gives back what is left.
-    pub async fn run(mut self, stop: CancellationToken, abandon: CancellationToken) {
+    ///
+    /// # Errors
+    /// When the store can't be used any more, for a task that ends by itself; others wait until it can.
+    pub async fn run(mut self, stop: CancellationToken, abandon: CancellationToken) -> Result<(), StoreError> {
         // Listening begins before the first look at what is due, so that no wish falls between the two.
         let mut news = self.refresher.announcer.listen();
+        let mut result = Ok(());
         while !stop.is_cancelled() {
             let asked_at = self.refresher.clock.now();
             let ask_again_at = match self.claim_and_launch().await {
-                Ok(claimed) => claimed,
+                Ok(ask_again_at) => ask_again_at,
+                Err(error) if self.task.until != Until::Stopped && !error.is_passing() => {
+                    result = Err(error);
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%error, upstream = self.upstream.name, "could not claim; trying again");
                     Some(asked_at + STORE_WAIT)
@@ -93,15 +100,20 @@ impl Lane {
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(flight) = self.flights.join_next_with_id() => self.land(flight),
-                () = wake(&mut news) => {}
+                Some(flight) = self.flights.join_next_with_id() => {
+                    self.land(flight).await;
+                    // The others of its batch end now too: with them, one claim does for all.
+                    tokio::task::yield_now().await;
+                }
+                () = wake(&mut news, self.task.until) => {}
                 () = sleep_until(&self.refresher, ask_again_at) => {}
             }
             while let Some(flight) = self.flights.try_join_next_with_id() {
-                self.land(flight);
+                self.land(flight).await;
             }
         }
         self.wind_up(&abandon).await;
+        result
     }
 
     /// Claims as much as there is room for, and sends it on its way. Returns when to ask again.
@@ -112,7 +124,7 @@ impl Lane {
             return Ok(None);
         }
         let UpstreamSettings { id: upstream, limits, lease_for, .. } = self.upstream;
-        let ticket = Ticket { upstream, limits, asked_at: monotonic(), lease_for };
+        let ticket = Ticket { upstream, limits, lease_for };
         let Claimed { claims, ask_again_at } = self
             .refresher
             .store
@@ -139,20 +151,23 @@ impl Lane {
         self.airborne.insert(handle.id(), airborne);
     }
 
-    fn land(&mut self, flight: Result<(tokio::task::Id, Result<Verdict, StoreError>), tokio::task::JoinError>) {
-        match flight {
-            Ok((id, result)) => {
-                let Some(flown) = self.airborne.remove(&id) else { return };
-                match result {
-                    Ok(verdict) => self.count(&flown, &verdict),
-                    // Nothing was sent, or nothing can be said of what came: the lease runs out and it is due again.
-                    Err(error) => tracing::warn!(%error, key = %flown.key, "a refresh was given up"),
-                }
-            }
-            Err(error) => {
-                self.airborne.remove(&error.id());
-                tracing::error!(%error, "a refresh ended abnormally; its lease runs out");
-            }
+    async fn land(&mut self, flight: Result<(tokio::task::Id, Result<Verdict, StoreError>), tokio::task::JoinError>) {
+        let (id, verdict) = match flight {
+            Ok((id, Ok(verdict))) => (id, verdict),
+            Ok((id, Err(error))) => (id, Verdict::GivenUp(error.to_string())),
+            Err(error) => (error.id(), Verdict::GivenUp("it ended abnormally; the log says how".into())),
+        };
+        let Some(flown) = self.airborne.remove(&id) else { return };
+        if let Verdict::GivenUp(why) = &verdict {
+            tracing::warn!(why, key = %flown.key, "a refresh was given up");
+            self.give_back(&[(flown.token, flown.resource)]).await;
+        }
+        self.count(&flown, &verdict);
+    }
+
+    async fn give_back(&self, leased: &[(LeaseToken, ResourceId)]) {
+        if let Err(error) = self.refresher.store.release(leased).await {
+            tracing::warn!(%error, "could not give leases back; they run out by themselves");
         }
     }
 
@@ -179,7 +194,7 @@ impl Lane {
         loop {
             tokio::select! {
                 flight = self.flights.join_next_with_id() => match flight {
-                    Some(flight) => self.land(flight),
+                    Some(flight) => self.land(flight).await,
                     None => return,
                 },
                 () = abandon.cancelled() => break,
@@ -187,16 +202,18 @@ impl Lane {
         }
         self.flights.shutdown().await;
         let leased: Vec<_> = self.airborne.values().map(|flown| (flown.token, flown.resource)).collect();
-        if let Err(error) = self.refresher.store.release(&leased).await {
-            tracing::warn!(%error, "could not give leases back; they run out by themselves");
-        }
+        self.give_back(&leased).await;
     }
 }
 
-/// Returns when something may have become due that was not.
-async fn wake(news: &mut Listener) {
-    // Settled resources are due in the future: no reason to look.
-    while let Some(Announcement::Settled(_)) = news.next().await {}
+/// Returns when there may be something to claim, or nothing to wait for, that was not so before.
+async fn wake(news: &mut Listener, until: Until) {
+    while let Some(Announcement::Settled(_)) = news.next().await {
+        // What was settled elsewhere may be what a task that ends waits for. For the others it is due in the future.
+        if until != Until::Stopped {
+            return;
+        }
+    }
 }
 
 async fn sleep_until(refresher: &Refresher, at: Option<DateTime<Utc>>) {

@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
-use crate::store::{Registered, Store};
+use crate::domain::time::later;
+use crate::store::{Registered, Store, StoreError};
 use crate::upstream::{Fetcher, lease_for};
 
 pub mod clockwork;
@@ -62,6 +63,19 @@ pub struct UpstreamSettings {
     pub lease_for: Duration,
     /// Its sources.
     pub sources: Vec<SourceId>,
+}
+
+/// For how long a process that owns the configuration says so in advance: three heartbeats.
+const OWNED_FOR: Duration = Duration::from_secs(90);
+
+impl Refresher {
+    /// Says that this process owns the configuration, for as long as three heartbeats.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn own_config(&self) -> Result<(), StoreError> {
+        self.store.own_config(&self.worker, later(self.clock.now(), OWNED_FOR)).await
+    }
 }
 
 impl Roster {

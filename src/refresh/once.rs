@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::committer::Committer;
+use super::follow::follow;
 use super::lane::{Lane, Task, Until};
 use super::tally::{Counts, Tally};
 use super::{Refresher, UpstreamSettings};
@@ -66,11 +67,15 @@ impl Run {
     }
 
     /// Works until nothing is left of what was due at the start, or `stop` is cancelled.
-    pub async fn finish(&self, stop: &CancellationToken, abandon: &CancellationToken) -> Counts {
+    ///
+    /// # Errors
+    /// When the store can't be used any more. (It is waited for when it is only busy or away.)
+    pub async fn finish(&self, stop: &CancellationToken, abandon: &CancellationToken) -> Result<Counts, StoreError> {
         let refresher = &self.refresher;
-        let (committer, commits) =
-            Committer::new(Arc::clone(&refresher.store), Arc::clone(&refresher.clock), refresher.announcer.clone());
+        let (committer, commits) = Committer::new(refresher, abandon.clone());
         let commits = tokio::spawn(commits);
+        let done = CancellationToken::new();
+        let following = tokio::spawn(follow(Arc::clone(&refresher.store), refresher.announcer.clone(), done.clone()));
         let mut lanes = JoinSet::new();
         for upstream in refresher.roster.upstreams() {
             let Some(which) = self.target.within(upstream) else { continue };
@@ -81,12 +86,18 @@ impl Run {
             lanes.spawn(lane.run(stop.clone(), abandon.clone()));
         }
         drop(committer);
-        lanes.join_all().await;
-        // It ends with its last committer; a panic in it has been logged by the lanes' losses.
-        _ = commits.await;
+        let mut ended = Ok(());
+        while let Some(lane) = lanes.join_next().await {
+            let abnormal = |error| Err(StoreError::Unavailable(format!("a lane ended abnormally: {error}")));
+            ended = ended.and(lane.unwrap_or_else(abnormal));
+        }
+        done.cancel();
+        // Both end now; what a panic in one of them lost has been counted as given up.
+        _ = tokio::join!(commits, following);
+        ended?;
         let mut counts = self.tally.counts();
         counts.elsewhere = self.expected.saturating_sub(counts.total() - counts.elsewhere);
-        counts
+        Ok(counts)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::Outcome;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::resource::{Key, SourceName};
 
 /// What became of one refresh, after its commit.
@@ -27,6 +27,8 @@ pub enum Verdict {
     Failed(Failure),
     /// Another worker has the resource by now: what this one brought was discarded.
     Lost,
+    /// It could not be stored, or not even asked for: a fault of ours or of the database. The lease is given back.
+    GivenUp(String),
 }
 
 impl Verdict {
@@ -109,15 +111,23 @@ impl Tally {
             Verdict::Gone => &self.gone,
             Verdict::Lost => &self.lost,
             Verdict::Failed(failure) => {
-                let mut failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if failures.len() < NAMED_FAILURES {
-                    failures.push(NamedFailure { source: source.clone(), key: key.clone(), failure: failure.clone() });
-                }
+                self.name(source, key, failure.clone());
+                &self.failed
+            }
+            Verdict::GivenUp(why) => {
+                self.name(source, key, Failure { kind: FailureKind::Unstorable, status: None, detail: why.clone() });
                 &self.failed
             }
             Verdict::Reset => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn name(&self, source: &SourceName, key: &Key, failure: Failure) {
+        let mut failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if failures.len() < NAMED_FAILURES {
+            failures.push(NamedFailure { source: source.clone(), key: key.clone(), failure });
+        }
     }
 
     /// The counts so far.

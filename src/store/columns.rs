@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 
-use super::{StoreError, StoredContent, readable_due};
+use super::{Current, StoreError, StoredContent, readable_due};
 use crate::domain::change::{Change, ChangeKind, Cursor};
 use crate::domain::decision::{Freshness, Metadata, Previous};
 use crate::domain::failure::{Absence, Failing, Failure, FailureKind};
@@ -223,9 +223,10 @@ impl<'r, R: Cells> Record<'r, R> {
 /// Columns of `resource`.
 impl<R: Cells> Record<'_, R> {
     /// `version, content_hash, etag, last_modified, max_age, failures, failing_since, absences, absent_since, gone_since`.
-    pub(super) fn previous(&self, keys_of_source: u64, seed: u64) -> Result<Previous, StoreError> {
+    pub(super) fn previous(&self, keys_of_source: u64, seed: u64, because: Because) -> Result<Previous, StoreError> {
         Ok(Previous {
             slot: Slot::of(ResourceId(self.id), keys_of_source, seed),
+            because,
             version: self.count("version")?,
             content_hash: self.maybe_hash("content_hash")?,
             metadata: Metadata { validators: self.validators()?, max_age: self.maybe_count("max_age")? },
@@ -322,6 +323,23 @@ impl<R: Cells> Record<'_, R> {
             at: self.time("at")?,
         })
     }
+}
+
+/// What a reader sees of a resource, from one row of all its tables: `id`, `leased_until`, and what is named above.
+pub(super) fn current<R: Cells>(row: &R) -> Result<Current, StoreError> {
+    let resource = Record::identified_by(row, "resource", "id")?;
+    let schedule = Record::of(row, "schedule", resource.id());
+    Ok(Current {
+        resource: ResourceId(resource.id()),
+        version: resource.count("version")?,
+        content: Record::of(row, "content", resource.id()).content()?,
+        freshness: schedule.freshness()?,
+        validators: resource.validators()?,
+        gone_since: resource.maybe_time("gone_since")?,
+        failing: resource.failing()?,
+        due: schedule.due()?,
+        leased_until: Record::of(row, "lease", resource.id()).maybe_time("leased_until")?,
+    })
 }
 
 #[cfg(test)]

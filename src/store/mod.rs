@@ -42,7 +42,7 @@ use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
-use crate::domain::schedule::{Because, Due};
+use crate::domain::schedule::{self, Because, Due};
 use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
 
@@ -54,9 +54,6 @@ use crate::domain::validators::Validators;
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// What the database runs on and how it is set up, for a log line.
     fn describe(&self) -> String;
-
-    /// The database's random number, made with its first migration: spreads due times differently in each installation.
-    fn seed(&self) -> u64;
 
     /// The database's present time; SQLite has no clock of its own and answers `None`.
     async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
@@ -222,7 +219,7 @@ pub struct LeaseToken(pub i64);
 /// What a worker asks for.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
-    /// Who asks: host, process and a random part, for people who look at the table.
+    /// Who asks: the process and a random part, for people who look at the table.
     pub worker: String,
     /// Of which upstream.
     pub upstream: UpstreamId,
@@ -403,6 +400,10 @@ pub enum StoreError {
     /// The database can't be reached, is full, or is failing: the same call may succeed later.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// No connection could be made to it when it was to be opened. A sentence that says where, and what to do: the same
+    /// call may succeed later.
+    #[error("{0}")]
+    Unreachable(String),
     /// The database refused this data: the same call will fail again.
     #[error("the database refused the data: {0}")]
     Rejected(String),
@@ -427,7 +428,7 @@ impl StoreError {
     /// Whether the same call may succeed later without anyone changing the data.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::Unavailable(_))
+        matches!(self, Self::Busy(_) | Self::Unavailable(_) | Self::Unreachable(_))
     }
 }
 
@@ -446,7 +447,7 @@ pub struct StoreOptions {
 ///
 /// # Errors
 /// [`StoreError::Unusable`] when the database isn't ours, is read-only, too new, or not migrated; or when it doesn't keep
-/// what it committed (`synchronous` too low). [`StoreError::Unavailable`] when it can't be reached.
+/// what it committed (`synchronous` too low). [`StoreError::Unreachable`] when it can't be reached.
 pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
     match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
@@ -463,11 +464,11 @@ fn no_such_source(name: &SourceName) -> StoreError {
     ))
 }
 
-/// The due time of what was asked for by hand: before all others. `wanted_at` says when that was.
-const AT_ONCE: i64 = 0;
+/// The due time of what was asked for by hand, as it is stored. `wanted_at` says when that was.
+const AT_ONCE: i64 = schedule::AT_ONCE.timestamp_micros();
 
 /// What a reader is told of a due time: a wish's own time where `due_at` only says "first".
 fn readable_due(due_at: DateTime<Utc>, wanted_at: Option<DateTime<Utc>>, because: Because) -> Due {
-    let at = if due_at.timestamp_micros() == AT_ONCE { wanted_at.unwrap_or(due_at) } else { due_at };
+    let at = if due_at == schedule::AT_ONCE { wanted_at.unwrap_or(due_at) } else { due_at };
     Due { at, because }
 }

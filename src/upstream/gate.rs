@@ -7,12 +7,12 @@ use async_trait::async_trait;
 
 use super::{LONGEST_WAIT, SETTLE};
 use crate::clock::{Clock, monotonic};
-use crate::domain::limit::{Limits, SEND_WINDOW};
+use crate::domain::limit::Limits;
 use crate::domain::resource::UpstreamId;
 use crate::store::{Store, StoreError};
 
 /// How often a token that came too late to be used is exchanged for another. On a database that takes longer than
-/// [`SEND_WINDOW`] to commit every token is late; such a database can't grant fast enough to bunch requests by much, and
+/// the [send window](Limits::send_window) to commit every token is late; such a database can't grant fast enough to bunch requests by much, and
 /// waiting for a punctual token would never end.
 const LATE_TOKENS: u32 = 3;
 
@@ -59,16 +59,16 @@ pub struct TokenGate {
     clock: Arc<dyn Clock>,
     upstream: UpstreamId,
     /// The token that the claim brought along counts from here.
-    granted: Option<Instant>,
-    /// By when the exchange must be over.
+    granted: Instant,
+    /// By when the exchange must be over; `None` is never.
     over_by: Option<Instant>,
-    /// A token's age doesn't matter where no rate is kept.
-    is_limited: bool,
+    /// How old a token may be; its age doesn't matter where no rate is kept.
+    window: Option<Duration>,
 }
 
 impl TokenGate {
-    /// A gate for a claimed resource. `granted` is the moment when the call of [`Store::claim`] **began**, which is before
-    /// the database counted the token and the lease, and `lease_for` is what the claim asked for.
+    /// A gate for a claimed resource. `granted` is the moment at which the database counted the token and the lease
+    /// ([`Claim::granted_at`](crate::store::Claim::granted_at)), and `lease_for` is what the claim asked for.
     #[must_use]
     pub fn for_claim(
         store: Arc<dyn Store>,
@@ -78,20 +78,14 @@ impl TokenGate {
         lease_for: Duration,
     ) -> Self {
         let over_by = granted.checked_add(lease_for.saturating_sub(SETTLE));
-        Self { granted: Some(granted), over_by, ..Self::without_claim(store, clock, upstream) }
-    }
-
-    /// A gate for a request outside of any claim: it takes a token first.
-    #[must_use]
-    pub fn without_claim(store: Arc<dyn Store>, clock: Arc<dyn Clock>, upstream: (UpstreamId, &Limits)) -> Self {
         let (upstream, limits) = upstream;
-        let is_limited = limits.requests_per_second.is_some();
-        Self { store, clock, upstream, granted: None, over_by: None, is_limited }
+        let window = limits.requests_per_second.map(|_| limits.send_window());
+        Self { store, clock, upstream, granted, over_by, window }
     }
 
     /// Whether a token from then may still be used.
     fn is_punctual(&self, granted: Instant) -> bool {
-        !self.is_limited || monotonic() - granted <= SEND_WINDOW
+        self.window.is_none_or(|window| monotonic().saturating_duration_since(granted) <= window)
     }
 
     /// Takes a token and returns in time to use it.
@@ -102,9 +96,10 @@ impl TokenGate {
                 return Ok(());
             }
         }
-        tracing::warn!(
-            "the database takes longer than {SEND_WINDOW:?} to grant a request: limits can't be kept exactly"
-        );
+        if monotonic() > deadline {
+            return Err(NoPass::TooLate("the database takes too long to grant a request".into()));
+        }
+        tracing::warn!(window = ?self.window, "the database grants requests too slowly: limits can't be kept exactly");
         Ok(())
     }
 
@@ -140,11 +135,8 @@ impl Gate for TokenGate {
             Some(over_by) => over_by.saturating_duration_since(now).checked_sub(timeout),
             None => Some(LONGEST_WAIT),
         };
-        let Some(spare) = spare else { return Err(waited(self.granted.unwrap_or(now))) };
-        match self.granted {
-            Some(granted) if self.is_punctual(granted) => Ok(()),
-            _ => self.take(now + spare).await,
-        }
+        let Some(spare) = spare else { return Err(waited(self.granted)) };
+        if self.is_punctual(self.granted) { Ok(()) } else { self.take(now + spare).await }
     }
 
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass> {

@@ -31,7 +31,7 @@
 //! written, a closed connection is a failure of kind `broken`.
 //!
 //! A token is used up when its request is handed to the client, within
-//! [`SEND_WINDOW`](crate::domain::limit::SEND_WINDOW) of its grant. Where a connection must be made first, the request
+//! [send window](crate::domain::limit::Limits::send_window) of its grant. Where a connection must be made first, the request
 //! reaches the upstream later by what that takes.
 //!
 //! Kept-alive connections are dropped after a few idle seconds, before the servers in use close them (Node.js and Apache

@@ -116,6 +116,33 @@ async fn try_makes_one_request_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn try_shows_no_query_and_no_path_that_was_put_in() {
+    let upstream = wiremock::MockServer::start().await;
+    let onwards = "http://me:canary-secret@elsewhere.example/canary-path?token=canary-secret";
+    wiremock::Mock::given(wiremock::matchers::any())
+        .respond_with(
+            wiremock::ResponseTemplate::new(302)
+                .insert_header("location", onwards)
+                .insert_header("link", "</?token=canary-secret>; rel=\"next\""),
+        )
+        .mount(&upstream)
+        .await;
+    let config = CONFIG.replace("http://127.0.0.1:9", &upstream.uri()).replace("{key}", "{key}?token=canary-secret");
+    let headpond = Headpond::with_config(&config);
+    let tried = headpond.run(&["try", "users"]).await;
+    for part in [&format!("GET {}/users/a\n", upstream.uri()), "location: http://elsewhere.example/canary-path\n"] {
+        assert!(tried.stdout.contains(part), "{part:?} in {tried:?}");
+    }
+    assert!(!format!("{tried:?}").contains("canary-secret"), "{tried:?}");
+
+    std::fs::write(headpond.path("path"), "canary-path").unwrap();
+    headpond.configure(&config.replace("users/{key}", "${file:path}/{key}"));
+    let tried = headpond.run(&["try", "users"]).await;
+    assert!(tried.stdout.contains(&format!("GET {}/…\n", upstream.uri())), "{tried:?}");
+    assert!(!format!("{tried:?}").contains("canary"), "{tried:?}");
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_is_told_before_anything_is_touched() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -129,13 +156,18 @@ async fn a_database_that_can_not_be_used_is_told_in_one_sentence() {
     let with_database = |url: &str| format!("{CONFIG}[database]\nurl = \"{url}\"\n");
     let headpond = Headpond::with_config(&with_database("sqlite://other.db"));
     std::fs::write(headpond.path("other.db"), "this is a shopping list, not a database").unwrap();
-    assert_says(&headpond.run(&["refresh"]).await, 2, &["other.db"]);
+    assert_says(&headpond.run(&["refresh"]).await, 2, &["database.url: other.db: it is not a SQLite database"]);
     assert_eq!(std::fs::read_to_string(headpond.path("other.db")).unwrap().len(), 39, "and not touched");
 
     headpond.configure(&with_database("postgres://someone:canary-secret@127.0.0.1:9/db"));
     let printed = headpond.run(&["refresh"]).await;
-    assert_says(&printed, 2, &["database"]);
+    assert_says(&printed, 2, &["database.url: can't connect to 127.0.0.1:9/db: ", "; is the server running"]);
     assert!(!printed.stderr.contains("canary-secret"), "{printed:?}");
+
+    headpond.configure(&with_database("sqlite://nowhere/headpond.db"));
+    assert_says(&headpond.run(&["refresh"]).await, 2, &["database.url: nowhere/headpond.db: the directory nowhere"]);
+    headpond.configure(&with_database("sqlite://headpond.db?mode=ro"));
+    assert_says(&headpond.run(&["check"]).await, 2, &["headpond.toml:8:7: database.url", "a path alone"]);
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 /// A source on this machine, without its `url`, to put settings behind.
 const SOURCE: &str = "[sources.s]\nkeys = ['k']\nurl = 'http://localhost/{key}'\n";
 
+/// A whole source on this machine.
+const SOURCE_BY_THE_HOUR: &str = "[sources.s]\nkeys = ['k']\nurl = 'http://localhost/{key}'\nrefresh_every = '1h'";
+
 /// Files and variables of a test's own.
 #[derive(Default)]
 struct Outside {
@@ -151,7 +154,7 @@ fn the_nearest_setting_wins() {
     assert_eq!(config.upstreams["up"].limits.burst, 7);
     assert_eq!(config.upstreams["up"].limits.requests_per_second, Some(25.0));
     assert_eq!(config.upstreams["up"].longest_timeout, Duration::from_secs(3));
-    assert_eq!(config.upstreams["https://api.example"].limits.burst, 3, "a tenth of 25, rounded up");
+    assert_eq!(config.upstreams["https://api.example"].limits.burst, 5, "a fifth of 25");
     assert_eq!(config.upstreams["https://api.example"].limits.max_concurrent, 8);
 }
 
@@ -191,6 +194,7 @@ fn no_secret_is_shown() {
     assert_eq!(request.headers["x-plain"], "1.50");
     assert!(!request.headers["x-plain"].is_sensitive());
     assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    assert!(config.sources[0].url.has_secret_path() && !source(SOURCE_BY_THE_HOUR).url.has_secret_path());
     let wrong = "
         database.url = 'mysql://me:hunter2@db/app'
         [sources.s]
@@ -453,10 +457,15 @@ fn databases_of_unknown_kinds_are_refused() {
         ("headpond.db", false),
         ("sqlite://", false),
         ("sqlite::memory:", false),
+        ("sqlite://headpond.db?mode=ro", false),
         ("postgres://me:a/b@localhost:x/app", false),
     ] {
         assert_eq!(errors(&format!("database.url = '{url}'")).is_empty(), accepted, "{url}");
     }
+    assert_eq!(
+        errors("[database]\nurl = 'sqlite://headpond.db?mode=ro'"),
+        "2:7: database.url: nothing may follow a `?`: it is a path alone; write it like \"sqlite://headpond.db\""
+    );
 }
 
 #[test]
@@ -590,6 +599,12 @@ fn what_is_probably_not_meant_is_warned_of() {
              is a secret, put it into `url` or `headers`",
         ),
         (
+            "{key}",
+            "keys = ['${env:SECRET}']",
+            "4:9: sources.s.keys = '${env:SECRET}': keys are stored in the database and can be read there; if it is a \
+             secret, put it into `url` or `headers`",
+        ),
+        (
             "",
             "keys = ['k']\nstale_after = '30m'",
             "5:15: sources.s.stale_after = '30m': shorter than the interval (1h), so copies are stale before they are \
@@ -605,7 +620,7 @@ fn what_is_probably_not_meant_is_warned_of() {
             "{key}",
             "keys = ['a', 'b', 'c']\n[defaults]\nrequests_per_second_limit = 0.0005",
             "6:29: defaults.requests_per_second_limit = 0.0005: the sources of http://localhost need 0.00083 requests per \
-             second, more than the 0.00045 that limit and burst allow on average, so they are refreshed less often; raise the limit, or the sources' intervals",
+             second, more than the 0.00050 that limit and burst allow on average, so they are refreshed less often; raise the limit, or the sources' intervals",
         ),
     ] {
         assert_eq!(source(url, settings), said, "{settings}");

@@ -63,6 +63,12 @@ fn gone(mut previous: Previous) -> Previous {
     previous
 }
 
+/// Due because its upstream answered others again.
+fn retried(mut previous: Previous) -> Previous {
+    previous.because = Because::RetryNow;
+    previous
+}
+
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
 }
@@ -184,6 +190,12 @@ fn every_observation_has_one_outcome_for_every_previous_state() {
         ("500 before anything", nothing(), status(500, &[]), "server_error x1, backoff"),
         // Unreachable.
         ("no connection", held(), unreachable(FailureKind::Connect), "connect x1, outage"),
+        (
+            "no connection, when others had one",
+            retried(held()),
+            unreachable(FailureKind::Connect),
+            "connect x1, backoff",
+        ),
         ("a timeout", failing(held(), 1), unreachable(FailureKind::Timeout), "timeout x2, outage"),
         ("a truncated body", held(), unreachable(FailureKind::Truncated), "truncated x1, backoff"),
         ("an oversized body", held(), unreachable(FailureKind::TooLarge), "too_large x1, backoff"),

@@ -66,6 +66,14 @@ fn cron_follows_the_zone_over_a_change_to_summer_time() {
 }
 
 #[test]
+fn the_interval_of_a_cron_rule_does_not_shrink_as_its_time_comes_near() {
+    let rule = CronRule::new("0 * * * *", chrono_tz::UTC, at("2026-01-01T00:00:00Z")).unwrap();
+    let hourly = Cadence::Cron(Box::new(rule));
+    assert_eq!(hourly.interval(at("2026-01-01T00:00:01Z")), minutes(60));
+    assert_eq!(hourly.interval(at("2026-01-01T00:59:59Z")), minutes(60));
+}
+
+#[test]
 fn cron_rules_that_can_not_be_used_say_why() {
     let rule = |text| CronRule::new(text, chrono_tz::UTC, at("2026-01-01T00:00:00Z"));
     assert!(matches!(rule("nonsense"), Err(BadCron::Unreadable(_))));

@@ -8,10 +8,10 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::PostgresStore;
 use super::error::Result;
-use crate::domain::freshness::later;
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
+use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Upstream, Wanted};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
@@ -203,7 +203,7 @@ impl Lease<'_> {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed)?,
+            previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,
             due: candidate.due,
             granted_at: self.wanted.now,
         })

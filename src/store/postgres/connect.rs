@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor, PgConnection};
 
-use super::error::Result;
+use super::error::{Fault, Result};
 use super::{PostgresStore, migrate};
 use crate::clock::Clock;
 use crate::store::{StoreError, StoreOptions};
@@ -71,12 +71,33 @@ fn server(url: &str) -> Result<PgConnectOptions> {
 /// The first connection is made without a pool, which would hide why it can't be made.
 async fn first_connection(server: &PgConnectOptions) -> Result<PgConnection> {
     let Ok(connected) = tokio::time::timeout(PATIENCE, PgConnection::connect_with(server)).await else {
-        let problem = format!("the server did not answer within {} seconds", PATIENCE.as_secs());
-        return Err(StoreError::Unavailable(problem).into());
+        let problem = format!("there was no answer within {} seconds", PATIENCE.as_secs());
+        return Err(unreachable(server, &problem).into());
     };
-    let mut connection = connected?;
+    let mut connection = connected.map_err(|error| match Fault::from(error).into() {
+        StoreError::Unavailable(problem) => unreachable(server, &problem),
+        StoreError::Unusable(problem) => StoreError::Unusable(format!("{}: {problem}", no_connection(server))),
+        other => other,
+    })?;
     connection.execute(SESSION).await?;
     Ok(connection)
+}
+
+fn unreachable(server: &PgConnectOptions, problem: &str) -> StoreError {
+    StoreError::Unreachable(format!(
+        "{}: {problem}; is the server running, and does it listen there?",
+        no_connection(server)
+    ))
+}
+
+/// Names the setting and the place, and neither user nor password.
+fn no_connection(server: &PgConnectOptions) -> String {
+    let host = match server.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", server.get_host(), server.get_port()),
+    };
+    let database = server.get_database().unwrap_or(server.get_username());
+    format!("database.url: can't connect to {host}/{database}")
 }
 
 fn pool(server: &PgConnectOptions, connections: u32) -> PgPool {

@@ -66,6 +66,7 @@ fn advice(code: &str) -> &'static str {
         "42501" => {
             "the database role may not do this; it needs to own the schema `headpond` or to be allowed to make it: "
         }
+        "28000" | "28P01" => "the server does not let this user in; check user and password: ",
         "3D000" => "the database must be made first (`createdb`): ",
         _ => "the database can't be used: ",
     }

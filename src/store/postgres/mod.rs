@@ -74,10 +74,6 @@ impl Store for PostgresStore {
         self.description.clone()
     }
 
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
     async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
         Ok(Some(read::clock(self).await?))
     }

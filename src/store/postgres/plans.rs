@@ -49,7 +49,7 @@ fn cases() -> Vec<Case> {
         ("candidates of sources", candidates(sources), "1, 300, 1000000000, '{1}'".into()),
         ("candidates of resources", candidates(resources), format!("1, 300, 5, {ids}")),
         ("lease", claim::LEASE.into(), format!("1, 1, 'w', 0, 0, {ids}, 1, 0")),
-        ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}")),
+        ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, 0, 8")),
         ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}")),
         ("replaced", write::REPLACED.into(), format!("{ids}, {zeros}, {bytes}, {bytes}, {bytes}, {zeros}")),
         ("reset", write::RESET.into(), ids.clone()),

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::PostgresStore;
 use super::error::Result;
-use crate::domain::resource::{Key, ResourceId, SourceName};
-use crate::store::columns::{Record, micros};
+use crate::domain::resource::{Key, SourceName};
+use crate::store::columns::{self, micros};
 use crate::store::{Current, StoreError};
 
 /// The server's time, which goes on within a transaction.
@@ -38,18 +38,5 @@ pub(super) async fn current(store: &PostgresStore, source: &SourceName, key: &Ke
         .bind(micros(store.clock.now()))
         .fetch_optional(&store.readers)
         .await?;
-    let Some(row) = row else { return Ok(None) };
-    let resource = Record::identified_by(&row, "resource", "id")?;
-    let schedule = Record::of(&row, "schedule", resource.id());
-    Ok(Some(Current {
-        resource: ResourceId(resource.id()),
-        version: resource.count("version")?,
-        content: Record::of(&row, "content", resource.id()).content()?,
-        freshness: schedule.freshness()?,
-        validators: resource.validators()?,
-        gone_since: resource.maybe_time("gone_since")?,
-        failing: resource.failing()?,
-        due: schedule.due()?,
-        leased_until: Record::of(&row, "lease", resource.id()).maybe_time("leased_until")?,
-    }))
+    Ok(row.map(|row| columns::current(&row)).transpose()?)
 }

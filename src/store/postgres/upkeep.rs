@@ -1,11 +1,8 @@
 //! Readiness and retention.
 
-use std::time::Duration;
-
-use chrono::{DateTime, TimeDelta, Utc};
-
 use super::PostgresStore;
 use super::error::Result;
+use crate::domain::time::earlier;
 use crate::store::PruneRules;
 use crate::store::columns::micros;
 
@@ -77,8 +74,4 @@ pub(super) async fn prune(store: &PostgresStore, rules: &PruneRules) -> Result<u
         }
     }
     Ok(deleted)
-}
-
-fn earlier(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(by).ok().and_then(|by| at.checked_sub_signed(by)).unwrap_or(DateTime::UNIX_EPOCH)
 }

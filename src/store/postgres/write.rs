@@ -7,15 +7,17 @@ use super::CHANNEL;
 use super::error::Result;
 use crate::domain::decision::{Deferral, Metadata, Replacement};
 use crate::domain::resource::ResourceId;
+use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
+use crate::store::AT_ONCE;
 use crate::store::columns::micros;
 use crate::store::plan::{Plan, ScheduleRow};
 
 /// A retired resource stays without a due time. What was wanted after its request began stays due, before all others.
 pub(super) const SCHEDULE: &str = "
     UPDATE headpond.schedule s
-       SET due_at = CASE WHEN s.due_at IS NULL THEN NULL WHEN s.wanted_at > n.requested_at THEN 0 ELSE n.due_at END,
-           because = CASE WHEN s.wanted_at > n.requested_at THEN 8 ELSE n.because END,
+       SET due_at = CASE WHEN s.due_at IS NULL THEN NULL WHEN s.wanted_at > n.requested_at THEN $7 ELSE n.due_at END,
+           because = CASE WHEN s.wanted_at > n.requested_at THEN $8 ELSE n.because END,
            wanted_at = CASE WHEN s.wanted_at > n.requested_at THEN s.wanted_at END,
            fetched_at = coalesce(n.fetched_at, s.fetched_at),
            stale_after = coalesce(n.stale_after, s.stale_after)
@@ -34,6 +36,8 @@ pub(super) async fn schedule(tx: &mut PgConnection, mut rows: Vec<ScheduleRow>) 
         .bind(column(rows, |row| row.requested_at))
         .bind(column(rows, |row| row.fetched_at))
         .bind(column(rows, |row| row.stale_after))
+        .bind(AT_ONCE)
+        .bind(Because::Manual.code())
         .execute(tx)
         .await?;
     Ok(())

@@ -10,10 +10,10 @@ use super::error::failed;
 use super::lease::parse_ids;
 use super::writer::Durability;
 use super::{SqliteStore, json};
-use crate::domain::freshness::later;
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
+use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Upstream, Wanted};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
@@ -139,7 +139,7 @@ impl SqliteStore {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed)?,
+            previous: record.previous(record.count("keys")?, self.seed, due.because)?,
             due,
             granted_at,
         })

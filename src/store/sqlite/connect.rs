@@ -29,7 +29,9 @@ impl SqliteStore {
     /// Opens the database at `url`, `sqlite://path`.
     pub(crate) async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         if url.contains('?') {
-            return Err(StoreError::Unusable("a sqlite:// URL is a path alone: nothing may follow a `?`".into()));
+            return Err(StoreError::Unusable(
+                "database.url: a sqlite:// URL is a path alone: nothing may follow a `?`".into(),
+            ));
         }
         let file = SqliteConnectOptions::from_str(url)
             .map_err(|error| StoreError::Unusable(format!("the database URL can't be used: {error}")))?;
@@ -65,7 +67,7 @@ impl SqliteStore {
 
 /// Says what is wrong with a path while we still know it as one: SQLite's own word for most of it is "unable to open".
 fn check_file(path: &Path, may_create: bool) -> Result<(), StoreError> {
-    let refuse = |problem: String| Err(StoreError::Unusable(format!("the database {}: {problem}", path.display())));
+    let refuse = |problem: String| Err(StoreError::Unusable(format!("database.url: {}: {problem}", path.display())));
     if path.as_os_str().is_empty() || path.to_string_lossy().starts_with("file:") || path == Path::new(":memory:") {
         return Err(StoreError::Unusable(
             "the database URL must name a file, as in sqlite://headpond.db: a database in memory is lost".into(),

@@ -41,7 +41,15 @@ pub(super) fn failed_to_open(path: &str, error: sqlx::Error) -> StoreError {
         Some(ERROR_CORRUPT) => "it is damaged; restore it from a backup",
         Some(ERROR_READONLY) => "it is read-only; headpond must be able to write to it and to its directory",
         Some(ERROR_CANTOPEN) => "it can't be opened; check that this user may read and write it and its directory",
-        _ => return failed(error),
+        _ => {
+            let named = |problem: String| format!("{path}: {problem}");
+            return match failed(error) {
+                StoreError::Busy(problem) => StoreError::Busy(named(problem)),
+                StoreError::Unavailable(problem) => StoreError::Unavailable(named(problem)),
+                StoreError::Unusable(problem) => StoreError::Unusable(named(problem)),
+                other => other,
+            };
+        }
     };
-    StoreError::Unusable(format!("the database {path}: {advice}"))
+    StoreError::Unusable(format!("database.url: {path}: {advice}"))
 }

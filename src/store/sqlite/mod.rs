@@ -72,10 +72,6 @@ impl Store for SqliteStore {
         self.description.clone()
     }
 
-    fn seed(&self) -> u64 {
-        self.seed
-    }
-
     async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
         Ok(None)
     }

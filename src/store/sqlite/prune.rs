@@ -1,12 +1,11 @@
 //! Deletes what has outlived its retention.
 
-use std::time::Duration;
-
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::SqliteStore;
 use super::error::failed;
 use super::writer::Durability;
+use crate::domain::time::earlier;
 use crate::store::columns::micros;
 use crate::store::{PruneRules, StoreError};
 
@@ -67,8 +66,4 @@ impl SqliteStore {
             }
         }
     }
-}
-
-fn earlier(now: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(span).ok().and_then(|span| now.checked_sub_signed(span)).unwrap_or(DateTime::UNIX_EPOCH)
 }

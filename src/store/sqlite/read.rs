@@ -3,8 +3,8 @@
 use super::SqliteStore;
 use super::error::failed;
 use super::writer::Durability;
-use crate::domain::resource::{Key, ResourceId, SourceName};
-use crate::store::columns::{Record, micros};
+use crate::domain::resource::{Key, SourceName};
+use crate::store::columns::{self, Record, micros};
 use crate::store::{Current, StoreError};
 
 /// One statement, so that all parts are of one moment. There are no more leases than requests may be under way.
@@ -44,20 +44,7 @@ impl SqliteStore {
             .fetch_optional(&self.readers)
             .await
             .map_err(failed)?;
-        let Some(row) = row else { return Ok(None) };
-        let resource = Record::identified_by(&row, "resource", "id")?;
-        let schedule = Record::of(&row, "schedule", resource.id());
-        Ok(Some(Current {
-            resource: ResourceId(resource.id()),
-            version: resource.count("version")?,
-            content: Record::of(&row, "content", resource.id()).content()?,
-            freshness: schedule.freshness()?,
-            validators: resource.validators()?,
-            gone_since: resource.maybe_time("gone_since")?,
-            failing: resource.failing()?,
-            due: schedule.due()?,
-            leased_until: Record::of(&row, "lease", 0).maybe_time("leased_until")?,
-        }))
+        row.map(|row| columns::current(&row)).transpose()
     }
 
     pub(super) async fn latch_readiness(&self) -> Result<bool, StoreError> {

@@ -8,6 +8,7 @@ mod stopping;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use headpond::announce::{Announcement, Announcer};
 use headpond::config::{self, Config, ProcessEnvironment};
 use headpond::domain::resource::Params;
@@ -78,8 +79,7 @@ impl<'a> Process<'a> {
     /// Starts a lane for each upstream. They go on as `until` says, or until `stop` is cancelled.
     fn start(&self, until: Until) -> JoinHandle<Counts> {
         let refresher = &self.refresher;
-        let (committer, commits) =
-            Committer::new(Arc::clone(&refresher.store), Arc::clone(&refresher.clock), refresher.announcer.clone());
+        let (committer, commits) = Committer::new(refresher, self.abandon.clone());
         let tally = Arc::<Tally>::default();
         let mut parts = tokio::task::JoinSet::new();
         parts.spawn(commits);
@@ -87,7 +87,7 @@ impl<'a> Process<'a> {
             let task = Task { which: Selection::All, due_by: None, until };
             let tally = Some(Arc::clone(&tally));
             let lane = Lane::new(Arc::clone(refresher), committer.clone(), upstream.clone(), task, tally);
-            parts.spawn(lane.run(self.stop.clone(), self.abandon.clone()));
+            parts.spawn(lane.run(self.stop.clone(), self.abandon.clone()).map(Result::unwrap));
         }
         tokio::spawn(async move {
             drop(committer);

@@ -305,7 +305,7 @@ async fn a_server_that_is_not_there_is_passing_and_told_at_once() {
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let began = monotonic();
     let error = open(&format!("postgres://someone@{unused}/app"), &options()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
     assert!(began.elapsed() < Duration::from_secs(4));
 }
 
@@ -314,5 +314,5 @@ async fn a_server_that_says_nothing_is_given_up() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://someone@{}/app", silent.local_addr().unwrap());
     let error = open(&url, &options()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
 }

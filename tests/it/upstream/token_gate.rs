@@ -41,10 +41,6 @@ impl Pond {
         TokenGate::for_claim(self.store.clone(), self.clock.clone(), upstream, granted, lease_for(TIMEOUT))
     }
 
-    fn gate(&self) -> TokenGate {
-        TokenGate::without_claim(self.store.clone(), self.clock.clone(), (self.upstream, &self.limits))
-    }
-
     /// Takes all tokens that are left, and says how many there were.
     async fn take_all(&self) -> u32 {
         let mut taken = 0;
@@ -91,10 +87,11 @@ async fn without_a_rate_no_token_is_too_old() {
 }
 
 #[tokio::test]
-async fn outside_of_a_claim_each_request_takes_a_token() {
+async fn each_further_request_takes_a_token() {
     let pond = Pond::with_rate(Some(1.0)).await;
-    let gate = pond.gate();
+    let gate = pond.gate_for_claim(monotonic() + STALE);
     gate.first(TIMEOUT).await.unwrap();
+    gate.hop(monotonic() + TIMEOUT).await.unwrap();
     gate.hop(monotonic() + TIMEOUT).await.unwrap();
     assert!(pond.take_all().await < 18);
 }
@@ -115,11 +112,11 @@ async fn a_wait_that_would_end_too_late_is_not_begun() {
     let pond = Pond::with_rate(Some(0.01)).await;
     pond.take_all().await;
     // What is left is nearly a token: take that too.
-    pond.clock.advance(Duration::from_secs(1));
+    pond.clock.advance(Duration::from_secs(10));
     pond.take_all().await;
     let why = too_late(pond.gate_for_claim(ago(STALE)).first(TIMEOUT).await);
     assert!(why.starts_with("no request may be sent for another 1m "), "{why}");
-    let why = too_late(pond.gate().hop(monotonic() + Duration::from_secs(1)).await);
+    let why = too_late(pond.gate_for_claim(monotonic()).hop(monotonic() + Duration::from_secs(1)).await);
     assert!(why.contains("too late"), "{why}");
 }
 
@@ -140,7 +137,7 @@ async fn nothing_is_sent_that_would_outlast_the_lease() {
 async fn a_fault_of_the_database_is_one() {
     let pond = Pond::with_rate(Some(1.0)).await;
     pond.store.close().await;
-    let result = pond.gate().hop(monotonic() + TIMEOUT).await;
+    let result = pond.gate_for_claim(monotonic()).hop(monotonic() + TIMEOUT).await;
     assert!(matches!(result, Err(NoPass::Store(_))), "{result:?}");
 }
 
