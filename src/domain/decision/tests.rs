@@ -364,3 +364,119 @@ proptest! {
         }
     }
 }
+
+/// What comes of one attempt, in the sequences below.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wire {
+    Content(u8),
+    NotModified,
+    Status(u16),
+    Timeout,
+}
+
+impl Wire {
+    fn seen(self) -> Seen {
+        match self {
+            Self::Content(n) => Seen::Content {
+                headers: headers(&[("etag", &format!("\"{n}\""))]),
+                body: Bytes::copy_from_slice(&[b'0' + n]),
+            },
+            Self::NotModified => not_modified(&[]).seen,
+            Self::Status(code) => status(code, &[]).seen,
+            Self::Timeout => unreachable(FailureKind::Timeout).seen,
+        }
+    }
+}
+
+fn any_wire() -> impl Strategy<Value = Wire> {
+    // 404s come in runs often enough for some to become gone.
+    prop_oneof![
+        2 => (0_u8..3).prop_map(Wire::Content),
+        1 => Just(Wire::NotModified),
+        4 => Just(Wire::Status(404)),
+        2 => prop::sample::select(vec![500, 503, 429, 403]).prop_map(Wire::Status),
+        1 => Just(Wire::Status(410)),
+        1 => Just(Wire::Timeout),
+    ]
+}
+
+/// What the next claim knows once this outcome is committed.
+fn committed(previous: &Previous, outcome: &Outcome) -> Previous {
+    let before = previous.clone();
+    let well = Previous { failures: 0, failing_since: None, absence: None, ..previous.clone() };
+    match outcome {
+        Outcome::Replaced(new) => Previous {
+            version: new.version,
+            content_hash: Some(new.snapshot.content_hash),
+            metadata: new.metadata.clone(),
+            gone_since: None,
+            ..well
+        },
+        Outcome::Confirmed { metadata: Some(metadata), .. } => Previous { metadata: metadata.clone(), ..well },
+        Outcome::Confirmed { metadata: None, .. } => before,
+        Outcome::Reset { .. } => {
+            Previous { metadata: Metadata { max_age: before.metadata.max_age, ..Metadata::default() }, ..before }
+        }
+        Outcome::Deferred(deferral) => Previous {
+            failures: deferral.failing.count,
+            failing_since: Some(deferral.failing.since),
+            absence: deferral.absence,
+            ..before
+        },
+        Outcome::Gone(absent) => Previous { gone_since: Some(absent.since), metadata: Metadata::default(), ..well },
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_one_after_the_other_the_snapshot_goes_only_by_the_rules(
+        steps in prop::collection::vec((any_wire(), 1_i64..90, 0.0_f64..1.0), 1..60),
+    ) {
+        let rules = policy();
+        let (mut known, mut at) = (Previous::nothing(slot()), now());
+        // The 404s since the last content, as the rules count them.
+        let mut not_found: Vec<DateTime<Utc>> = Vec::new();
+        for (wire, minutes, rand) in steps {
+            at += TimeDelta::minutes(minutes);
+            let conditional = known.validators().is_some();
+            let observation = Observation { requested_at: at, answered_at: at, conditional, seen: wire.seen() };
+            let outcome = decide(&rules, &known, observation, at, rand);
+            let next = committed(&known, &outcome);
+            if wire == Wire::Status(404) {
+                not_found.push(at);
+            }
+
+            if matches!(outcome, Outcome::Replaced(_)) {
+                prop_assert!(matches!(wire, Wire::Content(_)));
+                prop_assert_eq!(next.version, known.version + 1);
+                prop_assert!(next.content_hash != known.content_hash || known.gone_since.is_some());
+            } else {
+                prop_assert_eq!((next.version, next.content_hash), (known.version, known.content_hash));
+            }
+
+            let long_absent = not_found.len() >= rules.gone.after as usize
+                && not_found.first().is_some_and(|first| has_lasted(*first, at, rules.gone.window));
+            let may_go = match wire {
+                Wire::Status(410) => true,
+                Wire::Status(404) => known.version == 0 || known.gone_since.is_some() || long_absent,
+                _ => false,
+            };
+            prop_assert_eq!(matches!(outcome, Outcome::Gone(_)), may_go, "{:?}: {:?}", wire, not_found);
+            prop_assert!(next.gone_since.is_none() || may_go || next.gone_since == known.gone_since);
+
+            match &outcome {
+                Outcome::Deferred(deferral) => {
+                    prop_assert!(at < deferral.due.at && deferral.due.at <= later(at, rules.backoff.cap));
+                    prop_assert_eq!(deferral.failing.count, known.failures + 1);
+                }
+                Outcome::Replaced(_) | Outcome::Confirmed { .. } | Outcome::Gone(_) => {
+                    prop_assert_eq!((next.failures, next.failing_since, next.absence), (0, None, None));
+                    prop_assert!(at < outcome.due().at && outcome.due().at <= later(at, DAY + DAY / 10));
+                    not_found.clear();
+                }
+                Outcome::Reset { .. } => prop_assert!(next.validators().is_none(), "the next one is unconditional"),
+            }
+            known = next;
+        }
+    }
+}

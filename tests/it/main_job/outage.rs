@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use headpond::clock::{Clock, SystemClock, monotonic};
 use serde_json::Value;
 
 use super::config;
@@ -12,7 +13,11 @@ use crate::support::store::{Database, on_each_empty_database};
 on_each_empty_database!(reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after);
 
 const KEYS: u32 = 300;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Half of it or more passes between two tries: all of that is far beyond the bound.
+const BACKOFF_INITIAL: Duration = Duration::from_secs(600);
+const BACKOFF_CAP: Duration = Duration::from_secs(1200);
 
 async fn reads_go_on_while_the_upstream_is_down_and_all_is_fresh_again_after(database: &Database) {
     let files = tempfile::tempdir().unwrap();

@@ -35,8 +35,7 @@ impl Process<'_> {
     /// Hands over content for all that is due as one batch, and returns what became of each.
     async fn settle_at_once(&self, body: impl Fn(&Claim) -> String) -> Vec<(String, Verdict)> {
         let (refresher, now) = (&self.refresher, self.test.now());
-        let (committer, commits) =
-            Committer::new(Arc::clone(&refresher.store), Arc::clone(&refresher.clock), refresher.announcer.clone());
+        let (committer, commits) = Committer::new(refresher, self.abandon.clone());
         let landings = self.test.claim(self.ids[0].upstream).await.into_iter().map(|claim| {
             let source = refresher.roster.source(claim.source).unwrap();
             let seen = content(&body(&claim), &[]);

@@ -3,10 +3,12 @@
 use headpond::domain::failure::FailureKind;
 use headpond::domain::resource::Params;
 use headpond::refresh::lane::Until;
+use headpond::store::Authority;
 
 use super::{HeldServer, Process, answer, asked, mock_server, soon, users};
 use crate::support::program::eventually;
 use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec};
+use headpond::store::Authority;
 
 on_each_database!(
     a_source_that_this_process_does_not_know_fails_and_the_others_go_on,
@@ -22,9 +24,9 @@ async fn a_source_that_this_process_does_not_know_fails_and_the_others_go_on(tes
     answer(&upstream, "2", "two").await;
     let process = Process::with_users(test, &upstream.uri(), &["1", "2"], "").await;
     // Another process has it, with the same upstream.
-    let unknown = test.store.register(&[spec("cities", &upstream.uri(), UNLIMITED)]).await.unwrap()[0];
+    let unknown = test.store.register(&[spec("cities", &upstream.uri(), UNLIMITED)], Authority::Owns).await.unwrap()[0];
     assert_eq!(unknown.upstream, process.ids[0].upstream);
-    test.store.add_keys(unknown.source, &[(key("berlin"), Params::new())]).await.unwrap();
+    test.store.add_keys(unknown.source, &[(key("berlin"), Params::new())], Authority::Owns).await.unwrap();
 
     let counts = process.refresh().await;
     assert_eq!(counts.new, 2, "{counts:?}");

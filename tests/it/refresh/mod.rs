@@ -8,15 +8,15 @@ mod stopping;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use headpond::announce::{Announcement, Announcer};
-use headpond::clock::SystemClock;
 use headpond::config::{self, Config, ProcessEnvironment};
 use headpond::domain::resource::Params;
 use headpond::refresh::committer::Committer;
 use headpond::refresh::lane::{Lane, Task, Until};
 use headpond::refresh::tally::{Counts, Tally};
 use headpond::refresh::{Refresher, Roster};
-use headpond::store::{Registered, Selection, SourceSpec};
+use headpond::store::{Authority, Registered, Selection, SourceSpec};
 use headpond::upstream::Fetcher;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -53,16 +53,16 @@ impl<'a> Process<'a> {
                 limits: config.upstreams[&source.upstream].limits,
             })
             .collect();
-        let ids = test.store.register(&specs).await.unwrap();
+        let ids = test.store.register(&specs, Authority::Owns).await.unwrap();
         for (source, ids) in config.sources.iter().zip(&ids) {
-            test.store.add_keys(ids.source, &source.keys).await.unwrap();
+            test.store.add_keys(ids.source, &source.keys, Authority::Owns).await.unwrap();
         }
         // An error means that another test has installed it.
         _ = rustls::crypto::ring::default_provider().install_default();
         let refresher = Refresher {
             store: Arc::clone(&test.store),
             clock: Arc::clone(&test.clock) as _,
-            fetcher: Fetcher::new(Arc::new(SystemClock::new())).unwrap(),
+            fetcher: Fetcher::new(Arc::clone(&test.clock) as _).unwrap(),
             announcer: Announcer::new(),
             roster: Roster::new(&config, &ids),
             worker: "test".into(),
@@ -79,8 +79,7 @@ impl<'a> Process<'a> {
     /// Starts a lane for each upstream. They go on as `until` says, or until `stop` is cancelled.
     fn start(&self, until: Until) -> JoinHandle<Counts> {
         let refresher = &self.refresher;
-        let (committer, commits) =
-            Committer::new(Arc::clone(&refresher.store), Arc::clone(&refresher.clock), refresher.announcer.clone());
+        let (committer, commits) = Committer::new(refresher, self.abandon.clone());
         let tally = Arc::<Tally>::default();
         let mut parts = tokio::task::JoinSet::new();
         parts.spawn(commits);
@@ -88,7 +87,7 @@ impl<'a> Process<'a> {
             let task = Task { which: Selection::All, due_by: None, until };
             let tally = Some(Arc::clone(&tally));
             let lane = Lane::new(Arc::clone(refresher), committer.clone(), upstream.clone(), task, tally);
-            parts.spawn(lane.run(self.stop.clone(), self.abandon.clone()));
+            parts.spawn(lane.run(self.stop.clone(), self.abandon.clone()).map(Result::unwrap));
         }
         tokio::spawn(async move {
             drop(committer);
@@ -117,7 +116,7 @@ impl<'a> Process<'a> {
 
     /// Adds a key to the first source that no configuration lists.
     async fn add(&self, name: &str) {
-        self.test.store.add_keys(self.ids[0].source, &[(key(name), Params::new())]).await.unwrap();
+        self.test.store.add_keys(self.ids[0].source, &[(key(name), Params::new())], Authority::Owns).await.unwrap();
     }
 
     /// What is stored of a key of `users`.
@@ -127,9 +126,12 @@ impl<'a> Process<'a> {
     }
 }
 
-/// The TOML of one source, `users`, that is refreshed every hour.
+/// The TOML of one source, `users`, that is refreshed every hour, without a limit that a test could meet.
 fn users(origin: &str, keys: &[&str], more: &str) -> String {
-    format!("[sources.users]\nurl = \"{origin}/users/{{key}}\"\nkeys = {keys:?}\nrefresh_every = \"1h\"\n{more}\n")
+    format!(
+        "[defaults]\nmax_concurrent_requests = 100\nrefresh_every = \"1h\"\n\
+         [sources.users]\nurl = \"{origin}/users/{{key}}\"\nkeys = {keys:?}\n{more}\n"
+    )
 }
 
 fn config(toml: &str) -> Config {
