@@ -8,7 +8,6 @@ use headpond::store::Authority;
 use super::{HeldServer, Process, answer, asked, mock_server, soon, users};
 use crate::support::program::eventually;
 use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec};
-use headpond::store::Authority;
 
 on_each_database!(
     a_source_that_this_process_does_not_know_fails_and_the_others_go_on,
