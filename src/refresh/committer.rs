@@ -200,7 +200,8 @@ impl Desk {
         let key = &landing.claim.key;
         let Some(source) = landing.source.as_deref().map(|source| &source.name) else { return };
         let Verdict::Failed(failure) = verdict else {
-            tracing::debug!(%source, %key, ?verdict, "refreshed");
+            let because = landing.claim.due.because.as_str();
+            tracing::debug!(%source, %key, because, ?verdict, "refreshed");
             return;
         };
         let now = monotonic();

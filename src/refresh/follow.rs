@@ -38,8 +38,9 @@ async fn follow_while_well(store: &dyn Store, announcer: &Announcer) -> Result<(
             Some(settled) if news == News::Something => announcer.announce(Announcement::Settled(settled[..].into())),
             _ => announcer.announce(Announcement::LookAround),
         }
-        // It may have been a wish, which leaves no trace but a due time.
-        announcer.announce(Announcement::LookAround);
+        if applied.wishes != seen.wishes {
+            announcer.announce(Announcement::LookAround);
+        }
         seen = applied;
         tokio::time::sleep(BREATH).await;
     }

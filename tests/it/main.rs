@@ -5,6 +5,7 @@
 mod api;
 mod cli;
 mod config;
+mod guarantees;
 mod house;
 mod layering;
 mod main_job;

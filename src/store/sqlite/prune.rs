@@ -1,6 +1,5 @@
 //! Deletes what has outlived its retention.
 
-
 use super::SqliteStore;
 use super::error::failed;
 use super::writer::Durability;

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::config;
 use crate::support::nginx::{LoggedRequest, Nginx, PIECE, write_json_files};
-use crate::support::program::Headpond;
+use crate::support::program::{Headpond, files_config};
 use crate::support::store::{Database, on_each_empty_database};
 
 on_each_empty_database!(three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit);
@@ -21,7 +20,8 @@ async fn three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit(databa
     write_json_files(files.path(), "users", 1..=KEYS, &note);
     let nginx = Nginx::start_slow(files.path()).await;
     let limits = format!("requests_per_second_limit = {LIMIT}\nburst = {BURST}\nmax_concurrent_requests = 32");
-    let headpond = Headpond::with_config(&config(database, &nginx.url(), KEYS, &limits, "refresh_every = \"1h\""));
+    let headpond =
+        Headpond::with_config(&files_config(database, &nginx.url(), KEYS, &limits, "refresh_every = \"1h\""));
     let serving = headpond.serve().await;
     let args = ["refresh", "--all", "--wait", "--json"];
     let (one, other) = tokio::join!(headpond.run(&args), headpond.run(&args));

@@ -5,18 +5,7 @@ mod crash;
 mod outage;
 mod poll;
 
-use crate::support::store::Database;
-
 /// How many files stand behind nginx.
 const FILES: u32 = 10_000;
-
-/// A configuration for `count` JSON files behind nginx. `more` goes into the source.
-fn config(database: &Database, origin: &str, count: u32, defaults: &str, more: &str) -> String {
-    let keys: Vec<_> = (1..=count).map(|key| format!("\"{key}\"")).collect();
-    format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{}\"\n[defaults]\n\
-         {defaults}\n[sources.users]\nurl = \"{origin}/users/{{key}}.json\"\nkeys = [{}]\n{more}\n",
-        database.url(),
-        keys.join(", ")
-    )
-}
+/// How many of them the program is killed over; `tests/slow` takes more.
+const CRASH_FILES: u32 = 2_000;

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{FILES, config};
+use super::FILES;
 use crate::support::nginx::{LoggedRequest, Nginx, write_json_files};
-use crate::support::program::Headpond;
+use crate::support::program::{Headpond, files_config};
 use crate::support::store::{Database, on_each_empty_database};
 
 on_each_empty_database!(ten_thousand_files_are_fetched_once_and_then_asked_after_by_etag);
@@ -13,7 +13,7 @@ async fn ten_thousand_files_are_fetched_once_and_then_asked_after_by_etag(databa
     let files = tempfile::tempdir().unwrap();
     write_json_files(files.path(), "users", 1..=FILES, "");
     let nginx = Nginx::start(files.path()).await;
-    let headpond = Headpond::with_config(&config(database, &nginx.url(), FILES, "", "refresh_every = \"1h\""));
+    let headpond = Headpond::with_config(&files_config(database, &nginx.url(), FILES, "", "refresh_every = \"1h\""));
 
     let first = headpond.run(&["refresh", "--all", "--json"]).await;
     assert_eq!(first.code(), Some(0), "{first:?}");

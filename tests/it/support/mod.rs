@@ -1,5 +1,6 @@
 //! What tests stand on.
 
+pub mod gzip;
 pub mod nginx;
 pub mod outcomes;
 pub mod program;

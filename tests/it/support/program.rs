@@ -10,9 +10,12 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 
+use super::store::Database;
+
 /// A directory with a configuration in it.
 pub struct Headpond {
     dir: tempfile::TempDir,
+    variables: Vec<(&'static str, String)>,
 }
 
 /// What a command printed.
@@ -41,9 +44,15 @@ impl Printed {
 impl Headpond {
     /// A directory with this `headpond.toml`.
     pub fn with_config(config: &str) -> Self {
-        let headpond = Self { dir: tempfile::tempdir().expect("a temp dir") };
+        let headpond = Self { dir: tempfile::tempdir().expect("a temp dir"), variables: Vec::new() };
         headpond.configure(config);
         headpond
+    }
+
+    /// The same with an environment variable.
+    pub fn with_variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
     }
 
     /// Writes `headpond.toml` anew.
@@ -64,6 +73,7 @@ impl Headpond {
             .env_remove("HEADPOND_CONFIG")
             .env_remove("HEADPOND_LOG")
             .env_remove("HEADPOND_LOG_FORMAT")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -88,14 +98,21 @@ impl Headpond {
 
     /// Starts `serve`, and waits until it says where it listens.
     pub async fn serve(&self) -> Serving {
-        let mut child = self.command(&["--log-format", "json", "serve"]).spawn().expect("the binary");
+        self.serve_with(&[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn serve_with(&self, more: &[&str]) -> Serving {
+        let args = [&["--log-format", "json", "serve"], more].concat();
+        let mut child = self.command(&args).spawn().expect("the binary");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let mut seen = Vec::new();
         while let Some(line) = lines.next_line().await.expect("a line") {
             let entry: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
             if entry["message"] == "serving" {
                 let address = entry["listen"].as_str().expect("an address").parse().expect("an address");
-                let (seen_lines, log) = watch::channel(Vec::new());
+                seen.push(line);
+                let (seen_lines, log) = watch::channel(seen);
                 let drained = tokio::spawn(drain(lines, seen_lines));
                 return Serving { address, child, log, drained };
             }
@@ -134,11 +151,15 @@ impl Serving {
         assert!(sent.success(), "kill -s {name} {pid}");
     }
 
-    /// Waits for its end; returns how it ended and its log lines.
+    /// Waits for its end; returns how it ended and what it wrote, to stdout too.
     pub async fn ended(mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.wait().await.expect("an end");
         self.drained.await.expect("its log");
-        let log = self.log.borrow().clone();
+        let mut log = self.log.borrow().clone();
+        let mut printed = BufReader::new(self.child.stdout.take().expect("a pipe")).lines();
+        while let Some(line) = printed.next_line().await.expect("a line") {
+            log.push(line);
+        }
         (status, log)
     }
 
@@ -155,6 +176,17 @@ impl Serving {
         let (status, log) = self.ended().await;
         assert!(status.success(), "{status}: {log:#?}");
     }
+}
+
+/// A configuration for `count` JSON files behind nginx. `more` goes into the source.
+pub fn files_config(database: &Database, origin: &str, count: u32, defaults: &str, more: &str) -> String {
+    let keys: Vec<_> = (1..=count).map(|key| format!("\"{key}\"")).collect();
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{}\"\n[defaults]\n\
+         {defaults}\n[sources.users]\nurl = \"{origin}/users/{{key}}.json\"\nkeys = [{}]\n{more}\n",
+        database.url(),
+        keys.join(", ")
+    )
 }
 
 /// A GET, on a connection of its own.

@@ -13,6 +13,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, ResponseTemplate};
 
 use super::{ask, ask_with, body, failure, fetcher, kind, mock_server, settings, url};
+use crate::support::gzip::{GZIP, gzip_bomb};
 use crate::support::raw_server::RawServer;
 
 #[tokio::test]
@@ -89,7 +90,6 @@ async fn times_are_those_of_the_clock_when_sending_and_when_all_has_come() {
 }
 
 /// "hello" in each encoding, spelt out so that no encoder is needed.
-const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x01\x05\0\xfa\xffhello\x86\xa6\x10\x36\x05\0\0\0";
 const BROTLI: &[u8] = b"\x0b\x02\x80hello\x03";
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello";
 
@@ -160,20 +160,6 @@ async fn a_body_that_is_announced_as_too_large_is_not_waited_for() {
     let huge = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n";
     let server = RawServer::saying_and_stalling(huge).await;
     assert_eq!(kind(&ask(&server.url("/")).await), FailureKind::TooLarge);
-}
-
-/// A gzip stream of zeros: one literal, then copies of 258 bytes from one byte back, each 13 bits long (RFC 1951 §3.2.6).
-fn gzip_bomb(size: usize) -> Vec<u8> {
-    let mut bits: Vec<bool> = vec![true, true, false];
-    let mut push = |code: u32, length: u32| bits.extend((0..length).rev().map(|bit| code >> bit & 1 == 1));
-    push(0b0011_0000, 8);
-    for _ in 0..size / 258 {
-        push(0b1100_0101, 8);
-        push(0, 5);
-    }
-    push(0, 7);
-    let bytes = bits.chunks(8).map(|bits| bits.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit)));
-    GZIP[..10].iter().copied().chain(bytes).chain([0; 8]).collect()
 }
 
 #[tokio::test]

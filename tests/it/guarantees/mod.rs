@@ -1,0 +1,5 @@
+//! What the whole program promises, each as a user would see it broken.
+
+mod bad_answers;
+mod odd_keys;
+mod secrets;
