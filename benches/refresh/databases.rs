@@ -56,8 +56,10 @@ impl Database {
         match self {
             Self::Sqlite(_) => written_by_this_process(),
             Self::Postgres { .. } => {
-                let lsn: i64 = self.number("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").await;
-                lsn.unsigned_abs()
+                // The slot keeps the WAL until it has been read.
+                let slot = "SELECT (lsn - '0/0')::bigint
+                              FROM pg_create_physical_replication_slot('headpond_bench', immediately_reserve => true)";
+                self.number(slot).await.unsigned_abs()
             }
         }
     }
@@ -72,7 +74,10 @@ impl Database {
                     "SELECT sum(record_size)::bigint
                        FROM pg_get_wal_stats('0/0'::pg_lsn + {mark}::numeric, pg_current_wal_flush_lsn())"
                 );
-                self.number(&query).await.unsigned_abs()
+                let bytes = self.number(&query).await.unsigned_abs();
+                self.number("SELECT 1::bigint FROM (SELECT pg_drop_replication_slot('headpond_bench')) AS dropped")
+                    .await;
+                bytes
             }
         }
     }
@@ -80,7 +85,12 @@ impl Database {
     async fn number(&self, query: &str) -> i64 {
         let mut connection = PgConnection::connect(&self.url()).await.expect("the database");
         connection.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect").await.expect("PostgreSQL 15 with contrib");
-        connection.fetch_one(sqlx::AssertSqlSafe(query.to_owned())).await.expect("a number").get(0)
+        connection
+            .fetch_one(sqlx::AssertSqlSafe(query.to_owned()))
+            .await
+            .expect("a number")
+            .try_get(0)
+            .expect("a number")
     }
 
     pub(crate) async fn drop(self) {

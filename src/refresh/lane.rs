@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinSet;
@@ -17,6 +18,9 @@ use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreErr
 
 /// How long to wait after a claim that the store could not answer.
 const STORE_WAIT: TimeDelta = TimeDelta::seconds(1);
+
+/// How long a lane waits for more flights to land before it claims for those that have.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// What a lane works on, and until when.
 #[derive(Debug, Clone)]
@@ -102,14 +106,10 @@ impl Lane {
                 () = stop.cancelled() => break,
                 Some(flight) = self.flights.join_next_with_id() => {
                     self.land(flight).await;
-                    // The others of its batch end now too: with them, one claim does for all.
-                    tokio::task::yield_now().await;
+                    self.gather().await;
                 }
                 () = wake(&mut news, self.task.until) => {}
                 () = sleep_until(&self.refresher, ask_again_at) => {}
-            }
-            while let Some(flight) = self.flights.try_join_next_with_id() {
-                self.land(flight).await;
             }
         }
         self.wind_up(&abandon).await;
@@ -163,6 +163,22 @@ impl Lane {
             self.give_back(&[(flown.token, flown.resource)]).await;
         }
         self.count(&flown, &verdict);
+    }
+
+    /// Lets more flights land, until half of the places are free or a moment has passed: one claim then does for all of
+    /// them, and so will the commit of what it brings.
+    async fn gather(&mut self) {
+        let half = usize::try_from(self.upstream.limits.max_concurrent / 2).unwrap_or(usize::MAX);
+        let mut moment = std::pin::pin!(tokio::time::sleep(MOMENT));
+        while self.flights.len() > half {
+            tokio::select! {
+                Some(flight) = self.flights.join_next_with_id() => self.land(flight).await,
+                () = &mut moment => return,
+            }
+        }
+        while let Some(flight) = self.flights.try_join_next_with_id() {
+            self.land(flight).await;
+        }
     }
 
     async fn give_back(&self, leased: &[(LeaseToken, ResourceId)]) {
