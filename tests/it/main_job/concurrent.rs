@@ -29,6 +29,7 @@ async fn three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit(databa
         assert_eq!((printed.code(), printed.json()["failed"].as_u64()), (Some(0), Some(0)), "{printed:?}");
     }
     let bodies = |requests: &[LoggedRequest]| requests.iter().filter(|request| request.status == 200).count();
+    assert_no_overlap(&nginx.requests());
     assert_eq!(bodies(&nginx.requests()), KEYS as usize, "each was fetched once by someone");
     // And once more by hand, from two sides at once. All have changed, so that each body is sent again.
     write_json_files(files.path(), "users", 1..=KEYS, &format!("{note}, changed"));
@@ -40,8 +41,13 @@ async fn three_processes_ask_for_nothing_twice_at_once_and_keep_the_limit(databa
     serving.stop().await;
 
     let requests = nginx.requests();
-    assert_eq!(bodies(&requests), 2 * KEYS as usize, "and each change too");
     assert_no_overlap(&requests);
+    // A wish during a fetch makes one more request, without validators: what came may be older than the wish.
+    let changed = bodies(&requests) - KEYS as usize;
+    assert!(
+        (KEYS as usize..=2 * KEYS as usize).contains(&changed),
+        "{changed} bodies for {KEYS} changes, wished for twice"
+    );
     assert!(busiest_second(&requests) <= LIMIT + BURST, "{} in one second", busiest_second(&requests));
 }
 

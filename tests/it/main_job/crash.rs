@@ -57,7 +57,7 @@ impl Killed<'_> {
             assert_eq!(child.wait().await.unwrap().code(), None, "it ended before kill {kill}");
             assert!(self.database.is_sound().await, "after kill {kill}");
         }
-        // Work resumes: what was leased by the killed comes back by the expiry of its lease.
+        // Work resumes: what was leased by the killed comes back by the expiry of its lease, 21 seconds after it.
         self.give_room(kills.end() + 1);
         let rest = self.headpond.run(&["refresh", "--all", "--wait", "--json"]).await;
         assert_eq!((rest.code(), rest.json()["failed"].as_u64()), (Some(0), Some(0)), "{rest:?}");

@@ -103,7 +103,6 @@ async fn an_upstream_that_never_answers_delays_no_other(test: &TestStore) {
     .await;
     process.stop.cancel();
     process.abandon.cancel();
-    let counts = soon(refreshing).await.unwrap();
-    assert_eq!(counts.failed, 0, "{counts:?}");
+    soon(refreshing).await.unwrap();
     assert_eq!((silent.requests(), asked(&quick).await.len()), (2, 50));
 }
