@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use sqlx::Executor;
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 
-use super::CHANNEL;
 use super::error::Result;
+use super::{CHANNEL, bounded};
 use crate::store::{Follower, News, StoreError};
 
 /// How long nothing may be heard before the connection is tried: one that a firewall forgot fails only when it is used.
@@ -54,7 +54,7 @@ async fn heard(listener: &mut PgListener) -> Result<()> {
             Ok(Ok(Some(_))) => break,
             Ok(Ok(None)) => return Err(StoreError::Unavailable("the connection was lost".into()).into()),
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => _ = listener.execute("SELECT 1").await?,
+            Err(_) => _ = bounded(async { Ok(listener.execute("SELECT 1").await?) }).await?,
         }
     }
     // One look around serves all that has been heard.
@@ -76,12 +76,12 @@ impl Follower for Listener {
             }
         }
         loop {
-            match listen(&self.pool).await {
+            match bounded(listen(&self.pool)).await {
                 Ok(listener) => {
                     self.listening = Some(listener);
                     return Ok(News::Resync);
                 }
-                Err(error) => tracing::debug!(error = %StoreError::from(error), "can't listen to the database yet"),
+                Err(error) => tracing::debug!(%error, "can't listen to the database yet"),
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use sqlx::{PgConnection, Row};
 
 use super::error::Result;
-use super::{PostgresStore, wish};
+use super::{PostgresStore, bounded, wish};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros, params_json};
@@ -24,7 +24,7 @@ pub(super) async fn add(
 ) -> Result<KeysChanged> {
     let mut total = KeysChanged::default();
     for chunk in keys.chunks(CHUNK) {
-        let changed = retrying(|| async move { Ok(add_chunk(store, source, chunk, authority).await?) }).await?;
+        let changed = retrying(|| bounded(add_chunk(store, source, chunk, authority))).await?;
         total.added += changed.added;
         total.revived += changed.revived;
         total.updated += changed.updated;
@@ -168,10 +168,10 @@ pub(super) async fn retire_except(store: &PostgresStore, source: SourceId, keep:
     let keep: Vec<&str> = keep.iter().map(Key::as_str).collect();
     // Planned anew each time, for as many keys as there are: a plan for a few would compare each with each.
     let polled = sqlx::query_scalar(POLLED).bind(source.0).bind(keep).persistent(false);
-    let ids: Vec<i64> = polled.fetch_all(&store.writers).await?;
+    let ids: Vec<i64> = bounded(async { Ok(polled.fetch_all(&store.writers).await?) }).await?;
     let mut retired = 0;
     for part in ids.chunks(CHUNK) {
-        retired += retrying(|| async move { Ok(retire(store, source, part).await?) }).await?;
+        retired += retrying(|| bounded(retire(store, source, part))).await?;
     }
     Ok(retired)
 }
@@ -192,7 +192,8 @@ const SOURCES_EXCEPT: &str = "SELECT id FROM headpond.source WHERE id <> ALL($1)
 
 pub(super) async fn retire_sources_except(store: &PostgresStore, keep: &[SourceId]) -> Result<u64> {
     let keep: Vec<i64> = keep.iter().map(|source| source.0).collect();
-    let others: Vec<i64> = sqlx::query_scalar(SOURCES_EXCEPT).bind(keep).fetch_all(&store.writers).await?;
+    let others = sqlx::query_scalar(SOURCES_EXCEPT).bind(keep).fetch_all(&store.writers);
+    let others: Vec<i64> = bounded(async { Ok(others.await?) }).await?;
     let mut retired = 0;
     for source in others {
         retired += retire_except(store, SourceId(source), &BTreeSet::new()).await?;

@@ -24,6 +24,7 @@ mod write;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -60,6 +61,25 @@ impl PostgresStore {
     }
 }
 
+/// How long one transaction may take in all. The server ends statements, waits for locks and idle transactions earlier; this
+/// is for one that went away without a word, from which no answer ever comes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long `close` waits for connections that are in use.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Gives a transaction up that takes too long.
+async fn bounded<T>(work: impl Future<Output = Result<T>> + Send) -> Result<T, StoreError> {
+    within(PATIENCE, work).await
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>> + Send) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(StoreError::Unavailable(format!("no answer came within {} seconds", limit.as_secs()))),
+    }
+}
+
 /// Tells whoever follows that something may be due earlier than it was. The last statement of its transaction: it locks
 /// `counter`.
 async fn wish(tx: &mut PgConnection) -> Result<()> {
@@ -78,13 +98,13 @@ impl Store for PostgresStore {
     }
 
     async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        Ok(Some(read::clock(self).await?))
+        Ok(Some(bounded(read::clock(self)).await?))
     }
 
     async fn register(&self, sources: &[SourceSpec], authority: Authority) -> Result<Vec<Registered>, StoreError> {
         match authority {
-            Authority::Owns => retrying(|| async move { Ok(register::register(self, sources).await?) }).await,
-            Authority::Adds => Ok(register::registered(self, sources).await?),
+            Authority::Owns => retrying(|| bounded(register::register(self, sources))).await,
+            Authority::Adds => bounded(register::registered(self, sources)).await,
         }
     }
 
@@ -98,15 +118,15 @@ impl Store for PostgresStore {
     }
 
     async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
-        Ok(owner::own(self, worker, until).await?)
+        bounded(owner::own(self, worker, until)).await
     }
 
     async fn disown_config(&self, worker: &str) -> Result<(), StoreError> {
-        Ok(owner::disown(self, worker).await?)
+        bounded(owner::disown(self, worker)).await
     }
 
     async fn config_owner(&self, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
-        Ok(owner::owner(self, now).await?)
+        bounded(owner::owner(self, now)).await
     }
 
     async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
@@ -118,23 +138,23 @@ impl Store for PostgresStore {
     }
 
     async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {
-        Ok(keys::find(self, source, keys).await?)
+        bounded(keys::find(self, source, keys)).await
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
-        Ok(claim::claim(self, request).await?)
+        bounded(claim::claim(self, request)).await
     }
 
     async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
-        Ok(claim::take_token(self, upstream).await?)
+        bounded(claim::take_token(self, upstream)).await
     }
 
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
-        Ok(apply::apply(self, batch).await?)
+        bounded(apply::apply(self, batch)).await
     }
 
     async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {
-        Ok(lease::release(self, leased).await?)
+        bounded(lease::release(self, leased)).await
     }
 
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
@@ -142,27 +162,27 @@ impl Store for PostgresStore {
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {
-        Ok(want::backlog(self, which, due_by).await?)
+        bounded(want::backlog(self, which, due_by)).await
     }
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
-        Ok(read::current(self, source, key).await?)
+        bounded(read::current(self, source, key)).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
-        Ok(feed::changes(self, since, limit).await?)
+        bounded(feed::changes(self, since, limit)).await
     }
 
     async fn applied_since(&self, number: i64) -> Result<AppliedSince, StoreError> {
-        Ok(feed::applied_since(self, number).await?)
+        bounded(feed::applied_since(self, number)).await
     }
 
     async fn follow(&self) -> Result<Box<dyn Follower>, StoreError> {
-        Ok(Box::new(follow::Listener::connect(&self.readers).await?))
+        Ok(Box::new(bounded(follow::Listener::connect(&self.readers)).await?))
     }
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
-        Ok(upkeep::is_ready(self).await?)
+        bounded(upkeep::is_ready(self)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
@@ -170,7 +190,23 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        self.writers.close().await;
-        self.readers.close().await;
+        let closed = async {
+            self.writers.close().await;
+            self.readers.close().await;
+        };
+        if tokio::time::timeout(FAREWELL, closed).await.is_err() {
+            tracing::warn!("connections to the database are still in use; they are dropped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_from_which_no_answer_comes_is_given_up() {
+        let given_up = within(Duration::from_millis(10), std::future::pending::<Result<()>>()).await;
+        assert!(matches!(given_up, Err(StoreError::Unavailable(_))));
     }
 }

@@ -1,7 +1,7 @@
 //! Readiness and retention.
 
-use super::PostgresStore;
 use super::error::Result;
+use super::{PostgresStore, bounded};
 use crate::domain::time::earlier;
 use crate::store::PruneRules;
 use crate::store::columns::micros;
@@ -76,7 +76,8 @@ pub(super) async fn prune(store: &PostgresStore, rules: &PruneRules) -> Result<u
 async fn delete(store: &PostgresStore, sql: &'static str, until: i64) -> Result<u64> {
     let mut deleted = 0;
     loop {
-        let done = sqlx::query(sql).bind(until).bind(CHUNK).execute(&store.writers).await?.rows_affected();
+        let done = sqlx::query(sql).bind(until).bind(CHUNK).execute(&store.writers);
+        let done = bounded(async { Ok(done.await?.rows_affected()) }).await?;
         deleted += done;
         if done < CHUNK.unsigned_abs() {
             return Ok(deleted);
@@ -86,11 +87,13 @@ async fn delete(store: &PostgresStore, sql: &'static str, until: i64) -> Result<
 
 /// Cuts off the beginning of a numbered table. Where to is looked for once: the old rows are read on the way there.
 async fn cut(store: &PostgresStore, [find, delete]: [&'static str; 2], until: i64) -> Result<u64> {
-    let (mut from, end): (i64, i64) = sqlx::query_as(find).bind(until).fetch_one(&store.readers).await?;
+    let found = sqlx::query_as(find).bind(until).fetch_one(&store.readers);
+    let (mut from, end): (i64, i64) = bounded(async { Ok(found.await?) }).await?;
     let mut deleted = 0;
     while from < end {
         let to = end.min(from.saturating_add(CHUNK));
-        deleted += sqlx::query(delete).bind(from).bind(to).execute(&store.writers).await?.rows_affected();
+        let done = sqlx::query(delete).bind(from).bind(to).execute(&store.writers);
+        deleted += bounded(async { Ok(done.await?.rows_affected()) }).await?;
         from = to;
     }
     Ok(deleted)

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::error::Result;
-use super::{PostgresStore, wish};
+use super::{PostgresStore, bounded, wish};
 use crate::domain::schedule::Because;
 use crate::store::columns::micros;
 use crate::store::retry::retrying;
@@ -57,8 +57,8 @@ pub(super) async fn want(store: &PostgresStore, which: &Selection, at: DateTime<
     let mut after = i64::MIN;
     loop {
         let next = sqlx::query_scalar(NEXT_PART).bind(after).bind(CHUNK).fetch_one(&store.writers);
-        let Some(last) = next.await? else { return Ok(wanted) };
-        wanted += retrying(|| async move { Ok(want_part(store, sql, ids, times, (after, last)).await?) }).await?;
+        let Some(last) = bounded(async { Ok(next.await?) }).await? else { return Ok(wanted) };
+        wanted += retrying(|| bounded(want_part(store, sql, ids, times, (after, last)))).await?;
         after = last;
     }
 }

@@ -290,7 +290,9 @@ async fn a_key_that_is_revived_meanwhile_is_not_pruned(test: &TestStore) {
 /// Names that sort the other way round than ids: whoever takes the lower id first must get the higher one too.
 async fn registering_takes_locks_in_the_order_of_ids(test: &TestStore) {
     let specs = [spec("z", "z", UNLIMITED), spec("a", "a", UNLIMITED)];
-    test.store.register(&specs, Authority::Owns).await.unwrap();
+    for spec in &specs {
+        test.store.register(std::slice::from_ref(spec), Authority::Owns).await.unwrap();
+    }
     for table in ["source", "upstream"] {
         let lock = |id| format!("UPDATE headpond.{table} SET name = name WHERE id = {id}");
         let mut other = session(&test.database).await;
