@@ -57,7 +57,7 @@ impl Database {
             Self::Sqlite(_) => written_by_this_process(),
             Self::Postgres { .. } => {
                 // The slot keeps the WAL until it has been read.
-                let slot = "SELECT (lsn - '0/0')::bigint
+                let slot = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint
                               FROM pg_create_physical_replication_slot('headpond_bench', immediately_reserve => true)";
                 self.number(slot).await.unsigned_abs()
             }
