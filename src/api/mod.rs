@@ -27,21 +27,23 @@ pub mod problem;
 pub mod read;
 pub mod resource_path;
 pub mod server;
+pub mod settings;
 
 use std::any::Any;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::announce::Announcer;
 use crate::clock::Clock;
-use crate::domain::resource::SourceName;
 use crate::store::Store;
 use error::ApiError;
+use settings::Settings;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -50,8 +52,17 @@ pub struct ApiState {
     pub store: Arc<dyn Store>,
     /// What ages and states are computed by.
     pub clock: Arc<dyn Clock>,
-    /// The sources of the config: tells an unknown source from an unknown key.
-    pub sources: Arc<BTreeSet<SourceName>>,
+    /// Who tells when something was settled.
+    pub announcer: Announcer,
+    /// What the config says about reading, which a reload changes.
+    pub settings: watch::Receiver<Arc<Settings>>,
+}
+
+impl ApiState {
+    /// The settings that hold now.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
 }
 
 /// All routes.

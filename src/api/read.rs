@@ -45,7 +45,7 @@ impl ApiState {
     pub async fn current(&self, path: &ResourcePath) -> Result<Current, ApiError> {
         match self.store.current(&path.source, &path.key).await? {
             Some(current) => Ok(current),
-            None if self.sources.contains(&path.source) => Err(ApiError::UnknownKey(path.clone())),
+            None if self.settings().sources.contains(&path.source) => Err(ApiError::UnknownKey(path.clone())),
             None => Err(ApiError::UnknownSource { source: path.source.to_string() }),
         }
     }

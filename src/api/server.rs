@@ -41,7 +41,6 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let server = Server::new(router, settings);
-    tracing::info!(address = %listener.local_addr()?, "serving the read API");
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
+use crate::api::settings::Settings;
 use crate::api::{self, ApiState};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -82,10 +84,12 @@ async fn serve_until_stopped(
     // Held until the end, so that the committer is not done before anyone has begun.
     let committer = stop.stop.clone().cancelled_owned().map(move |()| drop(committer));
     parts.spawn(committer);
+    let (_, settings) = watch::channel(Arc::new(Settings::of(config)));
     let state = ApiState {
         store: Arc::clone(&refresher.store),
         clock: Arc::clone(&refresher.clock),
-        sources: Arc::new(config.sources.iter().map(|source| source.name.clone()).collect()),
+        announcer: refresher.announcer.clone(),
+        settings,
     };
     let shutdown = stop.stop.clone().cancelled_owned();
     let mut serving = pin!(api::server::serve(listener, api::router(state), &config.server, shutdown));

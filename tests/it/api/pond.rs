@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use headpond::announce::Announcer;
+use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
 use headpond::config;
 use headpond::domain::observation::Seen;
 use headpond::domain::resource::{Params, SourceName};
 use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
+use tokio::sync::watch;
 
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::content;
@@ -89,8 +92,10 @@ impl<'a> Pond<'a> {
 
 /// Serves what this store holds by that clock.
 pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
-    let sources = Arc::new(BTreeSet::from([SourceName::new("weather").unwrap()]));
-    Served::start(router(ApiState { store, clock, sources }), settings).await
+    let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
+    let (_, reading) = watch::channel(Arc::new(Settings { sources }));
+    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading };
+    Served::start(router(state), settings).await
 }
 
 /// The path of a key with everything encoded that may be.
