@@ -17,6 +17,7 @@ use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
+use crate::telemetry::metrics;
 
 /// How long to wait after a claim that the store could not answer.
 const STORE_WAIT: TimeDelta = TimeDelta::seconds(1);
@@ -138,8 +139,10 @@ impl Lane {
         let Claimed { claims, ask_again_at } = self.claim(&request).await?;
         let ticket = Ticket { upstream, limits, lease_for };
         for claim in claims {
+            metrics::leased(&self.upstream.name, (claim.granted_at - claim.due.at).to_std().unwrap_or_default());
             self.launch(claim, ticket);
         }
+        metrics::in_flight(&self.upstream.name, self.flights.len());
         Ok(ask_again_at)
     }
 
@@ -205,7 +208,12 @@ impl Lane {
     }
 
     fn count(&self, flown: &Airborne, verdict: &Verdict) {
-        if let (Some(tally), Some(source)) = (&self.tally, self.refresher.roster.source(flown.source)) {
+        let Some(source) = self.refresher.roster.source(flown.source) else { return };
+        metrics::refreshed(source.name.as_str(), &source.upstream, verdict.as_str());
+        if let Verdict::Failed(failure) = verdict {
+            metrics::refresh_failed(source.name.as_str(), &source.upstream, failure.kind.as_str());
+        }
+        if let Some(tally) = &self.tally {
             tally.count(&source.name, &flown.key, verdict);
         }
     }

@@ -39,6 +39,7 @@
 
 mod columns;
 mod grant;
+mod measure;
 mod migrations;
 mod plan;
 mod postgres;
@@ -472,11 +473,12 @@ pub struct StoreOptions {
 /// [`StoreError::Unusable`] when the database isn't ours, is read-only, too new, or not migrated; or when it doesn't keep
 /// what it committed (`synchronous` too low). [`StoreError::Unreachable`] when it can't be reached.
 pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url, options, clock).await?)),
-        _ => Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
-    }
+    let store: Arc<dyn Store> = match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?),
+        Some("postgres" | "postgresql") => Arc::new(postgres::PostgresStore::connect(url, options, clock).await?),
+        _ => return Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
+    };
+    Ok(Arc::new(measure::Measured(store)))
 }
 
 /// The error of [`Authority::Adds`] for a source that isn't there.
