@@ -44,6 +44,7 @@ mod plan;
 mod postgres;
 mod retry;
 mod sqlite;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, Ups
 use crate::domain::schedule::{self, Because, Due};
 use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
+
+pub use survey::Surveyed;
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -155,6 +158,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Whether every registered source has tried each key that it had when it was first started. Once true it stays true
     /// for that source, in the database.
     async fn is_ready(&self) -> Result<bool, StoreError>;
+
+    /// Looks at every resource there is, and counts, for each source that was ever registered, how its copies are at `now`;
+    /// in the order of the sources' names. It reads all rows: for the demo's few, and for tests.
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError>;
 
     /// Deletes what has outlived its retention, and returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;
