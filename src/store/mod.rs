@@ -16,6 +16,9 @@
 //! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
 //! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
 //!
+//! Apps and people read the view of all copies (`headpond_snapshots` on SQLite, `headpond.snapshots` on Postgres): bodies as
+//! text, times as times, and the state at the moment of reading. Nothing in here reads it.
+//!
 //! A claim writes two rows whatever its size, the upstream's and one lease, and leaves the due index alone: leased
 //! resources are skipped by id. So a refresh rewrites one narrow row, and a lost worker's resources are due again as soon
 //! as its lease has expired, without a repair.
