@@ -115,11 +115,21 @@ fn site(args: &Args, api: SocketAddr, upstream: SocketAddr) -> Site {
     Site { api, upstream, database: args.database.display().to_string(), program: program() }
 }
 
-/// This program's path: relative, where it lies below the working directory, as it does after `cargo run`.
 fn program() -> String {
-    let Ok(path) = std::env::current_exe() else { return "headpond".into() };
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here).unwrap_or(&path).display().to_string()
+    match (std::env::current_exe(), std::env::current_dir()) {
+        (Ok(path), Ok(here)) => seen_from(&here, &path),
+        _ => "headpond".into(),
+    }
+}
+
+/// A program's path: relative, where it lies below the working directory, as it does after `cargo run`.
+fn seen_from(here: &Path, path: &Path) -> String {
+    match path.strip_prefix(here) {
+        // A shell would look for a bare name elsewhere.
+        Ok(name) if name.components().count() == 1 => format!("./{}", name.display()),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }
 
 /// The demo's configuration owns its database: another's sources would no longer be polled.
@@ -208,5 +218,21 @@ impl Guide {
         Ok(current.is_some_and(|current| {
             ReadState::of(current.gone_since, current.freshness, self.clock.now()) == ReadState::Fresh
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_named_so_that_a_shell_here_finds_it() {
+        for (here, path, seen) in [
+            ("/clone", "/clone/target/release/headpond", "target/release/headpond"),
+            ("/clone/target/release", "/clone/target/release/headpond", "./headpond"),
+            ("/tmp", "/usr/local/bin/headpond", "/usr/local/bin/headpond"),
+        ] {
+            assert_eq!(seen_from(Path::new(here), Path::new(path)), seen);
+        }
     }
 }
