@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError, Surveyed,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
@@ -103,6 +103,10 @@ impl Store for Measured {
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         measured("current", self.0.current(source, key)).await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        measured("survey", self.0.survey(now)).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
