@@ -103,11 +103,11 @@ fn settle(claim: &Claim, clock: &ManualClock) -> Settled {
         let etag = ContentHash::of(&[&body]);
         let snapshot = Snapshot { headers: http::HeaderMap::new(), etag, content_hash: etag, body };
         let validators = Validators { etag: Some("\"6553f100-1a2\"".into()), last_modified: None };
-        let metadata = Metadata { validators, max_age: None };
+        let metadata = Metadata { validators, ..Metadata::default() };
         let kind = ChangeKind::Created;
         Outcome::Replaced(Box::new(Replacement { snapshot, version: 1, kind, metadata, freshness, due }))
     } else {
-        Outcome::Confirmed { freshness, metadata: None, due }
+        Outcome::Confirmed { freshness, metadata: None, described: http::HeaderMap::new(), due }
     };
     Settled {
         token: claim.token,

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::freshness_headers::timestamp;
 use super::problem::Problem;
 use super::resource_path::ResourcePath;
+use crate::domain::read_state::Withheld;
 use crate::domain::resource::BadKey;
 use crate::store::StoreError;
 
@@ -91,6 +92,8 @@ pub enum MissingBecause {
         /// Seconds after which to ask again.
         retry_after: u64,
     },
+    /// There is a copy, and the upstream's terms don't allow to answer with it now.
+    Withheld(Withheld),
 }
 
 impl From<StoreError> for ApiError {
@@ -188,6 +191,13 @@ impl Missing {
                 let detail = "The key is known, but its content has not been fetched yet. Its /meta says when it is due, \
                               and what went wrong if it was tried.";
                 unavailable("pending", "Not fetched yet", detail, retry_after)
+            }
+            MissingBecause::Withheld(why) => {
+                let detail = format!(
+                    "{} There is a copy, and its source respects the upstream's Cache-Control (cache_control = \"respect\").",
+                    why.sentence()
+                );
+                Problem::new(StatusCode::GATEWAY_TIMEOUT, "withheld", "Withheld by the upstream's terms", detail)
             }
         };
         about(&self.path, problem).with_fields(self.fields)

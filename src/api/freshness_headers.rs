@@ -47,8 +47,16 @@ pub fn freshness_fields(freshness: Freshness, now: DateTime<Utc>) -> HeaderMap {
     fields.insert(header::AGE, HeaderValue::from(age));
     fields.insert(header::CACHE_CONTROL, text(format!("max-age={max_age}")));
     fields.insert(CACHE_STATUS, text(cache_status(stale_after - now)));
-    fields.insert(FETCHED_AT, text(timestamp(fetched_at)));
-    fields.insert(STALE_AFTER, text(timestamp(stale_after)));
+    fields.extend(time_fields(freshness));
+    fields
+}
+
+/// When a copy was fetched, and how long it is fresh.
+#[must_use]
+pub fn time_fields(freshness: Freshness) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    fields.insert(FETCHED_AT, text(timestamp(freshness.fetched_at)));
+    fields.insert(STALE_AFTER, text(timestamp(freshness.stale_after)));
     fields
 }
 

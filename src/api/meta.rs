@@ -15,6 +15,7 @@ use crate::domain::failure::{Failing, FailureKind};
 use crate::domain::read_state::ReadState;
 use crate::domain::resource::{Key, SourceName};
 use crate::domain::schedule::Due;
+use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 use crate::store::Current;
 
@@ -38,11 +39,17 @@ pub struct Meta {
     failing: Option<FailingNow>,
 }
 
-/// The upstream's validators.
+/// What the upstream said with the copy.
 #[derive(Debug, Serialize)]
 struct Upstream {
     etag: Option<Text>,
     last_modified: Option<Text>,
+    /// Whether something in between changed the content: it came with status 203.
+    transformed: bool,
+    /// The path under which the resource is for good, by a 301 or 308: the config's url is old.
+    moved_to: Option<String>,
+    /// On which terms the copy may be answered, where they are respected.
+    terms: Option<Terms>,
 }
 
 /// Bytes from a header as text; those that aren't UTF-8 can't be shown in JSON, and it is said that they can't.
@@ -101,7 +108,7 @@ impl Meta {
             content_type: content
                 .and_then(|content| content.headers.get(header::CONTENT_TYPE))
                 .map(|value| Text::of(value.as_bytes())),
-            upstream: Upstream::of(&current.validators),
+            upstream: Upstream::of(&current.validators, current.transformed, current.moved_to, current.terms),
             due: current.due,
             leased_until: current.leased_until,
             gone_since: current.gone_since,
@@ -111,9 +118,10 @@ impl Meta {
 }
 
 impl Upstream {
-    fn of(validators: &Validators) -> Self {
+    fn of(validators: &Validators, transformed: bool, moved_to: Option<String>, terms: Option<Terms>) -> Self {
         let text = |bytes: &Option<Bytes>| bytes.as_deref().map(Text::of);
-        Self { etag: text(&validators.etag), last_modified: text(&validators.last_modified) }
+        let (etag, last_modified) = (text(&validators.etag), text(&validators.last_modified));
+        Self { etag, last_modified, transformed, moved_to, terms }
     }
 }
 

@@ -10,12 +10,12 @@ use super::ApiState;
 use super::conditional::{Preconditions, evaluate};
 use super::error::{ApiError, Missing, MissingBecause};
 use super::freshness_headers::{
-    entity_tag, freshness_fields, http_date_value, last_modified, seconds_until, state_fields,
+    entity_tag, freshness_fields, http_date_value, last_modified, seconds_until, state_fields, time_fields,
 };
 use super::parameters::Parameters;
 use super::resource_path::ResourcePath;
 use crate::domain::decision::Freshness;
-use crate::domain::read_state::ReadState;
+use crate::domain::read_state::{Leave, ReadState, may_answer};
 use crate::store::{Current, StoreError, StoredContent};
 use crate::telemetry::metrics;
 
@@ -56,7 +56,7 @@ impl ApiState {
 fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
     let state = ReadState::of(current.gone_since, current.freshness, now);
     metrics::read(path.source.as_str(), state.as_str());
-    let fields = state_fields(state, current.version, current.failing.as_ref());
+    let mut fields = state_fields(state, current.version, current.failing.as_ref());
     let missing = |path, because, fields| Err(ApiError::Missing(Box::new(Missing { path, because, fields })));
     match (state, current.gone_since, current.content, current.freshness) {
         (ReadState::Gone, Some(since), ..) if current.version > 0 => {
@@ -70,6 +70,12 @@ fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTi
             missing(path, MissingBecause::Pending { retry_after }, fields)
         }
         (ReadState::Fresh | ReadState::Stale, _, Some(content), Some(freshness)) => {
+            if let Err(why) =
+                may_answer(current.terms.as_ref(), freshness, current.failing.as_ref(), Leave::default(), now)
+            {
+                fields.extend(time_fields(freshness));
+                return missing(path, MissingBecause::Withheld(why), fields);
+            }
             let upstreams_word = current.validators.last_modified;
             let modified = last_modified(upstreams_word.as_deref(), content.changed_at, now);
             Hit { content, freshness, modified, fields }.answer(request, now)

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 use crate::domain::content::JsonPath;
+use crate::domain::policy::Heed;
 use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
 
@@ -146,6 +147,13 @@ pub(super) static USER_AGENT: Kind<HeaderValue> = Kind {
     },
 };
 
+pub(super) static HEED: Kind<Heed> = Kind {
+    wants: Wants { noun: "one of \"schedule\", \"respect\" and \"ignore\"", example: "\"schedule\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&HEEDS, text)),
+};
+
+const HEEDS: [(&str, Heed); 3] = [("schedule", Heed::Schedule), ("respect", Heed::Respect), ("ignore", Heed::Ignore)];
+
 pub(super) static PATHS: Kind<Vec<JsonPath>> = Kind {
     wants: Wants { noun: "a list of JSONPaths (RFC 9535)", example: "[\"$.meta.updated_at\"]" },
     read: |reader, value, wants| {
@@ -158,6 +166,19 @@ pub(super) static PATHS: Kind<Vec<JsonPath>> = Kind {
 fn json_path(reader: &mut Reader<'_>, element: Value<'_>) -> Option<JsonPath> {
     let wants = Wants { noun: "a JSONPath (RFC 9535)", example: "\"$.meta.updated_at\"" };
     element.parsed(reader, &wants, |text| JsonPath::new(text).map_err(|_| "not a JSONPath (RFC 9535)".into()))
+}
+
+/// The value of that name.
+fn one_of<T: Copy>(known: &[(&str, T)], text: &str) -> Result<T, Wrong> {
+    let found = known.iter().find(|(name, _)| *name == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|(name, _)| format!("{name:?}")).collect();
+        let remedy = match nearest(text, known.iter().map(|(name, _)| *name)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("write one of {}", names.join(", ")),
+        };
+        Wrong::with_remedy("there is no such choice", remedy)
+    })
 }
 
 fn span(text: &str) -> Result<Duration, Wrong> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use crate::domain::policy::{GoneRules, Policy};
+use crate::domain::policy::{GoneRules, Heed, Policy};
 use crate::domain::schedule::{Backoff, Cadence, CronRule};
 
 use super::reader::Reader;
@@ -18,7 +18,9 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str) -> Option<Policy> {
     let cadence = cadence(reader, layers);
     let jitter = layers.get(reader, &set::JITTER);
+    let cache_control = layers.get(reader, &set::CACHE_CONTROL);
     let freshness_cap = layers.get(reader, &set::FRESHNESS_CAP);
+    check_cap(reader, layers, cache_control);
     let retry_after_cap = layers.get(reader, &set::RETRY_AFTER_CAP);
     let ignore_changes_in = layers.get(reader, &set::IGNORE_CHANGES_IN);
     let gone_after = layers.get(reader, &set::GONE_AFTER);
@@ -33,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
     Some(Policy {
         jitter: jitter?,
         stale_after,
+        cache_control: cache_control?,
         freshness_cap: freshness_cap?,
         backoff: backoff?,
         retry_after_cap: retry_after_cap?,
@@ -40,6 +43,15 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
         ignore_changes_in: ignore_changes_in?,
         cadence,
     })
+}
+
+/// Notes a cap on what is not heeded.
+fn check_cap(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, heeded: Option<Heed>) {
+    if heeded == Some(Heed::Ignore)
+        && let Some(cap) = layers.own().and_then(|own| own.find(reader, &set::FRESHNESS_CAP))
+    {
+        reader.warn(&cap.at, "has no meaning with cache_control = \"ignore\"", "leave one of the two out");
+    }
 }
 
 /// A value, or one that follows from others; `None` when the value is wrong.

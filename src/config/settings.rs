@@ -8,11 +8,12 @@ use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue};
 
 use crate::domain::content::JsonPath;
+use crate::domain::policy::Heed;
 use crate::domain::template::UrlTemplate;
 
 use super::environment::Text;
 use super::kinds::{
-    ADDRESS, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, NAME, PATHS,
+    ADDRESS, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, INTERVAL, KEYS as KEY_LIST, NAME, PATHS,
     POSITIVE_SPAN, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::reader::Shows;
@@ -49,6 +50,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &TIMEZONE,
     &JITTER,
     &STALE_AFTER,
+    &CACHE_CONTROL,
     &FRESHNESS_CAP,
     &IGNORE_CHANGES_IN,
     &HEADERS,
@@ -197,6 +199,11 @@ pub(super) static JITTER: Setting<Duration> =
 /// From which age on a copy is called stale. It is still served. Default: twice the interval.
 pub(super) static STALE_AFTER: Setting<Duration> =
     Setting { name: "stale_after", scopes: POLICY, kind: &POSITIVE_SPAN, default: Computed, shows: Shows::Value };
+
+/// What the upstream's own freshness lifetime is heeded for: the schedule alone, or also whether copies may be stored and
+/// answered (RFC 9111), or nothing.
+pub(super) static CACHE_CONTROL: Setting<Heed> =
+    Setting { name: "cache_control", scopes: POLICY, kind: &HEED, default: Is("\"schedule\""), shows: Shows::Value };
 
 /// The most that the upstream's own freshness lifetime (Cache-Control, Expires) can delay a refresh.
 pub(super) static FRESHNESS_CAP: Setting<Duration> =

@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 
+use super::cache_control::CacheControl;
 use super::change::ChangeKind;
 use super::content::inspect;
 use super::failure::{Absence, Failing, Failure, FailureKind};
-use super::freshness::Stated;
-use super::observation::{Observation, Seen};
-use super::policy::Policy;
+use super::freshness::{Stated, guessed};
+use super::hop_by_hop;
+use super::observation::{Observation, Seen, Via};
+use super::policy::{Heed, Policy};
 use super::retry_after::retry_after;
 use super::schedule::{AT_ONCE, Because, Due, Slot, has_lasted, jittered};
-use super::snapshot::{ContentHash, Snapshot};
+use super::snapshot::{ContentHash, Snapshot, kept};
+use super::terms::{Reuse, Terms};
 use super::time::later;
 use super::validators::Validators;
 
@@ -39,6 +42,8 @@ pub struct Previous {
     pub absence: Option<Absence>,
     /// Since when it is gone.
     pub gone_since: Option<DateTime<Utc>>,
+    /// From when on its snapshot is stale.
+    pub stale_after: Option<DateTime<Utc>>,
 }
 
 impl Previous {
@@ -55,6 +60,7 @@ impl Previous {
             failing_since: None,
             absence: None,
             gone_since: None,
+            stale_after: None,
         }
     }
 
@@ -73,6 +79,12 @@ pub struct Metadata {
     pub validators: Validators,
     /// The upstream's max-age in seconds; a 304 without Cache-Control leaves it standing.
     pub max_age: Option<u32>,
+    /// The upstream's terms for answering with the copy, where they are respected.
+    pub terms: Option<Terms>,
+    /// Whether something between the upstream and us changed the content (203).
+    pub transformed: bool,
+    /// Where the upstream says that the resource is for good; see [`Via::moved_to`].
+    pub moved_to: Option<String>,
 }
 
 /// How fresh a copy is.
@@ -95,6 +107,8 @@ pub enum Outcome {
         freshness: Freshness,
         /// What is to be rewritten of the bookkeeping: `None` when the schedule alone moves.
         metadata: Option<Metadata>,
+        /// Fields that describe the content and came anew: they replace those that are stored (RFC 9111 §3.2).
+        described: HeaderMap,
         /// When it is next due.
         due: Due,
     },
@@ -171,17 +185,14 @@ pub fn decide(
     now: DateTime<Utc>,
     rand: f64,
 ) -> Outcome {
-    let decision = Decision {
-        policy,
-        previous,
-        requested_at: observation.requested_at,
-        answered_at: observation.answered_at,
-        now,
-        rand,
-    };
-    match observation.seen {
+    let Observation { requested_at, answered_at, conditional, mut seen, via } = observation;
+    let decision = Decision { policy, previous, requested_at, answered_at, via, now, rand };
+    if let Some(headers) = seen.headers_mut() {
+        hop_by_hop::remove(headers);
+    }
+    match seen {
         Seen::Content { headers, body } => decision.content(&headers, body),
-        Seen::NotModified { headers } if observation.conditional => decision.not_modified(&headers),
+        Seen::NotModified { headers } if conditional => decision.not_modified(&headers),
         Seen::NotModified { headers } => decision.deferred(
             Failure {
                 kind: FailureKind::UnusableNotModified,
@@ -198,7 +209,7 @@ pub fn decide(
 /// What follows from a failure that is no observation of the upstream: ours, to store or to ask.
 #[must_use]
 pub fn defer(policy: &Policy, previous: &Previous, failure: Failure, now: DateTime<Utc>, rand: f64) -> Outcome {
-    let decision = Decision { policy, previous, requested_at: now, answered_at: now, now, rand };
+    let decision = Decision { policy, previous, requested_at: now, answered_at: now, via: Via::default(), now, rand };
     decision.deferred(failure, &HeaderMap::new())
 }
 
@@ -208,21 +219,33 @@ struct Decision<'a> {
     previous: &'a Previous,
     requested_at: DateTime<Utc>,
     answered_at: DateTime<Utc>,
+    via: Via,
     now: DateTime<Utc>,
     rand: f64,
 }
 
 impl Decision<'_> {
     fn content(&self, headers: &HeaderMap, body: Bytes) -> Outcome {
-        let snapshot = match inspect(headers, body, &self.policy.ignore_changes_in) {
+        if let Some(failure) = self.unstorable(headers, if self.via.transformed { 203 } else { 200 }) {
+            return self.deferred(failure, headers);
+        }
+        let mut snapshot = match inspect(headers, body, &self.policy.ignore_changes_in) {
             Ok(snapshot) => snapshot,
             Err(failure) => return self.deferred(failure, headers),
         };
-        let stated = Stated::by(headers, self.requested_at, self.answered_at, None);
-        let metadata = Metadata { validators: Validators::of(headers), max_age: stated.max_age };
+        self.leave_out_restricted(headers, &mut snapshot.headers);
+        let stated = self.stated(headers, None);
+        let metadata = Metadata {
+            validators: Validators::of(headers),
+            max_age: stated.max_age,
+            terms: self.terms(headers, None),
+            transformed: self.via.transformed,
+            moved_to: self.via.moved_to.clone(),
+        };
+        let freshness = self.freshness(&stated, &metadata, headers);
         let was_gone = self.previous.gone_since.is_some();
         if self.previous.content_hash == Some(snapshot.content_hash) && !was_gone {
-            return self.confirmed(metadata, &stated);
+            return self.confirmed(metadata, freshness, &stated, snapshot.headers);
         }
         let kind = match self.previous.version {
             0 => ChangeKind::Created,
@@ -234,7 +257,7 @@ impl Decision<'_> {
             version: self.previous.version + 1,
             kind,
             metadata,
-            freshness: self.freshness(&stated),
+            freshness,
             due: self.regular(&stated),
         }))
     }
@@ -245,18 +268,73 @@ impl Decision<'_> {
         if !held.validators.recognise(&supplied) {
             return Outcome::Reset { due: Due { at: AT_ONCE, because: Because::Reset } };
         }
-        let stated = Stated::by(headers, self.requested_at, self.answered_at, held.max_age);
-        let metadata = Metadata { validators: held.validators.updated_by(&supplied), max_age: stated.max_age };
-        self.confirmed(metadata, &stated)
+        if headers.contains_key(header::CACHE_CONTROL)
+            && let Some(failure) = self.unstorable(headers, 304)
+        {
+            return self.deferred(failure, headers);
+        }
+        let stated = self.stated(headers, held.max_age);
+        let metadata = Metadata {
+            validators: held.validators.updated_by(&supplied),
+            max_age: stated.max_age,
+            terms: self.terms(headers, held.terms),
+            transformed: held.transformed,
+            moved_to: self.via.moved_to.clone(),
+        };
+        let mut described = kept(headers);
+        self.leave_out_restricted(headers, &mut described);
+        let freshness = self.freshness(&stated, &metadata, headers);
+        self.confirmed(metadata, freshness, &stated, described)
     }
 
-    fn confirmed(&self, metadata: Metadata, stated: &Stated) -> Outcome {
+    /// RFC 9111 §3.2: each supplied field replaces the stored one. Content-Type is left out, as that section allows: the
+    /// body was checked and hashed as what it was called when it came. Content-Length, Content-Encoding and Content-Range are
+    /// never stored.
+    fn confirmed(
+        &self,
+        metadata: Metadata,
+        freshness: Freshness,
+        stated: &Stated,
+        mut described: HeaderMap,
+    ) -> Outcome {
         let previous = self.previous;
         let is_as_it_was = metadata == previous.metadata && previous.failures == 0 && previous.absence.is_none();
+        described.remove(header::CONTENT_TYPE);
         Outcome::Confirmed {
-            freshness: self.freshness(stated),
+            freshness,
             metadata: (!is_as_it_was).then_some(metadata),
+            described,
             due: self.regular(stated),
+        }
+    }
+
+    /// What the answer says of its freshness, as far as it is heeded.
+    fn stated(&self, headers: &HeaderMap, held_max_age: Option<u32>) -> Stated {
+        match self.policy.cache_control {
+            Heed::Schedule | Heed::Respect => Stated::by(headers, self.requested_at, self.answered_at, held_max_age),
+            Heed::Ignore => Stated::default(),
+        }
+    }
+
+    fn terms(&self, headers: &HeaderMap, held: Option<Terms>) -> Option<Terms> {
+        (self.policy.cache_control == Heed::Respect).then(|| Terms::of(headers, held))
+    }
+
+    /// RFC 9111 §3, where that is respected.
+    fn unstorable(&self, headers: &HeaderMap, status: u16) -> Option<Failure> {
+        let respects = self.policy.cache_control == Heed::Respect;
+        let control = respects.then(|| CacheControl::of(headers))?;
+        let why = control.keeps_from_storing(self.via.authorized)?;
+        let detail = format!("the answer {why}, so a shared cache may not store it (cache_control is \"respect\")");
+        Some(Failure { kind: FailureKind::Unstorable, status: Some(status), detail })
+    }
+
+    /// RFC 9111 §5.2.2.4 and §5.2.2.7, where they are respected.
+    fn leave_out_restricted(&self, headers: &HeaderMap, kept: &mut HeaderMap) {
+        if self.policy.cache_control == Heed::Respect {
+            for name in CacheControl::of(headers).restricted() {
+                kept.remove(name);
+            }
         }
     }
 
@@ -339,17 +417,37 @@ impl Decision<'_> {
         stated.remaining().min(self.policy.freshness_cap)
     }
 
-    fn freshness(&self, stated: &Stated) -> Freshness {
+    fn freshness(&self, stated: &Stated, metadata: &Metadata, headers: &HeaderMap) -> Freshness {
         let fetched_at = self.answered_at;
-        let stale_after = match self.policy.stale_after {
-            Some(age) => later(fetched_at, age),
-            None => self
+        let stale_after = match (&metadata.terms, self.policy.stale_after) {
+            (Some(terms), _) => later(fetched_at, self.lifetime(stated, *terms, metadata, headers)),
+            (None, Some(age)) => later(fetched_at, age),
+            (None, None) => self
                 .policy
                 .cadence
                 .after_two(fetched_at)
                 .max(later(fetched_at, self.upstream_lifetime(stated).saturating_mul(2))),
         };
         Freshness { fetched_at, stale_after }
+    }
+
+    /// How much longer than the answer the copy is fresh by RFC 9111 §4.2.1: what is stated; else, where the upstream states
+    /// nothing, the operator's contract (§4.2.4); else a guess (§4.2.2).
+    fn lifetime(&self, stated: &Stated, terms: Terms, metadata: &Metadata, headers: &HeaderMap) -> Duration {
+        let policy = self.policy;
+        if terms.reuse == Reuse::Never {
+            return Duration::ZERO;
+        }
+        if let Some(explicit) = stated.explicit() {
+            return explicit;
+        }
+        if let (true, Some(stale_after)) = (terms.by_expires, self.previous.stale_after) {
+            return (stale_after - self.answered_at).to_std().unwrap_or_default();
+        }
+        policy.stale_after.unwrap_or_else(|| {
+            let last_modified = metadata.validators.last_modified.as_deref();
+            guessed(last_modified, headers, self.answered_at, stated.age).min(policy.freshness_cap)
+        })
     }
 
     /// The next regular refresh: by the cadence, or when the upstream's own lifetime ends if that is later. Resources

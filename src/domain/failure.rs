@@ -47,7 +47,7 @@ pub enum FailureKind {
     Limited,
     /// No request can be made of the URL template and this key.
     BadRequest,
-    /// The database refused to store what came.
+    /// What came can't be kept: the database refused it, or under `cache_control = "respect"` a shared cache may not store it.
     Unstorable,
 }
 
@@ -148,6 +148,16 @@ pub struct Failing {
     pub since: DateTime<Utc>,
     /// How many in a row, at least 1.
     pub count: u32,
+}
+
+impl Failing {
+    /// Whether asking ended in what RFC 5861 §4 calls an error: what a gateway would answer 500, 502, 503 or 504 for.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        use FailureKind::{Limited, Truncated};
+        let Failure { kind, status, .. } = &self.last;
+        self.last.is_outage() || matches!(kind, Truncated | Limited) || *status == Some(500)
+    }
 }
 
 /// 404s since the last content (the gone rules count them).

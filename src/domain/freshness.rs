@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::cache_control::CacheControl;
 use super::time::{delta_seconds, http_date};
 
 /// What a response's headers say about freshness, before any policy of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stated {
     /// Seconds of `s-maxage` or `max-age`: a lifetime that a later 304 without Cache-Control leaves standing.
     pub max_age: Option<u32>,
@@ -33,11 +34,11 @@ impl Stated {
         answered_at: DateTime<Utc>,
         held_max_age: Option<u32>,
     ) -> Self {
-        let directives = Directives::of(headers);
-        let max_age = if headers.contains_key(header::CACHE_CONTROL) { directives.max_age() } else { held_max_age };
+        let control = CacheControl::of(headers);
+        let max_age = if headers.contains_key(header::CACHE_CONTROL) { control.lifetime() } else { held_max_age };
         // RFC 9111 §5.3: max-age and s-maxage make Expires irrelevant. `private`, `no-cache` and `no-store` carry no
         // freshness, so an Expires beside them does not count either.
-        let expires_in = match (max_age, directives.forbids_reuse) {
+        let expires_in = match (max_age, control.forbids_reuse()) {
             (None, false) => expires_in(headers, answered_at),
             _ => None,
         };
@@ -47,62 +48,31 @@ impl Stated {
     /// How much longer than `answered_at` the answer stays fresh by the upstream's own word; zero when it says nothing.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        let lifetime = match self.max_age {
-            Some(seconds) => Duration::from_secs(seconds.into()),
-            None => self.expires_in.unwrap_or_default(),
-        };
-        lifetime.saturating_sub(self.age)
+        self.explicit().unwrap_or_default()
+    }
+
+    /// The same; `None` when it says nothing.
+    #[must_use]
+    pub fn explicit(&self) -> Option<Duration> {
+        let lifetime = self.max_age.map(|seconds| Duration::from_secs(seconds.into())).or(self.expires_in)?;
+        Some(lifetime.saturating_sub(self.age))
     }
 }
 
-/// The directives of Cache-Control that matter to a schedule.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Directives {
-    s_maxage: Option<Duration>,
-    max_age: Option<Duration>,
-    forbids_reuse: bool,
-}
-
-impl Directives {
-    /// Reads every Cache-Control field; of a directive given twice the first counts (RFC 9111 §4.2.1), and one that is
-    /// no number counts as expired.
-    fn of(headers: &HeaderMap) -> Self {
-        let mut found = Self::default();
-        let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-        for directive in values.flat_map(split_outside_quotes) {
-            let (name, argument) = match directive.split_once('=') {
-                Some((name, argument)) => (name.trim(), argument.trim().trim_matches('"')),
-                None => (directive.trim(), ""),
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "s-maxage" => _ = found.s_maxage.get_or_insert(delta_seconds(argument).unwrap_or_default()),
-                "max-age" => _ = found.max_age.get_or_insert(delta_seconds(argument).unwrap_or_default()),
-                // With an argument, `no-cache` and `private` speak of single fields (RFC 9111 §5.2.2.4, §5.2.2.7).
-                "no-store" => found.forbids_reuse = true,
-                "no-cache" | "private" if argument.is_empty() => found.forbids_reuse = true,
-                _ => {}
-            }
-        }
-        found
-    }
-
-    /// RFC 9111 §4.2.1: s-maxage before max-age; and none where the answer must not be reused.
-    fn max_age(&self) -> Option<u32> {
-        if self.forbids_reuse {
-            return None;
-        }
-        let lifetime = self.s_maxage.or(self.max_age)?;
-        Some(u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX))
-    }
-}
-
-/// Splits at commas that aren't inside a quoted string (`private="a, b"` is one directive).
-fn split_outside_quotes(value: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    value.split(move |c| {
-        quoted ^= c == '"';
-        c == ',' && !quoted
-    })
+/// How much longer than `answered_at` an answer that states no lifetime is likely to stay as it is: a tenth of the time for
+/// which it was unchanged when it was sent (RFC 9111 §4.2.2), less its age. Zero without a Last-Modified. Each status that
+/// brings content is one for which that may be guessed (RFC 9110 §15.1).
+#[must_use]
+pub fn guessed(
+    last_modified: Option<&[u8]>,
+    headers: &HeaderMap,
+    answered_at: DateTime<Utc>,
+    age: Duration,
+) -> Duration {
+    let modified = last_modified.and_then(|value| http_date(std::str::from_utf8(value).ok()?));
+    let date = date_of(headers, header::DATE).unwrap_or(answered_at);
+    let unchanged = modified.and_then(|modified| (date - modified).to_std().ok()).unwrap_or_default();
+    (unchanged / 10).saturating_sub(age)
 }
 
 /// RFC 9111 §5.3 and §4.2.1: Expires minus Date; a value that is no date, above all `0`, is already expired.
@@ -117,7 +87,9 @@ fn expires_in(headers: &HeaderMap, answered_at: DateTime<Utc>) -> Option<Duratio
 fn corrected_age(headers: &HeaderMap, requested_at: DateTime<Utc>, answered_at: DateTime<Utc>) -> Duration {
     let since = |start: DateTime<Utc>| (answered_at - start).to_std().unwrap_or_default();
     let apparent = date_of(headers, header::DATE).map(since).unwrap_or_default();
-    let said = headers.get(header::AGE).and_then(|age| delta_seconds(age.to_str().ok()?)).unwrap_or_default();
+    // §5.1: the first member of what should be no list; what is invalid is ignored.
+    let first = |age: &HeaderValue| delta_seconds(age.to_str().ok()?.split(',').next()?);
+    let said = headers.get(header::AGE).and_then(first).unwrap_or_default();
     apparent.max(said.saturating_add(since(requested_at)))
 }
 

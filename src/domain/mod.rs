@@ -1,11 +1,14 @@
 //! What Headpond knows and decides: pure values and functions. Nothing in here is async, does I/O, reads a clock or
 //! draws a random number; whatever a decision needs is an argument.
 
+pub mod cache_control;
 pub mod change;
 pub mod content;
 pub mod decision;
+pub mod directive;
 pub mod failure;
 pub mod freshness;
+pub mod hop_by_hop;
 pub mod limit;
 pub mod observation;
 pub mod policy;
@@ -15,5 +18,6 @@ pub mod retry_after;
 pub mod schedule;
 pub mod snapshot;
 pub mod template;
+pub mod terms;
 pub mod time;
 pub mod validators;

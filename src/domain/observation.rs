@@ -17,6 +17,20 @@ pub struct Observation {
     pub conditional: bool,
     /// What came.
     pub seen: Seen,
+    /// How it came.
+    pub via: Via,
+}
+
+/// How an answer came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Via {
+    /// Whether the request carried Authorization.
+    pub authorized: bool,
+    /// Whether something between the upstream and us changed the content (203, RFC 9110 §15.3.4).
+    pub transformed: bool,
+    /// The path that the upstream says the resource is under for good (301 or 308), on the same origin; without its query,
+    /// which may hold a secret.
+    pub moved_to: Option<String>,
 }
 
 /// What came back from an upstream.
@@ -48,4 +62,16 @@ pub enum Seen {
         /// What went wrong.
         failure: Failure,
     },
+}
+
+impl Seen {
+    /// The answer's header fields, if one came.
+    pub fn headers_mut(&mut self) -> Option<&mut HeaderMap> {
+        match self {
+            Self::Content { headers, .. } | Self::NotModified { headers } | Self::Refused { headers, .. } => {
+                Some(headers)
+            }
+            Self::Unreachable { .. } => None,
+        }
+    }
 }

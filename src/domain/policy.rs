@@ -14,6 +14,8 @@ pub struct Policy {
     pub jitter: Duration,
     /// From which age on a copy is stale; `None` is twice the effective interval.
     pub stale_after: Option<Duration>,
+    /// What the upstream's Cache-Control and Expires are heeded for.
+    pub cache_control: Heed,
     /// The most that an upstream's own freshness lifetime can delay a refresh.
     pub freshness_cap: Duration,
     /// How failures push the next attempt back.
@@ -24,6 +26,24 @@ pub struct Policy {
     pub gone: GoneRules,
     /// Parts of the body whose changes don't count.
     pub ignore_changes_in: Vec<JsonPath>,
+}
+
+/// What an upstream's Cache-Control and Expires are heeded for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Heed {
+    /// For the schedule alone: what is fresh by the upstream's word is not asked for. What forbids a shared cache to answer or
+    /// to store (`no-cache`, `private`, `no-store`) carries no freshness, and does no more: the copy is the operator's own.
+    #[default]
+    Schedule,
+    /// For the schedule, for whether a copy may be stored, and for whether it may be answered (RFC 9111).
+    ///
+    /// Where the upstream states no lifetime, the operator's `stale_after` is the contract (§4.2.4); without one, a tenth of
+    /// the time without change is guessed (§4.2.2), at most `freshness_cap`. A guess never delays a refresh: the interval is
+    /// what the operator asks for, and the upstream said nothing against it. So it is made under `respect` alone, where a copy
+    /// could otherwise not be answered at all.
+    Respect,
+    /// For nothing.
+    Ignore,
 }
 
 /// When an absent resource is gone rather than failing.

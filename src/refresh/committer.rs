@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Refresher;
+use super::notices::Notices;
 use super::tally::Verdict;
 use crate::announce::{Announcement, Announcer};
 use crate::clock::{Clock, monotonic};
@@ -81,6 +82,7 @@ impl Committer {
             announcer: refresher.announcer.clone(),
             abandon,
             quiet_until: HashMap::new(),
+            notices: Notices::default(),
         };
         (Self { landings }, desk.run(arriving))
     }
@@ -114,6 +116,7 @@ struct Desk {
     announcer: Announcer,
     abandon: CancellationToken,
     quiet_until: HashMap<SourceName, Instant>,
+    notices: Notices,
 }
 
 impl Desk {
@@ -210,6 +213,9 @@ impl Desk {
                 (_, outcome) => Verdict::of(outcome),
             };
             self.log(&landing, &verdict);
+            if let Some(source) = landing.source.as_deref().filter(|_| fate == Fate::Committed) {
+                self.notices.tell(&source.name, &landing.claim.key, &settled.outcome);
+            }
             // Whoever waited may be gone after a shutdown; the outcome is stored all the same.
             _ = landing.reply.send(verdict);
         }

@@ -13,7 +13,7 @@ use crate::config::Source;
 use crate::domain::decision::{Deferral, Outcome, decide, defer};
 use crate::domain::failure::{Failing, Failure, FailureKind};
 use crate::domain::limit::Limits;
-use crate::domain::observation::{Observation, Seen};
+use crate::domain::observation::{Observation, Seen, Via};
 use crate::domain::resource::UpstreamId;
 use crate::domain::schedule::{Because, Due};
 use crate::domain::time::later;
@@ -26,6 +26,9 @@ const UNKNOWN_SOURCE_WAIT: Duration = Duration::from_secs(3600);
 
 /// The largest body that is looked at without giving up this thread: parsing more would keep other flights waiting.
 const LOOKED_AT_HERE: usize = 256 << 10;
+
+/// What is remembered in place of a path that nobody is shown.
+const HIDDEN_PATH: &str = "/…";
 
 /// How its claim was given.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +102,7 @@ async fn observe(
                 answered_at: now,
                 conditional: false,
                 seen: Seen::Unreachable { failure },
+                via: Via::default(),
             });
         }
     };
@@ -111,7 +115,11 @@ async fn observe(
         ticket.lease_for,
     );
     let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
-    let Exchange { status, observation, .. } = refresher.fetcher.exchange(&request, &gate).await?;
+    let Exchange { status, mut observation, .. } = refresher.fetcher.exchange(&request, &gate).await?;
+    if source.url.has_secret_path() {
+        // Some of the URL comes from outside the configuration, and where it leads may repeat that.
+        observation.via.moved_to = observation.via.moved_to.map(|_| HIDDEN_PATH.to_owned());
+    }
     let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
     metrics::exchanged(&source.upstream, status.map(|status| status.as_u16()), took);
     Ok(observation)

@@ -23,6 +23,7 @@ pub mod committer;
 pub mod flight;
 pub mod follow;
 pub mod lane;
+mod notices;
 pub mod once;
 pub mod tally;
 

@@ -12,6 +12,7 @@ use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{Key, Params, ResourceId, SourceName};
 use crate::domain::schedule::{Because, Due, Slot};
 use crate::domain::snapshot::{ContentHash, decode_headers};
+use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 
 /// The format of the tables that this program knows. A migration that an older program could not work with raises the
@@ -64,6 +65,11 @@ pub(super) fn feed_tag(seed: u64) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "its low half")]
     let tag = seed as u32;
     tag
+}
+
+/// Terms as they are stored: a JSON object.
+pub(super) fn terms_json(terms: Option<&Terms>) -> Option<String> {
+    terms.and_then(|terms| serde_json::to_string(terms).ok())
 }
 
 /// Parameters as they are stored: a JSON object of texts.
@@ -179,6 +185,10 @@ impl<'r, R: Cells> Record<'r, R> {
         self.read(column, self.row.real_at(column))
     }
 
+    pub(super) fn maybe_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
+        self.read(column, self.row.text_at(column))
+    }
+
     pub(super) fn text(&self, column: &'static str) -> Result<String, StoreError> {
         self.required(column, self.read(column, self.row.text_at(column))?)
     }
@@ -222,19 +232,39 @@ impl<'r, R: Cells> Record<'r, R> {
 
 /// Columns of `resource`.
 impl<R: Cells> Record<'_, R> {
-    /// `version, content_hash, etag, last_modified, max_age, failures, failing_since, absences, absent_since, gone_since`.
-    pub(super) fn previous(&self, keys_of_source: u64, seed: u64, because: Because) -> Result<Previous, StoreError> {
+    /// `version, content_hash, etag, last_modified, max_age, terms, transformed, moved_to, failures, failing_since, absences,
+    /// absent_since, gone_since`; what the schedule knows is an argument.
+    pub(super) fn previous(
+        &self,
+        keys_of_source: u64,
+        seed: u64,
+        because: Because,
+        stale_after: Option<DateTime<Utc>>,
+    ) -> Result<Previous, StoreError> {
         Ok(Previous {
             slot: Slot::of(ResourceId(self.id), keys_of_source, seed),
             because,
             version: self.count("version")?,
             content_hash: self.maybe_hash("content_hash")?,
-            metadata: Metadata { validators: self.validators()?, max_age: self.maybe_count("max_age")? },
+            metadata: Metadata {
+                validators: self.validators()?,
+                max_age: self.maybe_count("max_age")?,
+                terms: self.terms()?,
+                transformed: self.integer("transformed")? != 0,
+                moved_to: self.maybe_text("moved_to")?,
+            },
             failures: self.count("failures")?,
             failing_since: self.maybe_time("failing_since")?,
             absence: self.absence()?,
             gone_since: self.maybe_time("gone_since")?,
+            stale_after,
         })
+    }
+
+    /// `terms`.
+    fn terms(&self) -> Result<Option<Terms>, StoreError> {
+        let Some(json) = self.maybe_text("terms")? else { return Ok(None) };
+        serde_json::from_str(&json).map(Some).map_err(|error| self.corrupt("terms", error))
     }
 
     /// `etag, last_modified`.
@@ -340,6 +370,9 @@ pub(super) fn current<R: Cells>(row: &R) -> Result<Current, StoreError> {
         failing: resource.failing()?,
         due: schedule.due()?,
         leased_until: Record::of(row, "lease", resource.id()).maybe_time("leased_until")?,
+        terms: resource.terms()?,
+        transformed: resource.integer("transformed")? != 0,
+        moved_to: resource.maybe_text("moved_to")?,
     })
 }
 

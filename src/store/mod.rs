@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `upstream` | limit group: limits, token bucket, run of unreachable answers | by each claim |
 //! | `source` | source: its upstream, number of keys, gone budget | when keys or gone budget change |
-//! | `resource` | resource: identity, validators, hashes, failures | when one of these changes; not by a plain 304 |
+//! | `resource` | resource: identity, validators and what else came with its content, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
 //! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
@@ -41,6 +41,7 @@
 //! holds up, it holds up.
 
 mod columns;
+mod describe;
 mod grant;
 mod measure;
 mod migrations;
@@ -66,6 +67,7 @@ use crate::domain::limit::Limits;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::{self, Because, Due};
 use crate::domain::snapshot::ContentHash;
+use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 
 pub use survey::Surveyed;
@@ -370,6 +372,12 @@ pub struct Current {
     pub due: Option<Due>,
     /// Until when it is being fetched.
     pub leased_until: Option<DateTime<Utc>>,
+    /// The upstream's terms for answering with it; `None` where it is always answered.
+    pub terms: Option<Terms>,
+    /// Whether something between the upstream and us changed the content (203).
+    pub transformed: bool,
+    /// Where the upstream says that the resource is for good.
+    pub moved_to: Option<String>,
 }
 
 /// A stored snapshot.

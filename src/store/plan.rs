@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use http::HeaderMap;
 
 use super::columns::micros;
 use super::{Fate, GoneBudget, LeaseToken, Settled};
@@ -112,8 +113,10 @@ pub(super) struct Plan<'a> {
     /// For each stored outcome, the schedule's row. The statement keeps `due_at` NULL (retired), and leaves due what was
     /// wanted after `requested_at`.
     pub(super) schedule: Vec<ScheduleRow>,
-    /// New validators and max-age; failures, 404s end.
+    /// New metadata; failures, 404s end.
     pub(super) confirmed: Vec<(ResourceId, &'a Metadata)>,
+    /// Fields that replace those of their names in the stored content's.
+    pub(super) described: Vec<(ResourceId, &'a HeaderMap)>,
     /// New content; failures, 404s and being gone end.
     pub(super) replaced: Vec<(ResourceId, DateTime<Utc>, &'a Replacement)>,
     /// The validators go.
@@ -175,9 +178,10 @@ impl<'a> Plan<'a> {
                 self.replaced.push((id, one.decided_at, replacement));
                 self.change(one, replacement.kind);
             }
-            Outcome::Confirmed { freshness, metadata, due } => {
+            Outcome::Confirmed { freshness, metadata, described, due } => {
                 self.schedule(one, *due, Some(*freshness));
                 self.confirmed.extend(metadata.as_ref().map(|metadata| (id, metadata)));
+                self.described.extend((!described.is_empty()).then_some((id, described)));
             }
             Outcome::Reset { due } => {
                 self.schedule(one, *due, None);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use reqwest::{Client, Method, Request, Response};
 use url::Url;
 
@@ -15,7 +15,7 @@ use super::{body, redirect, request, trouble};
 use crate::clock::{Clock, monotonic};
 use crate::config::RequestSettings;
 use crate::domain::failure::{Failure, FailureKind};
-use crate::domain::observation::{Observation, Seen};
+use crate::domain::observation::{Observation, Seen, Via};
 use crate::domain::validators::Validators;
 use crate::store::StoreError;
 
@@ -124,7 +124,12 @@ impl Fetcher {
         };
         let Going { redirects, status, .. } = going;
         let conditional = request::is_conditional(&sent);
-        let observation = Observation { requested_at, answered_at: self.clock.now(), conditional, seen };
+        let via = Via {
+            authorized: sent.contains_key(header::AUTHORIZATION),
+            transformed: status == Some(StatusCode::NON_AUTHORITATIVE_INFORMATION),
+            moved_to: redirect::moved_to(&redirects).map(str::to_owned),
+        };
+        let observation = Observation { requested_at, answered_at: self.clock.now(), conditional, seen, via };
         tracing::debug!(status = status.map(|status| status.as_u16()), redirects = redirects.len(), "exchange over");
         Ok(Exchange { sent, redirects, status, observation })
     }

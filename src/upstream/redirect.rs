@@ -3,12 +3,24 @@
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
+use super::Hop;
+
 /// How many redirects are followed for one resource.
 pub(super) const MOST_HOPS: usize = 5;
 
 /// Whether a status sends us elsewhere (RFC 9110 §15.4). All of these mean the same to a GET.
 pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Whether a redirect is for good (RFC 9110 §15.4.2, §15.4.9); 302, 303 and 307 are for now.
+fn is_permanent(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 308)
+}
+
+/// Where the resource is for good, by these redirects: as far as they lead before one that is for now.
+pub(super) fn moved_to(hops: &[Hop]) -> Option<&str> {
+    hops.iter().take_while(|hop| is_permanent(hop.status)).last().map(|hop| hop.path.as_str())
 }
 
 /// Where this answer of `from` leads, `earlier` being the URLs that led there.
@@ -97,6 +109,26 @@ mod tests {
         assert!(
             next(&"https://api.example/a".parse().unwrap(), &[], &HeaderMap::new()).unwrap_err().contains("without")
         );
+    }
+
+    #[test]
+    fn only_what_leads_on_for_good_from_the_start_is_remembered() {
+        let hop = |(status, path): &(u16, &str)| Hop {
+            status: StatusCode::from_u16(*status).unwrap(),
+            path: (*path).to_owned(),
+        };
+        for (hops, remembered) in [
+            (&[][..], None),
+            (&[(301, "/b")], Some("/b")),
+            (&[(308, "/b"), (301, "/c")], Some("/c")),
+            (&[(301, "/b"), (302, "/c")], Some("/b")),
+            (&[(302, "/b"), (301, "/c")], None),
+            (&[(307, "/b")], None),
+            (&[(303, "/b")], None),
+        ] {
+            let hops: Vec<_> = hops.iter().map(hop).collect();
+            assert_eq!(moved_to(&hops), remembered, "{hops:?}");
+        }
     }
 
     #[test]

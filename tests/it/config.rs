@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use headpond::config::{Config, Environment, Loaded, Source, load};
+use headpond::domain::policy::Heed;
 use headpond::domain::schedule::Cadence;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -384,6 +385,21 @@ fn a_wrong_default_is_said_once_and_also_when_no_source_uses_it() {
         "3:18: defaults.jitter = 5: an integer, not a span of time; write it like \"15m\"\n\
          5:24: defaults.refresh_cron = '* * * * *': refresh_every is set too; keep one of the two"
     );
+}
+
+#[test]
+fn what_cache_control_is_heeded_for_is_one_of_three() {
+    for (written, heeded) in [("", Heed::Schedule), ("respect", Heed::Respect), ("ignore", Heed::Ignore)] {
+        let setting = if written.is_empty() { String::new() } else { format!("\ncache_control = '{written}'") };
+        assert_eq!(source(&format!("{SOURCE_BY_THE_HOUR}{setting}")).policy.cache_control, heeded);
+    }
+    let said = |value: &str| errors(&format!("{SOURCE_BY_THE_HOUR}\ncache_control = '{value}'"));
+    let meant = "5:17: sources.s.cache_control = 'respekt': there is no such choice; did you mean \"respect\"?";
+    assert_eq!(said("respekt"), meant);
+    let choices = "write one of \"schedule\", \"respect\", \"ignore\"";
+    assert!(said("rfc9111").ends_with(choices), "{}", said("rfc9111"));
+    let cap = format!("{SOURCE_BY_THE_HOUR}\ncache_control = 'ignore'\nfreshness_cap = '2h'");
+    assert!(warnings(&cap).contains("freshness_cap = '2h': has no meaning with cache_control"), "{}", warnings(&cap));
 }
 
 #[test]

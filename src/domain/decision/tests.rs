@@ -5,7 +5,9 @@ use http::{HeaderName, HeaderValue, header};
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::policy::GoneRules;
+
+mod letter;
+use crate::domain::policy::{GoneRules, Heed};
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::{Backoff, Cadence};
 
@@ -21,6 +23,7 @@ fn policy() -> Policy {
         cadence: Cadence::Every(HOUR),
         jitter: Duration::ZERO,
         stale_after: None,
+        cache_control: Heed::Schedule,
         freshness_cap: DAY,
         backoff: Backoff { initial: Duration::from_secs(10), cap: HOUR },
         retry_after_cap: 2 * DAY,
@@ -74,7 +77,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn observe(conditional: bool, seen: Seen) -> Observation {
-    Observation { requested_at: now(), answered_at: now(), conditional, seen }
+    Observation { requested_at: now(), answered_at: now(), conditional, seen, via: Via::default() }
 }
 
 fn ok(body: &'static str, lines: &[(&'static str, &str)]) -> Observation {
@@ -122,7 +125,7 @@ fn every_observation_has_one_outcome_for_every_previous_state() {
     let nothing = || Previous::nothing(slot());
     let held = || holding("one");
     let v1: &[_] = &[("etag", "\"v1\"")];
-    for (case, previous, observation, expected) in [
+    for (case, previous, observation, expected) in vec![
         // Content.
         ("first content", nothing(), ok("one", v1), "created v1, interval"),
         ("other content", held(), ok("two", &[("etag", "\"v2\"")]), "changed v2, interval"),
@@ -415,7 +418,8 @@ fn committed(previous: &Previous, outcome: &Outcome) -> Previous {
         Outcome::Confirmed { metadata: Some(metadata), .. } => Previous { metadata: metadata.clone(), ..well },
         Outcome::Confirmed { metadata: None, .. } => before,
         Outcome::Reset { .. } => {
-            Previous { metadata: Metadata { max_age: before.metadata.max_age, ..Metadata::default() }, ..before }
+            let metadata = Metadata { validators: Validators::default(), ..before.metadata.clone() };
+            Previous { metadata, ..before }
         }
         Outcome::Deferred(deferral) => Previous {
             failures: deferral.failing.count,
@@ -439,7 +443,7 @@ proptest! {
         for (wire, minutes, rand) in steps {
             at += TimeDelta::minutes(minutes);
             let conditional = known.validators().is_some();
-            let observation = Observation { requested_at: at, answered_at: at, conditional, seen: wire.seen() };
+            let observation = Observation { requested_at: at, answered_at: at, conditional, seen: wire.seen(), via: Via::default() };
             let outcome = decide(&rules, &known, observation, at, rand);
             let next = committed(&known, &outcome);
             if wire == Wire::Status(404) {

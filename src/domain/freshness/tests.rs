@@ -1,5 +1,4 @@
 use chrono::TimeDelta;
-use http::HeaderValue;
 
 use super::*;
 
@@ -51,6 +50,9 @@ fn age_is_the_larger_of_what_date_shows_and_what_age_says() {
         (vec![fresh, ("age", "99999999999999999999999")], 0),
         (vec![fresh, ("age", "18446744073709551615")], 0),
         (vec![fresh, ("age", "-3")], 598),
+        (vec![fresh, ("age", "100, 5")], 498),
+        (vec![fresh, ("age", "many, 5")], 598),
+        (vec![fresh, ("age", "100"), ("age", "5")], 498),
         // A Date far off: in the past nothing is fresh; in the future it proves no age.
         (vec![fresh, ("date", "Thu, 01 Jan 1970 00:00:00 GMT")], 0),
         (vec![fresh, ("date", "Fri, 31 Dec 9999 23:59:59 GMT")], 598),
@@ -82,6 +84,24 @@ fn what_forbids_reuse_carries_no_freshness() {
     }
     // With an argument these speak of single fields, and a comma in quotes ends no directive.
     assert_eq!(remaining(&[("cache-control", "private=\"a, no-store\", max-age=600")], None), 598);
+}
+
+#[test]
+fn without_a_stated_lifetime_a_tenth_of_the_time_without_change_is_guessed() {
+    let guess = |last_modified: Option<&str>, lines: &[(&'static str, &str)]| {
+        let lines = lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        let headers: HeaderMap = lines.collect();
+        let age = Stated::by(&headers, now(), now(), None).age;
+        guessed(last_modified.map(str::as_bytes), &headers, now(), age).as_secs()
+    };
+    let ten_hours_before = Some("Sun, 01 Mar 2026 02:00:00 GMT");
+    assert_eq!(guess(ten_hours_before, &[]), 3600);
+    assert_eq!(guess(ten_hours_before, &[("date", NOW)]), 3600);
+    assert_eq!(guess(ten_hours_before, &[("date", NOW), ("age", "600")]), 3000);
+    assert_eq!(guess(ten_hours_before, &[("date", "Sun, 01 Mar 2026 11:00:00 GMT")]), 0, "it is an hour old");
+    for nonsense in [None, Some("yesterday"), Some(""), Some("Fri, 31 Dec 9999 23:59:59 GMT")] {
+        assert_eq!(guess(nonsense, &[]), 0, "{nonsense:?}");
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     write::schedule(&mut tx, plan.schedule.clone()).await?;
     write::resources(&mut tx, &plan).await?;
     write::content(&mut tx, &plan.replaced).await?;
+    write::describe(&mut tx, &plan).await?;
     lease::shrink(&mut tx, &leases, &plan.settled).await?;
     let has_retried = retry_now(&mut tx, &reached_again, store.clock.now()).await?;
     if has_retried {

@@ -130,6 +130,7 @@ struct Candidate {
     id: ResourceId,
     due_at: DateTime<Utc>,
     due: Due,
+    stale_after: Option<DateTime<Utc>>,
 }
 
 /// The due index gives these in order; $5 is what is leased. Without a filter it reads one that is not due yet, to know when to ask again.
@@ -140,7 +141,7 @@ pub(super) fn candidates_sql(which: &Selection) -> String {
         Selection::Resources(_) => "due_at <= $3 AND resource_id = ANY($4)",
     };
     format!(
-        "SELECT resource_id, due_at, because, wanted_at
+        "SELECT resource_id, due_at, because, wanted_at, stale_after
            FROM headpond.schedule
           WHERE upstream_id = $1 AND due_at IS NOT NULL AND resource_id <> ALL($5) AND {filter}
           ORDER BY due_at
@@ -172,7 +173,8 @@ async fn candidates(
 
 fn candidate(record: &Record<'_, PgRow>) -> std::result::Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
-    Ok(Candidate { id: ResourceId(record.id()), due_at: record.time("due_at")?, due })
+    let (due_at, stale_after) = (record.time("due_at")?, record.maybe_time("stale_after")?);
+    Ok(Candidate { id: ResourceId(record.id()), due_at, due, stale_after })
 }
 
 /// A lease to write.
@@ -192,7 +194,7 @@ pub(super) const LEASE: &str = "
                UPDATE headpond.upstream SET tokens = $7, tokens_at = $8
                 WHERE id = $2 AND requests_per_second IS NOT NULL)
     SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
-           r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys
+           r.terms, r.transformed, r.moved_to, r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys
       FROM headpond.resource r JOIN headpond.source s ON s.id = r.source_id
      WHERE r.id = ANY($6)";
 
@@ -232,7 +234,12 @@ impl Lease<'_> {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,
+            previous: record.previous(
+                record.count("keys")?,
+                self.seed,
+                candidate.due.because,
+                candidate.stale_after,
+            )?,
             due: candidate.due,
             granted_at: self.wanted.now,
         })

@@ -67,8 +67,14 @@ fn cases() -> Vec<Case> {
         ("lock outages", apply::LOCK_OUTAGES.into(), "'{1}'".into()),
         ("lease", claim::LEASE.into(), format!("1, 1, 'w', 0, 0, {ids}, 1, 0")),
         ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, 0, 8")),
-        ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}")),
-        ("replaced", write::REPLACED.into(), format!("{ids}, {zeros}, {bytes}, {bytes}, {bytes}, {zeros}")),
+        ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}, {texts}, {zeros}, {texts}")),
+        ("described", write::DESCRIBED.into(), ids.clone()),
+        ("describe", write::DESCRIBE.into(), format!("{ids}, {bytes}")),
+        (
+            "replaced",
+            write::REPLACED.into(),
+            format!("{ids}, {bytes}, {bytes}, {zeros}, {texts}, {zeros}, {texts}, {zeros}, {bytes}"),
+        ),
         ("reset", write::RESET.into(), ids.clone()),
         (
             "deferred",

@@ -19,7 +19,7 @@ pub(super) async fn clock(store: &PostgresStore) -> Result<DateTime<Utc>> {
 
 /// One statement, so that all of it is of one moment.
 pub(super) const CURRENT: &str = "
-    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since,
+    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
            r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
            t.due_at, t.because, t.wanted_at, t.fetched_at, t.stale_after,
            c.etag AS own_etag, c.changed_at, c.headers, c.body,

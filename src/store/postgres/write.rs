@@ -1,7 +1,9 @@
 //! The rows of a batch, written by one statement for each kind of write and never by one for each row.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres};
 
 use super::CHANNEL;
 use super::error::Result;
@@ -9,9 +11,9 @@ use crate::domain::decision::{Deferral, Metadata, Replacement};
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
-use crate::store::AT_ONCE;
-use crate::store::columns::micros;
+use crate::store::columns::{micros, terms_json};
 use crate::store::plan::{Plan, ScheduleRow};
+use crate::store::{AT_ONCE, describe};
 
 /// A retired resource stays without a due time. What was wanted after its request began stays due since then; before all
 /// others ($7), if it was wanted by itself.
@@ -76,21 +78,29 @@ pub(super) const CONFIRMED: &str = "
     UPDATE headpond.resource r
        SET etag = CASE WHEN s.wanted_at IS NULL THEN n.etag END,
            last_modified = CASE WHEN s.wanted_at IS NULL THEN n.last_modified END, max_age = n.max_age,
+           terms = n.terms, transformed = n.transformed, moved_to = n.moved_to,
            failures = 0, failing_since = NULL, failed_at = NULL,
            failure_kind = NULL, failure_status = NULL, failure_detail = NULL, absences = 0, absent_since = NULL
-      FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[]) AS n (id, etag, last_modified, max_age)
+      FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::text[], $6::smallint[], $7::text[])
+           AS n (id, etag, last_modified, max_age, terms, transformed, moved_to)
       JOIN headpond.schedule s ON s.resource_id = n.id
      WHERE r.id = n.id";
 
 async fn confirmed(tx: &mut PgConnection, rows: &[(ResourceId, &Metadata)]) -> Result<()> {
-    sqlx::query(CONFIRMED)
-        .bind(column(rows, |(id, _)| id.0))
-        .bind(column(rows, |(_, metadata)| metadata.validators.etag.as_deref()))
-        .bind(column(rows, |(_, metadata)| metadata.validators.last_modified.as_deref()))
-        .bind(column(rows, |(_, metadata)| metadata.max_age.map(i64::from)))
-        .execute(tx)
-        .await?;
+    with_metadata(CONFIRMED, rows).execute(tx).await?;
     Ok(())
+}
+
+/// The statement with the first seven columns, which both have.
+fn with_metadata(sql: &'static str, rows: &[(ResourceId, &Metadata)]) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql)
+        .bind(column(rows, |(id, _)| id.0))
+        .bind(column(rows, |(_, metadata)| metadata.validators.etag.as_deref().map(<[u8]>::to_vec)))
+        .bind(column(rows, |(_, metadata)| metadata.validators.last_modified.as_deref().map(<[u8]>::to_vec)))
+        .bind(column(rows, |(_, metadata)| metadata.max_age.map(i64::from)))
+        .bind(column(rows, |(_, metadata)| terms_json(metadata.terms.as_ref())))
+        .bind(column(rows, |(_, metadata)| i16::from(metadata.transformed)))
+        .bind(column(rows, |(_, metadata)| metadata.moved_to.clone()))
 }
 
 /// As above, with a new version, and what was gone is back.
@@ -99,24 +109,22 @@ pub(super) const REPLACED: &str = "
        SET version = n.version, content_hash = n.content_hash,
            etag = CASE WHEN s.wanted_at IS NULL THEN n.etag END,
            last_modified = CASE WHEN s.wanted_at IS NULL THEN n.last_modified END, max_age = n.max_age,
+           terms = n.terms, transformed = n.transformed, moved_to = n.moved_to,
            failures = 0, failing_since = NULL, failed_at = NULL,
            failure_kind = NULL, failure_status = NULL, failure_detail = NULL, absences = 0, absent_since = NULL,
            gone_since = NULL
-      FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[])
-           AS n (id, version, content_hash, etag, last_modified, max_age)
+      FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::text[], $6::smallint[], $7::text[],
+                  $8::bigint[], $9::bytea[])
+           AS n (id, etag, last_modified, max_age, terms, transformed, moved_to, version, content_hash)
       JOIN headpond.schedule s ON s.resource_id = n.id
      WHERE r.id = n.id";
 
 type Replaced<'a> = (ResourceId, DateTime<Utc>, &'a Replacement);
 
 async fn replaced(tx: &mut PgConnection, rows: &[Replaced<'_>]) -> Result<()> {
-    sqlx::query(REPLACED)
-        .bind(column(rows, |(id, ..)| id.0))
+    with_metadata(REPLACED, &column(rows, |(id, _, new)| (*id, &new.metadata)))
         .bind(column(rows, |(.., new)| i64::try_from(new.version).unwrap_or(i64::MAX)))
-        .bind(column(rows, |(.., new)| new.snapshot.content_hash.0.as_slice()))
-        .bind(column(rows, |(.., new)| new.metadata.validators.etag.as_deref()))
-        .bind(column(rows, |(.., new)| new.metadata.validators.last_modified.as_deref()))
-        .bind(column(rows, |(.., new)| new.metadata.max_age.map(i64::from)))
+        .bind(column(rows, |(.., new)| new.snapshot.content_hash.0.to_vec()))
         .execute(tx)
         .await?;
     Ok(())
@@ -156,6 +164,7 @@ async fn deferred(tx: &mut PgConnection, rows: &[(ResourceId, &Deferral)]) -> Re
 pub(super) const GONE: &str = "
     UPDATE headpond.resource r
        SET gone_since = n.since, etag = NULL, last_modified = NULL, max_age = NULL,
+           terms = NULL, transformed = 0, moved_to = NULL,
            failures = 0, failing_since = NULL, failed_at = NULL,
            failure_kind = NULL, failure_status = NULL, failure_detail = NULL, absences = 0, absent_since = NULL
       FROM unnest($1::bigint[], $2::bigint[]) AS n (id, since)
@@ -187,6 +196,27 @@ pub(super) async fn content(tx: &mut PgConnection, rows: &[Replaced<'_>]) -> Res
             .execute(&mut *tx)
             .await?;
         rest = more;
+    }
+    Ok(())
+}
+
+pub(super) const DESCRIBED: &str = "SELECT resource_id, headers FROM headpond.content WHERE resource_id = ANY($1)";
+
+pub(super) const DESCRIBE: &str = "
+    UPDATE headpond.content c SET headers = n.headers
+      FROM unnest($1::bigint[], $2::bytea[]) AS n (id, headers)
+     WHERE c.resource_id = n.id";
+
+/// Replaces fields of contents that stay.
+pub(super) async fn describe(tx: &mut PgConnection, plan: &Plan<'_>) -> Result<()> {
+    if plan.described.is_empty() {
+        return Ok(());
+    }
+    let stored = sqlx::query(DESCRIBED).bind(column(&plan.described, |(id, _)| id.0)).fetch_all(&mut *tx).await?;
+    let replaced = describe::replaced(&stored, &plan.described)?;
+    if !replaced.is_empty() {
+        let (ids, blocks) = (column(&replaced, |(id, _)| id.0), column(&replaced, |(_, block)| block.as_slice()));
+        sqlx::query(DESCRIBE).bind(ids).bind(blocks).execute(tx).await?;
     }
     Ok(())
 }

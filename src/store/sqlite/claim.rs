@@ -30,20 +30,20 @@ pub(super) const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, 
 
 /// The due index in its order, no further than needed; what isn't due yet tells when to ask again. ?3 is what is leased.
 pub(super) const CANDIDATES: &str = "
-    SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
+    SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
     WHERE upstream_id = ?1 AND due_at IS NOT NULL AND resource_id NOT IN (SELECT value FROM json_each(?3))
     ORDER BY due_at, resource_id LIMIT ?2";
 
 /// The due index again, here no further than ?4: other sources' rows are passed over, and those may be many.
 pub(super) const CANDIDATES_OF_SOURCES: &str = "
-    SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
+    SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
     WHERE upstream_id = ?1 AND due_at <= ?4 AND resource_id NOT IN (SELECT value FROM json_each(?3))
         AND source_id IN (SELECT value FROM json_each(?5))
     ORDER BY due_at, resource_id LIMIT ?2";
 
 /// By id (the plus signs keep the due index out of it), then sorted.
 pub(super) const CANDIDATES_OF_RESOURCES: &str = "
-    SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
+    SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
     WHERE +upstream_id = ?1 AND +due_at <= ?4 AND resource_id NOT IN (SELECT value FROM json_each(?3))
         AND resource_id IN (SELECT value FROM json_each(?5))
     ORDER BY +due_at, +resource_id LIMIT ?2";
@@ -51,7 +51,7 @@ pub(super) const CANDIDATES_OF_RESOURCES: &str = "
 /// The chosen ones, in the order of the array.
 pub(super) const CHOSEN: &str = "
     SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
-        r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, source.keys
+        r.terms, r.transformed, r.moved_to, r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, source.keys
     FROM json_each(?1) AS j
     CROSS JOIN headpond_resource AS r ON r.id = j.value
     CROSS JOIN headpond_source AS source ON source.id = r.source_id
@@ -71,6 +71,7 @@ struct Candidate {
     resource: ResourceId,
     due_at: DateTime<Utc>,
     due: Due,
+    stale_after: Option<DateTime<Utc>>,
 }
 
 impl SqliteStore {
@@ -123,7 +124,7 @@ impl SqliteStore {
         let token = LeaseToken(fastrand::i64(1..));
         let ids = json(&chosen.iter().map(|one| one.resource).collect::<Vec<_>>())?;
         let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
-        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one.due, wanted.now));
+        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one, wanted.now));
         Ok(readable(chosen.iter().zip(&rows).map(claim)))
     }
 
@@ -131,7 +132,7 @@ impl SqliteStore {
         &self,
         row: &SqliteRow,
         token: LeaseToken,
-        due: Due,
+        chosen: &Candidate,
         granted_at: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
@@ -141,8 +142,8 @@ impl SqliteStore {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed, due.because)?,
-            due,
+            previous: record.previous(record.count("keys")?, self.seed, chosen.due.because, chosen.stale_after)?,
+            due: chosen.due,
             granted_at,
         })
     }
@@ -277,5 +278,6 @@ async fn candidates(
 
 fn candidate(record: &Record<'_, SqliteRow>) -> Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
-    Ok(Candidate { resource: ResourceId(record.id()), due_at: record.time("due_at")?, due })
+    let (due_at, stale_after) = (record.time("due_at")?, record.maybe_time("stale_after")?);
+    Ok(Candidate { resource: ResourceId(record.id()), due_at, due, stale_after })
 }

@@ -25,7 +25,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 45] = [
+const STATEMENTS: [(&str, &str); 47] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: leases", claim::LEASES),
@@ -46,6 +46,8 @@ const STATEMENTS: [(&str, &str); 45] = [
     ("apply: reset", write::RESET),
     ("apply: deferred", write::DEFERRED),
     ("apply: gone", write::GONE),
+    ("apply: described", write::DESCRIBED),
+    ("apply: describe", write::DESCRIBE),
     ("apply: changes", write::CHANGES),
     ("apply: outages", write::OUTAGES),
     ("apply: keep outages", write::KEEP_OUTAGES),

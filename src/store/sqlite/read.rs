@@ -9,7 +9,7 @@ use crate::store::{Current, StoreError};
 
 /// One statement, so that all parts are of one moment. There are no more leases than requests may be under way.
 pub(super) const CURRENT: &str = "
-    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since,
+    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
         r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
         s.due_at, s.because, s.wanted_at, s.fetched_at, s.stale_after,
         b.etag AS own_etag, b.changed_at, b.headers, b.body,

@@ -84,7 +84,10 @@ fn confirmed(store: &SqliteStore, claim: &Claim) -> Settled {
     let now = store.clock.now();
     let freshness = Freshness { fetched_at: now, stale_after: now };
     let due = Due { at: now, because: Because::Interval };
-    Settled { outcome: Outcome::Confirmed { freshness, metadata: None, due }, ..large(store, claim) }
+    Settled {
+        outcome: Outcome::Confirmed { freshness, metadata: None, described: HeaderMap::new(), due },
+        ..large(store, claim)
+    }
 }
 
 /// 1 is "no more than there are".

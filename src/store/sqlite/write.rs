@@ -12,9 +12,9 @@ use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
 use crate::domain::validators::Validators;
-use crate::store::columns::micros;
+use crate::store::columns::{micros, terms_json};
 use crate::store::plan::{Plan, RETRIES};
-use crate::store::{AT_ONCE, StoreError};
+use crate::store::{AT_ONCE, StoreError, describe};
 
 /// What is retired (`due_at` NULL) stays so. What was wanted after the request began stays due since then; before all
 /// others (?2), if it was wanted by itself.
@@ -34,6 +34,7 @@ pub(super) const SCHEDULE: &str = "
 pub(super) const CONFIRMED: &str = "
     UPDATE headpond_resource AS r SET
         etag = unhex(j.value ->> 1), last_modified = unhex(j.value ->> 2), max_age = j.value ->> 3,
+        terms = j.value ->> 4, transformed = j.value ->> 5, moved_to = j.value ->> 6,
         failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
         failure_detail = NULL, absences = 0, absent_since = NULL
     FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
@@ -42,7 +43,8 @@ pub(super) const CONFIRMED: &str = "
 pub(super) const REPLACED: &str = "
     UPDATE headpond_resource AS r SET
         etag = unhex(j.value ->> 1), last_modified = unhex(j.value ->> 2), max_age = j.value ->> 3,
-        version = j.value ->> 4, content_hash = unhex(j.value ->> 5), gone_since = NULL,
+        terms = j.value ->> 4, transformed = j.value ->> 5, moved_to = j.value ->> 6,
+        version = j.value ->> 7, content_hash = unhex(j.value ->> 8), gone_since = NULL,
         failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
         failure_detail = NULL, absences = 0, absent_since = NULL
     FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
@@ -69,6 +71,7 @@ pub(super) const DEFERRED: &str = "
 pub(super) const GONE: &str = "
     UPDATE headpond_resource AS r SET
         gone_since = j.value ->> 1, etag = NULL, last_modified = NULL, max_age = NULL,
+        terms = NULL, transformed = 0, moved_to = NULL,
         failures = 0, failing_since = NULL, failed_at = NULL, failure_kind = NULL, failure_status = NULL,
         failure_detail = NULL, absences = 0, absent_since = NULL
     FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
@@ -119,6 +122,7 @@ pub(super) async fn write(
     schedule.execute(&mut **transaction).await.map_err(failed)?;
     write_resources(transaction, plan).await?;
     write_content(transaction, &plan.replaced).await?;
+    describe_content(transaction, plan).await?;
     note_reach(transaction, plan, now).await
 }
 
@@ -146,13 +150,17 @@ pub(super) async fn number(
 async fn write_resources(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
     let confirmed = plan.confirmed.iter().map(|(id, metadata)| {
         let (etag, last_modified) = validators(&metadata.validators);
-        (*id, etag, last_modified, metadata.max_age)
+        let terms = terms_json(metadata.terms.as_ref());
+        (*id, etag, last_modified, metadata.max_age, terms, u8::from(metadata.transformed), &metadata.moved_to)
     });
     run(transaction, CONFIRMED, confirmed.collect()).await?;
     let replaced = plan.replaced.iter().map(|(id, _, new)| {
-        let (etag, last_modified) = validators(&new.metadata.validators);
+        let metadata = &new.metadata;
+        let (etag, last_modified) = validators(&metadata.validators);
+        let (terms, transformed) = (terms_json(metadata.terms.as_ref()), u8::from(metadata.transformed));
         let hash = hex(&new.snapshot.content_hash.0);
-        (*id, etag, last_modified, new.metadata.max_age, new.version, hash)
+        let max_age = metadata.max_age;
+        (*id, etag, last_modified, max_age, terms, transformed, &metadata.moved_to, new.version, hash)
     });
     run(transaction, REPLACED, replaced.collect()).await?;
     let with_validators = plan.confirmed.iter().map(|(id, _)| *id).chain(plan.replaced.iter().map(|(id, ..)| *id));
@@ -226,6 +234,24 @@ async fn write_content(
         replaced = rest;
     }
     Ok(())
+}
+
+pub(super) const DESCRIBED: &str = "
+    SELECT b.resource_id, b.headers FROM json_each(?1) AS j CROSS JOIN headpond_content AS b ON b.resource_id = j.value";
+
+pub(super) const DESCRIBE: &str = "
+    UPDATE headpond_content AS b SET headers = unhex(j.value ->> 1)
+    FROM jsonb_each(?1) AS j WHERE b.resource_id = j.value ->> 0";
+
+/// Replaces fields of contents that stay.
+async fn describe_content(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
+    if plan.described.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = plan.described.iter().map(|(id, _)| *id).collect();
+    let stored = sqlx::query(DESCRIBED).bind(json(&ids)?).fetch_all(&mut **transaction).await.map_err(failed)?;
+    let replaced = describe::replaced(&stored, &plan.described)?;
+    run(transaction, DESCRIBE, replaced.iter().map(|(id, block)| (*id, hex(block))).collect()).await
 }
 
 /// Counts answers that say "out of reach"; the first other one after an outage makes what the outage failed due now.

@@ -7,4 +7,5 @@ mod keys;
 mod pond;
 mod reading;
 mod serving;
+mod terms;
 mod validation;

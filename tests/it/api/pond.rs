@@ -9,13 +9,14 @@ use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
 use headpond::config;
-use headpond::domain::observation::Seen;
+use headpond::domain::observation::{Seen, Via};
+use headpond::domain::policy::{Heed, Policy};
 use headpond::domain::resource::{Params, SourceName};
 use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
 use tokio::sync::watch;
 
 use super::serving::{Answer, Served, settings};
-use crate::support::outcomes::content;
+use crate::support::outcomes::{content, policy};
 use crate::support::store::{LEASE, TestStore, UNLIMITED, key, start};
 
 pub const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
@@ -49,6 +50,14 @@ impl<'a> Pond<'a> {
     pub async fn sees(&self, key: &str, seen: Seen) {
         let claim = self.claim(key).await;
         self.test.settle(&claim, seen).await;
+    }
+
+    /// The same, where the upstream's terms are respected.
+    pub async fn sees_respectfully(&self, key: &str, seen: Seen) {
+        let claim = self.claim(key).await;
+        let policy = Policy { cache_control: Heed::Respect, ..policy() };
+        let settled = self.test.settled_by(&policy, &claim, seen, Via::default());
+        self.test.store.apply(&[settled]).await.unwrap();
     }
 
     /// Leases the key's resource, due or not.

@@ -192,7 +192,7 @@ async fn meta_tells_everything_known(test: &TestStore) {
         "source": "weather", "key": "berlin", "state": "fresh", "version": 1,
         "fetched_at": "2027-01-15T08:00:00Z", "stale_after": "2027-01-15T10:00:00Z",
         "changed_at": "2027-01-15T08:00:00Z", "etag": etag, "content_type": "application/json; charset=utf-8",
-        "upstream": { "etag": "W/\"u\"", "last_modified": MODIFIED },
+        "upstream": { "etag": "W/\"u\"", "last_modified": MODIFIED, "transformed": false, "moved_to": null, "terms": null },
         "due": { "at": null, "because": "interval" },
         "leased_until": "2027-01-15T08:01:00Z", "gone_since": null, "failing": null,
     });
@@ -208,7 +208,12 @@ async fn meta_marks_what_is_not_text(test: &TestStore) {
     let headers = HeaderMap::from_iter([etag]);
     pond.sees("berlin", Seen::Content { headers, body: "x".into() }).await;
     let meta = pond.json("/v1/weather/berlin/meta").await;
-    assert_eq!(meta["upstream"], json!({ "etag": { "lossy": "no quotes \u{fffd}" }, "last_modified": null }));
+    assert_eq!(
+        meta["upstream"],
+        json!({
+            "etag": { "lossy": "no quotes \u{fffd}" }, "last_modified": null, "transformed": false, "moved_to": null, "terms": null,
+        })
+    );
     assert_eq!(meta["content_type"], json!(null));
     assert_eq!(pond.get(BERLIN, &[]).await.field("content-type"), None, "none was sent, so none is made up");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use headpond::domain::decision::decide;
 use headpond::domain::failure::FailureKind;
-use headpond::domain::observation::Observation;
+use headpond::domain::observation::{Observation, Via};
 use headpond::refresh::committer::Committer;
 use headpond::refresh::tally::Verdict;
 use headpond::store::Claim;
@@ -39,7 +39,8 @@ impl Process<'_> {
         let landings = self.test.claim(self.ids[0].upstream).await.into_iter().map(|claim| {
             let source = refresher.roster.source(claim.source).unwrap();
             let seen = content(&body(&claim), &[]);
-            let observation = Observation { requested_at: now, answered_at: now, conditional: false, seen };
+            let observation =
+                Observation { requested_at: now, answered_at: now, conditional: false, seen, via: Via::default() };
             let outcome = decide(&source.policy, &claim.previous, observation, now, 0.5);
             let (committer, source, claim) = (committer.clone(), Arc::clone(source), Arc::new(claim));
             async move {

@@ -2,6 +2,7 @@
 
 mod commits;
 mod lanes;
+mod letter;
 mod outages;
 mod stopping;
 

@@ -7,6 +7,7 @@ mod databases;
 mod feed;
 mod gone;
 mod keys;
+mod letter;
 mod limits;
 mod postgres_servers;
 mod prune;

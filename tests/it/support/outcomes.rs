@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use headpond::domain::decision::decide;
 use headpond::domain::failure::{Failure, FailureKind};
-use headpond::domain::observation::{Observation, Seen};
-use headpond::domain::policy::{GoneRules, Policy};
+use headpond::domain::observation::{Observation, Seen, Via};
+use headpond::domain::policy::{GoneRules, Heed, Policy};
 use headpond::domain::schedule::{Backoff, Cadence};
 use headpond::store::{Claim, Fate, GoneBudget, Settled};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -21,6 +21,7 @@ pub fn policy() -> Policy {
         cadence: Cadence::Every(HOUR),
         jitter: Duration::ZERO,
         stale_after: None,
+        cache_control: Heed::Schedule,
         freshness_cap: 24 * HOUR,
         backoff: Backoff { initial: Duration::from_secs(60), cap: HOUR },
         retry_after_cap: 24 * HOUR,
@@ -64,15 +65,20 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
 impl TestStore {
     /// What the answer to this claim comes to, asked for and answered now.
     pub fn settled(&self, claim: &Claim, seen: Seen) -> Settled {
+        self.settled_by(&policy(), claim, seen, Via::default())
+    }
+
+    /// The same by other rules, for an answer that came this way.
+    pub fn settled_by(&self, policy: &Policy, claim: &Claim, seen: Seen, via: Via) -> Settled {
         let now = self.now();
         let conditional = claim.previous.validators().is_some();
-        let observation = Observation { requested_at: now, answered_at: now, conditional, seen };
+        let observation = Observation { requested_at: now, answered_at: now, conditional, seen, via };
         Settled {
             token: claim.token,
             resource: claim.resource,
             requested_at: now,
             decided_at: now,
-            outcome: decide(&policy(), &claim.previous, observation, now, 0.0),
+            outcome: decide(policy, &claim.previous, observation, now, 0.0),
             gone_budget: GoneBudget { share: 1.0, period: HOUR },
         }
     }

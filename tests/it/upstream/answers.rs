@@ -48,7 +48,8 @@ async fn each_status_has_its_meaning() {
     for status in [200, 203] {
         let server = mock_server().await;
         Mock::given(any()).respond_with(ResponseTemplate::new(status).set_body_string("x")).mount(&server).await;
-        assert_eq!(body(&ask(&url(&server, "/")).await), b"x");
+        let observation = ask(&url(&server, "/")).await;
+        assert_eq!((body(&observation), observation.via.transformed), (&b"x"[..], status == 203));
     }
 }
 

@@ -37,6 +37,17 @@ async fn all_redirects_on_the_same_origin_are_followed() {
 }
 
 #[tokio::test]
+async fn where_a_resource_is_for_good_is_told_without_the_query() {
+    for (status, moved_to) in [(301, Some("/to")), (308, Some("/to")), (302, None), (303, None), (307, None)] {
+        let server = mock_server().await;
+        redirect(&server, status, "/from", "to?key=s3cret").await;
+        content(&server, "/to").await;
+        let observation = ask(&url(&server, "/from")).await;
+        assert_eq!(observation.via.moved_to.as_deref(), moved_to, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn validators_and_configured_headers_go_along() {
     let server = mock_server().await;
     redirect(&server, 302, "/from", "/to").await;

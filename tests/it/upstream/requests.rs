@@ -34,6 +34,28 @@ async fn a_request_carries_what_is_configured_and_nothing_else() {
     }
 }
 
+#[tokio::test]
+async fn a_resource_is_asked_for_by_one_get_and_never_by_a_head_before_it() {
+    let server = mock_server().await;
+    Mock::given(path("/a")).respond_with(ResponseTemplate::new(200).set_body_string("x")).mount(&server).await;
+    let validators = Validators { etag: Some("\"v1\"".into()), last_modified: None };
+    for validators in [None, Some(&validators)] {
+        ask_with(&url(&server, "/a"), &settings(), validators).await;
+    }
+    let requests = server.received_requests().await.unwrap();
+    assert_eq!(requests.iter().map(|request| request.method.as_str()).collect::<Vec<_>>(), ["GET", "GET"]);
+}
+
+#[tokio::test]
+async fn it_is_told_whether_a_request_was_authorized() {
+    let server = mock_server().await;
+    Mock::given(path("/a")).respond_with(ResponseTemplate::new(200).set_body_string("x")).mount(&server).await;
+    let mut settings = settings();
+    assert!(!ask_with(&url(&server, "/a"), &settings, None).await.via.authorized);
+    settings.headers.insert("authorization", HeaderValue::from_static("Bearer x"));
+    assert!(ask_with(&url(&server, "/a"), &settings, None).await.via.authorized);
+}
+
 /// The variables would have to be set in this process, where other tests run: so this asks another one.
 #[test]
 fn no_proxy_of_the_environment_is_used() {
