@@ -8,6 +8,7 @@ mod feed;
 mod gone;
 mod keys;
 mod limits;
+mod listing;
 mod postgres_servers;
 mod prune;
 mod reads;
