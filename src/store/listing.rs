@@ -17,7 +17,7 @@ use crate::domain::read_state::ReadState;
 use crate::domain::resource::Key;
 use crate::domain::snapshot::{ContentHash, decode_headers};
 
-/// Rows that are read at once while those in a state are looked for.
+/// Rows that are read at once when the first ones had too few that belong on the page.
 const CHUNK: u32 = 1_000;
 
 /// Rows that one page looks at, at the most: it can end before it is full, but never takes long.
@@ -45,7 +45,7 @@ pub enum Bodies {
     UpTo(u64),
 }
 
-/// A page of a source's keys that are polled.
+/// A page of a source: of its keys that are polled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listing {
     /// In the order of keys.
@@ -117,8 +117,10 @@ impl Row {
         })
     }
 
-    fn is_in(&self, state: Option<(ReadState, DateTime<Utc>)>) -> bool {
-        state.is_none_or(|(state, now)| ReadState::of(self.gone_since, self.freshness, now) == state)
+    /// Whether it belongs on a page of resources in this state.
+    fn is_listed(&self, state: Option<(ReadState, DateTime<Utc>)>) -> bool {
+        !self.is_retired
+            && state.is_none_or(|(state, now)| ReadState::of(self.gone_since, self.freshness, now) == state)
     }
 
     /// Whether a reader of this key alone would be told that there is none: it was retired before it was ever fetched.
@@ -154,7 +156,7 @@ pub(super) fn body<R: Cells>(row: &R) -> Result<(i64, Bytes), StoreError> {
 /// One moment of the database.
 #[async_trait]
 pub(super) trait Snapshot: Send {
-    /// The polled resources of a source with keys after this text, in the order of keys, at most so many.
+    /// The resources of a source with keys after this text, retired ones too, in the order of keys, at most so many.
     async fn after(&mut self, source: i64, key: &str, at_most: u32) -> Result<Vec<Row>, StoreError>;
 
     /// The resources of a source with these keys, in any order, retired or not.
@@ -187,7 +189,7 @@ async fn scan(
 ) -> Result<(Vec<Row>, Option<Key>), StoreError> {
     // One more than wanted tells whether there is more.
     let wanted = request.limit.max(1);
-    let chunk = if request.state.is_some() { CHUNK } else { wanted.saturating_add(1) };
+    let mut chunk = wanted.saturating_add(1);
     let mut kept: Vec<Row> = Vec::new();
     let mut place = request.after.clone();
     let mut scanned = 0;
@@ -196,7 +198,7 @@ async fn scan(
         let is_last = rows.len() < chunk as usize;
         for row in rows {
             place = Some(row.key.clone());
-            if !row.is_in(request.state) {
+            if !row.is_listed(request.state) {
                 continue;
             }
             if kept.len() == wanted as usize {
@@ -206,7 +208,8 @@ async fn scan(
             kept.push(row);
         }
         scanned += chunk;
-        if is_last || scanned >= MOST_SCANNED {
+        chunk = CHUNK;
+        if is_last || scanned + CHUNK > MOST_SCANNED {
             return Ok((kept, place.filter(|_| !is_last)));
         }
     }

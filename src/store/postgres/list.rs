@@ -14,11 +14,12 @@ use crate::store::{Batch, Bodies, ListRequest, Listing, StoreError};
 
 const SOURCE: &str = "SELECT id FROM headpond.source WHERE name = $1";
 
-/// In the order of the unique index over source and key, which compares bytes.
+/// In the order of the unique index over source and key, which compares bytes. Retired ones are left out later: they are
+/// counted as rows that were looked at.
 pub(super) const AFTER: &str = "
     SELECT r.id, r.key, r.version, r.gone_since, r.retired_at, t.fetched_at, t.stale_after
       FROM headpond.resource r JOIN headpond.schedule t ON t.resource_id = r.id
-     WHERE r.source_id = $1 AND r.key > $2 AND r.retired_at IS NULL
+     WHERE r.source_id = $1 AND r.key > $2
      ORDER BY r.key LIMIT $3";
 
 pub(super) const NAMED: &str = "

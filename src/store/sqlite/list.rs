@@ -14,17 +14,19 @@ use crate::store::{Batch, Bodies, ListRequest, Listing, StoreError};
 
 const SOURCE: &str = "SELECT id FROM headpond_source WHERE name = ?1";
 
-/// In the order of the unique index over source and key, which compares bytes.
+/// In the order of the unique index over source and key, which compares bytes. Retired ones are left out later: they are
+/// counted as rows that were looked at.
 pub(super) const AFTER: &str = "
     SELECT r.id, r.key, r.version, r.gone_since, r.retired_at, s.fetched_at, s.stale_after
     FROM headpond_resource AS r JOIN headpond_schedule AS s ON s.resource_id = r.id
-    WHERE r.source_id = ?1 AND r.key > ?2 AND r.retired_at IS NULL
+    WHERE r.source_id = ?1 AND r.key > ?2
     ORDER BY r.key LIMIT ?3";
 
+/// CROSS JOIN says which comes first: SQLite would rather go through all of the source.
 pub(super) const NAMED: &str = "
     SELECT r.id, r.key, r.version, r.gone_since, r.retired_at, s.fetched_at, s.stale_after
     FROM json_each(?2) AS j
-    JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
+    CROSS JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
     JOIN headpond_schedule AS s ON s.resource_id = r.id";
 
 /// The length of a body is known without reading it.

@@ -122,6 +122,8 @@ async fn the_right_indexes_serve(connection: &mut SqliteConnection) {
     let page = plan(connection, list::AFTER).await;
     assert!(page[0].contains("headpond_resource_1 (source_id=? AND key>?)"), "{page:#?}");
     assert!(page.iter().all(|step| !step.contains("TEMP B-TREE")), "{page:#?}");
+    let named = plan(connection, list::NAMED).await;
+    assert!(named[1].contains("headpond_resource_1 (source_id=? AND key=?)"), "{named:#?}");
     let retry = plan(connection, write::RETRY_NOW).await;
     assert!(retry.iter().any(|step| step.contains("headpond_schedule_outage")), "{retry:#?}");
     for [_, cut] in [prune::APPLIED, prune::CHANGES] {
