@@ -3,6 +3,9 @@
 //! | route | answers |
 //! |---|---|
 //! | `GET /v1/{source}/{key}` | the snapshot's body as the upstream sent it, with its age and freshness; 304 on validators |
+//! | `GET /v1/{source}?key=` | the same, for keys that something on the way would decode |
+//! | `GET /v1/{source}` | a list of the source, page by page |
+//! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /healthz` | whether the process is up |
@@ -19,10 +22,12 @@
 
 pub mod access;
 pub mod changes;
+pub mod collection;
 pub mod conditional;
 pub mod error;
 pub mod freshness_headers;
 pub mod health;
+pub mod item;
 pub mod meta;
 pub mod parameters;
 pub mod patience;
@@ -82,6 +87,7 @@ pub fn router(state: ApiState) -> Router {
 /// Routes for whoever may read what their path is about. Those that change something take an [`access::Admin`] as well.
 fn reading(state: &ApiState) -> Router<ApiState> {
     Router::new()
+        .route("/v1/{source}", get(collection::collection))
         .route("/v1/{source}/{key}", get(read::read))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
         .route("/v1/-/changes", get(changes::changes))

@@ -5,6 +5,7 @@ mod connection;
 mod errors;
 mod feed;
 mod keys;
+mod listing;
 mod pond;
 mod reading;
 mod serving;

@@ -104,3 +104,8 @@ pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: confi
 pub fn path_of(key: &str) -> String {
     key.bytes().fold("/v1/weather/".to_owned(), |path, byte| format!("{path}%{byte:02X}"))
 }
+
+/// The same key in this parameter of its source.
+pub fn query_of(parameter: &str, key: &str) -> String {
+    key.bytes().fold(format!("/v1/weather?{parameter}="), |path, byte| format!("{path}%{byte:02X}"))
+}
