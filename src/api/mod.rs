@@ -24,6 +24,8 @@ pub mod access;
 pub mod changes;
 pub mod collection;
 pub mod conditional;
+pub mod cors;
+pub mod encoding;
 pub mod error;
 pub mod freshness_headers;
 pub mod health;
@@ -42,7 +44,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::from_extractor_with_state;
+use axum::middleware::{from_extractor_with_state, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
@@ -81,6 +83,9 @@ pub fn router(state: ApiState) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(encoding::compression())
+        .layer(from_fn(encoding::variants))
+        .layer(from_fn_with_state(state.clone(), cors::cors))
         .with_state(state)
 }
 
