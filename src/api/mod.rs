@@ -10,6 +10,7 @@
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
+//! | `GET /metrics` | the process's metrics, for Prometheus |
 //!
 //! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
 //! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
@@ -30,6 +31,7 @@ pub mod error;
 pub mod freshness_headers;
 pub mod health;
 pub mod item;
+pub mod measure;
 pub mod meta;
 pub mod parameters;
 pub mod patience;
@@ -47,6 +49,7 @@ use axum::http::{Method, Uri};
 use axum::middleware::{from_extractor_with_state, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -67,6 +70,8 @@ pub struct ApiState {
     pub announcer: Announcer,
     /// What the config says about reading, which a reload changes.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Renders the process's metrics; `None` where none are kept.
+    pub metrics: Option<PrometheusHandle>,
 }
 
 impl ApiState {
@@ -86,6 +91,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(encoding::compression())
         .layer(from_fn(encoding::variants))
         .layer(from_fn_with_state(state.clone(), cors::cors))
+        .layer(from_fn(measure::measured))
         .with_state(state)
 }
 
@@ -96,6 +102,7 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}/{key}", get(read::read))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
         .route("/v1/-/changes", get(changes::changes))
+        .route("/metrics", get(measure::metrics))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
 }
 

@@ -16,6 +16,9 @@
 //! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
 //! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
 //!
+//! Apps and people read the view of all copies (`headpond_snapshots` on SQLite, `headpond.snapshots` on Postgres): bodies as
+//! text, times as times, and the state at the moment of reading. Nothing in here reads it.
+//!
 //! A claim writes two rows whatever its size, the upstream's and one lease, and leaves the due index alone: leased
 //! resources are skipped by id. So a refresh rewrites one narrow row, and a lost worker's resources are due again as soon
 //! as its lease has expired, without a repair.
@@ -40,11 +43,13 @@
 mod columns;
 mod grant;
 mod listing;
+mod measure;
 mod migrations;
 mod plan;
 mod postgres;
 mod retry;
 mod sqlite;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,6 +70,7 @@ use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
 
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
+pub use survey::Surveyed;
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -166,6 +172,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Whether every registered source has tried each key that it had when it was first started. Once true it stays true
     /// for that source, in the database.
     async fn is_ready(&self) -> Result<bool, StoreError>;
+
+    /// Looks at every resource there is, and counts, for each source that was ever registered, how its copies are at `now`;
+    /// in the order of the sources' names. It reads all rows: for the demo's few, and for tests.
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError>;
 
     /// Deletes what has outlived its retention, and returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;
@@ -269,7 +279,7 @@ pub struct Claimed {
     /// The resources, in the order in which to fetch them.
     pub claims: Vec<Claim>,
     /// When it is worth asking again if nothing else happens: the next token, the next due time, or the next expiry of a
-    /// lease that is in the way. `None` when nothing is due ever.
+    /// lease, of this upstream or of another from which a source may have moved. `None` when nothing is due ever.
     pub ask_again_at: Option<DateTime<Utc>>,
 }
 
@@ -483,11 +493,12 @@ pub struct StoreOptions {
 /// [`StoreError::Unusable`] when the database isn't ours, is read-only, too new, or not migrated; or when it doesn't keep
 /// what it committed (`synchronous` too low). [`StoreError::Unreachable`] when it can't be reached.
 pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url, options, clock).await?)),
-        _ => Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
-    }
+    let store: Arc<dyn Store> = match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?),
+        Some("postgres" | "postgresql") => Arc::new(postgres::PostgresStore::connect(url, options, clock).await?),
+        _ => return Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
+    };
+    Ok(Arc::new(measure::Measured(store)))
 }
 
 /// The error of [`Authority::Adds`] for a source that isn't there.

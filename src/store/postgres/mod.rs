@@ -19,6 +19,7 @@ mod owner;
 mod plans;
 mod read;
 mod register;
+mod survey;
 mod upkeep;
 mod want;
 mod write;
@@ -37,7 +38,7 @@ use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Store,
-    StoreError,
+    StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -193,6 +194,10 @@ impl Store for PostgresStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         bounded(upkeep::is_ready(self)).await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        bounded(survey::survey(self, now)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

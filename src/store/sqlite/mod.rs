@@ -22,6 +22,7 @@ mod plans;
 mod prune;
 mod read;
 mod register;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod want;
@@ -42,7 +43,7 @@ use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Store,
-    StoreError,
+    StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -179,6 +180,10 @@ impl Store for SqliteStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         self.latch_readiness().await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        self.count_copies(now).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

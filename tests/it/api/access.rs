@@ -57,7 +57,7 @@ fn state(test: &TestStore, server: &config::Server, users: &[&str]) -> ApiState 
     let sources = [weather_name, users_name].into();
     let (_, settings) = watch::channel(Arc::new(Settings { sources, access, cors: Cors::of(&server.cors_origins) }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
-    ApiState { store, clock, announcer: Announcer::new(), settings }
+    ApiState { store, clock, announcer: Announcer::new(), settings, metrics: None }
 }
 
 async fn ask(served: &Served, method: &str, path: &str, fields: &[String]) -> Answer {

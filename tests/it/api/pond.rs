@@ -97,7 +97,7 @@ pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: confi
     let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
     let (access, cors) = (Access::of(&settings, std::iter::empty()), Cors::of(&settings.cors_origins));
     let (_, reading) = watch::channel(Arc::new(Settings { sources, access, cors }));
-    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading };
+    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
     Served::start(router(state), settings).await
 }
 

@@ -13,4 +13,5 @@ mod postgres_servers;
 mod prune;
 mod reads;
 mod sqlite_files;
+mod survey;
 mod wishes;
