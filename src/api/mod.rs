@@ -16,7 +16,9 @@
 //! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400 or 431 without a
 //! body.
 //!
-//! Who may ask for what is said in [`access`]; the health checks are for everyone.
+//! Who may ask for what is said in [`access`]; the health checks are for everyone. Answers are compressed for readers that
+//! accept it ([`encoding`]), and shown to web pages that the config names ([`cors`]). Ranges are not served: a body is
+//! read whole.
 //!
 //! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
 //! whatever they ask for, the answer is the copy that there is.
