@@ -18,6 +18,7 @@ mod owner;
 mod plans;
 mod read;
 mod register;
+mod status;
 mod upkeep;
 mod want;
 mod write;
@@ -35,7 +36,7 @@ use self::error::Result;
 use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Status, Store, StoreError,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -183,6 +184,10 @@ impl Store for PostgresStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         bounded(upkeep::is_ready(self)).await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        bounded(status::status(self, now)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

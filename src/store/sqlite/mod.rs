@@ -21,6 +21,7 @@ mod plans;
 mod prune;
 mod read;
 mod register;
+mod status;
 #[cfg(test)]
 mod tests;
 mod want;
@@ -40,7 +41,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Status, Store, StoreError,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -169,6 +170,10 @@ impl Store for SqliteStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         self.latch_readiness().await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        self.read_status(now).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
