@@ -17,10 +17,10 @@
 //! |---|---|
 //! | `domain` | nothing of the crate |
 //! | `clock`, `config` | `domain` |
-//! | `store`, `announce` | `domain`, `clock`, `config` |
-//! | `upstream` | `domain`, `clock`, `config`, `store` |
-//! | `refresh` | `domain`, `clock`, `config`, `store`, `upstream`, `announce` |
-//! | `api` | `domain`, `clock`, `config`, `store`, `announce` |
+//! | `store`, `announce` | `domain`, `clock`, `config`, `telemetry` |
+//! | `upstream` | `domain`, `clock`, `config`, `telemetry`, `store` |
+//! | `refresh` | `domain`, `clock`, `config`, `telemetry`, `store`, `upstream`, `announce` |
+//! | `api` | `domain`, `clock`, `config`, `telemetry`, `store`, `announce` |
 //! | `telemetry` | nothing of the crate |
 //! | `cli` | everything |
 //!

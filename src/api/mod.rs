@@ -7,6 +7,7 @@
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
+//! | `GET /metrics` | the process's metrics, for Prometheus |
 //!
 //! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
 //! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
@@ -20,6 +21,7 @@ pub mod conditional;
 pub mod error;
 pub mod freshness_headers;
 pub mod health;
+pub mod measure;
 pub mod meta;
 pub mod parameters;
 pub mod patience;
@@ -34,8 +36,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -56,6 +60,8 @@ pub struct ApiState {
     pub announcer: Announcer,
     /// What the config says about reading, which a reload changes.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Renders the process's metrics; `None` where none are kept.
+    pub metrics: Option<PrometheusHandle>,
 }
 
 impl ApiState {
@@ -73,9 +79,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/-/changes", get(changes::changes))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(measure::metrics))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(measure::measured))
         .with_state(state)
 }
 

@@ -17,6 +17,7 @@ use super::resource_path::ResourcePath;
 use crate::domain::decision::Freshness;
 use crate::domain::read_state::ReadState;
 use crate::store::{Current, StoreError, StoredContent};
+use crate::telemetry::metrics;
 
 /// The longest Retry-After for what was never fetched: a key can become due earlier than planned.
 const LONGEST_RETRY_AFTER: u64 = 60;
@@ -54,6 +55,7 @@ impl ApiState {
 /// The answer to a request for a resource of which this is known at `now`.
 fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
     let state = ReadState::of(current.gone_since, current.freshness, now);
+    metrics::read(path.source.as_str(), state.as_str());
     let fields = state_fields(state, current.version, current.failing.as_ref());
     let missing = |path, because, fields| Err(ApiError::Missing(Box::new(Missing { path, because, fields })));
     match (state, current.gone_since, current.content, current.freshness) {

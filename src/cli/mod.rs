@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::logs::{self, LogFormat};
 
 mod assemble;
 mod check;
@@ -62,9 +62,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let quiet_by_default = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
-    // sqlx warns of slow statements on its own; what is slow for it is not a fault for us.
-    let filter = cli.log.clone().unwrap_or_else(|| format!("{quiet_by_default},sqlx=error"));
-    let result = telemetry::init(&filter, cli.log_format)
+    // sqlx warns of slow statements on its own; what is slow for it is not a fault for us. The scheduler tells of its jobs.
+    let filter = cli.log.clone().unwrap_or_else(|| format!("{quiet_by_default},sqlx=error,tokio_cron_scheduler=warn"));
+    let result = logs::init(&filter, cli.log_format)
         .map_err(|problem| CliError::usage(format!("--log {filter}: {problem}")))
         .and_then(|()| run(cli));
     match result {

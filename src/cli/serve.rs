@@ -22,6 +22,7 @@ use crate::refresh::committer::Committer;
 use crate::refresh::follow::follow;
 use crate::refresh::lane::{Lane, Task, Until};
 use crate::store::{Authority, Selection};
+use crate::telemetry::metrics;
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -84,12 +85,15 @@ async fn serve_until_stopped(
     // Held until the end, so that the committer is not done before anyone has begun.
     let committer = stop.stop.clone().cancelled_owned().map(move |()| drop(committer));
     parts.spawn(committer);
+    let metrics = metrics::install().map_err(|error| CliError::usage(format!("no metrics can be kept: {error}")))?;
+    parts.spawn(metrics::upkeep(metrics.clone(), stop.stop.clone()));
     let (_, settings) = watch::channel(Arc::new(Settings::of(config)));
     let state = ApiState {
         store: Arc::clone(&refresher.store),
         clock: Arc::clone(&refresher.clock),
         announcer: refresher.announcer.clone(),
         settings,
+        metrics: Some(metrics),
     };
     let shutdown = stop.stop.clone().cancelled_owned();
     let mut serving = pin!(api::server::serve(listener, api::router(state), &config.server, shutdown));

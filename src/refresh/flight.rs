@@ -18,7 +18,8 @@ use crate::domain::resource::UpstreamId;
 use crate::domain::schedule::{Because, Due};
 use crate::domain::time::later;
 use crate::store::{Claim, StoreError};
-use crate::upstream::{FetchRequest, TokenGate};
+use crate::telemetry::metrics;
+use crate::upstream::{Exchange, FetchRequest, TokenGate};
 
 /// How long a resource whose source this process does not know is left alone.
 const UNKNOWN_SOURCE_WAIT: Duration = Duration::from_secs(3600);
@@ -104,12 +105,16 @@ async fn observe(
     let gate = TokenGate::for_claim(
         Arc::clone(&refresher.store),
         Arc::clone(&refresher.clock),
-        (ticket.upstream, &ticket.limits),
+        (ticket.upstream, &source.upstream),
+        &ticket.limits,
         granted(refresher, claim),
         ticket.lease_for,
     );
     let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
-    refresher.fetcher.fetch(&request, &gate).await
+    let Exchange { status, observation, .. } = refresher.fetcher.exchange(&request, &gate).await?;
+    let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
+    metrics::exchanged(&source.upstream, status.map(|status| status.as_u16()), took);
+    Ok(observation)
 }
 
 /// When the claim was granted, on the monotonic clock.

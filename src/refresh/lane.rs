@@ -1,11 +1,13 @@
 //! One upstream's due loop.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::task::JoinSet;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::committer::Committer;
@@ -15,6 +17,7 @@ use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
+use crate::telemetry::metrics;
 
 /// How long to wait after a claim that the store could not answer.
 const STORE_WAIT: TimeDelta = TimeDelta::seconds(1);
@@ -51,14 +54,15 @@ pub struct Lane {
     upstream: UpstreamSettings,
     task: Task,
     tally: Option<Arc<Tally>>,
-    flights: JoinSet<Result<Verdict, StoreError>>,
-    airborne: HashMap<tokio::task::Id, Airborne>,
+    // All in the lane's own task: what one waits for mostly comes in batches that others wait for too, and waking a task
+    // of its own for each would cost more than the rest of a refresh.
+    flights: FuturesUnordered<BoxFuture<'static, (ResourceId, Verdict)>>,
+    airborne: HashMap<ResourceId, Airborne>,
 }
 
 /// What a flight carries, for when it does not come back.
 struct Airborne {
     token: LeaseToken,
-    resource: ResourceId,
     source: SourceId,
     key: Key,
 }
@@ -73,7 +77,7 @@ impl Lane {
         task: Task,
         tally: Option<Arc<Tally>>,
     ) -> Self {
-        let (flights, airborne) = (JoinSet::new(), HashMap::new());
+        let (flights, airborne) = (FuturesUnordered::new(), HashMap::new());
         Self { refresher, committer, upstream, task, tally, flights, airborne }
     }
 
@@ -104,8 +108,8 @@ impl Lane {
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(flight) = self.flights.join_next_with_id() => {
-                    self.land(flight).await;
+                Some(flown) = self.flights.next() => {
+                    self.land(flown).await;
                     self.gather().await;
                 }
                 () = wake(&mut news, self.task.until) => {}
@@ -124,43 +128,58 @@ impl Lane {
             return Ok(None);
         }
         let UpstreamSettings { id: upstream, limits, lease_for, .. } = self.upstream;
+        let request = ClaimRequest {
+            worker: self.refresher.worker.clone(),
+            upstream,
+            at_most: room,
+            which: self.task.which.clone(),
+            due_by: self.task.due_by,
+            lease_for,
+        };
+        let Claimed { claims, ask_again_at } = self.claim(&request).await?;
         let ticket = Ticket { upstream, limits, lease_for };
-        let Claimed { claims, ask_again_at } = self
-            .refresher
-            .store
-            .claim(&ClaimRequest {
-                worker: self.refresher.worker.clone(),
-                upstream,
-                at_most: room,
-                which: self.task.which.clone(),
-                due_by: self.task.due_by,
-                lease_for,
-            })
-            .await?;
         for claim in claims {
+            metrics::leased(&self.upstream.name, (claim.granted_at - claim.due.at).to_std().unwrap_or_default());
             self.launch(claim, ticket);
         }
+        metrics::in_flight(&self.upstream.name, self.flights.len());
         Ok(ask_again_at)
+    }
+
+    /// Claims, and lets flights go on meanwhile.
+    async fn claim(&mut self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
+        let store = Arc::clone(&self.refresher.store);
+        let mut claiming = store.claim(request);
+        loop {
+            tokio::select! {
+                claimed = &mut claiming => return claimed,
+                Some(flown) = self.flights.next() => self.land(flown).await,
+            }
+        }
     }
 
     fn launch(&mut self, claim: Claim, ticket: Ticket) {
         let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
-        let airborne =
-            Airborne { token: claim.token, resource: claim.resource, source: claim.source, key: claim.key.clone() };
-        let handle = self.flights.spawn(async move { fly(&refresher, &committer, claim, ticket).await });
-        self.airborne.insert(handle.id(), airborne);
+        let resource = claim.resource;
+        self.airborne.insert(resource, Airborne { token: claim.token, source: claim.source, key: claim.key.clone() });
+        let flight = async move {
+            // A panic ends one flight, not the lane; the panic hook has reported it.
+            let flight = AssertUnwindSafe(fly(&refresher, &committer, claim, ticket)).catch_unwind();
+            let verdict = match flight.await {
+                Ok(Ok(verdict)) => verdict,
+                Ok(Err(error)) => Verdict::GivenUp(error.to_string()),
+                Err(_) => Verdict::GivenUp("it ended abnormally; the log says how".into()),
+            };
+            (resource, verdict)
+        };
+        self.flights.push(flight.boxed());
     }
 
-    async fn land(&mut self, flight: Result<(tokio::task::Id, Result<Verdict, StoreError>), tokio::task::JoinError>) {
-        let (id, verdict) = match flight {
-            Ok((id, Ok(verdict))) => (id, verdict),
-            Ok((id, Err(error))) => (id, Verdict::GivenUp(error.to_string())),
-            Err(error) => (error.id(), Verdict::GivenUp("it ended abnormally; the log says how".into())),
-        };
-        let Some(flown) = self.airborne.remove(&id) else { return };
+    async fn land(&mut self, (resource, verdict): (ResourceId, Verdict)) {
+        let Some(flown) = self.airborne.remove(&resource) else { return };
         if let Verdict::GivenUp(why) = &verdict {
             tracing::warn!(why, key = %flown.key, "a refresh was given up");
-            self.give_back(&[(flown.token, flown.resource)]).await;
+            self.give_back(&[(flown.token, resource)]).await;
         }
         self.count(&flown, &verdict);
     }
@@ -172,28 +191,34 @@ impl Lane {
         let mut moment = std::pin::pin!(tokio::time::sleep(MOMENT));
         while self.flights.len() > half {
             tokio::select! {
-                Some(flight) = self.flights.join_next_with_id() => self.land(flight).await,
+                Some(flown) = self.flights.next() => self.land(flown).await,
                 () = &mut moment => return,
             }
         }
-        while let Some(flight) = self.flights.try_join_next_with_id() {
-            self.land(flight).await;
+        while let Some(Some(flown)) = self.flights.next().now_or_never() {
+            self.land(flown).await;
         }
     }
 
-    async fn give_back(&self, leased: &[(LeaseToken, ResourceId)]) {
+    // `&mut`, here and below, since a shared lane would have to share its flights between threads.
+    async fn give_back(&mut self, leased: &[(LeaseToken, ResourceId)]) {
         if let Err(error) = self.refresher.store.release(leased).await {
             tracing::warn!(%error, "could not give leases back; they run out by themselves");
         }
     }
 
     fn count(&self, flown: &Airborne, verdict: &Verdict) {
-        if let (Some(tally), Some(source)) = (&self.tally, self.refresher.roster.source(flown.source)) {
+        let Some(source) = self.refresher.roster.source(flown.source) else { return };
+        metrics::refreshed(source.name.as_str(), &source.upstream, verdict.as_str());
+        if let Verdict::Failed(failure) = verdict {
+            metrics::refresh_failed(source.name.as_str(), &source.upstream, failure.kind.as_str());
+        }
+        if let Some(tally) = &self.tally {
             tally.count(&source.name, &flown.key, verdict);
         }
     }
 
-    async fn is_done(&self, now: DateTime<Utc>) -> bool {
+    async fn is_done(&mut self, now: DateTime<Utc>) -> bool {
         if self.task.until == Until::Stopped {
             return false;
         }
@@ -209,15 +234,15 @@ impl Lane {
     async fn wind_up(mut self, abandon: &CancellationToken) {
         loop {
             tokio::select! {
-                flight = self.flights.join_next_with_id() => match flight {
-                    Some(flight) => self.land(flight).await,
+                flown = self.flights.next() => match flown {
+                    Some(flown) => self.land(flown).await,
                     None => return,
                 },
                 () = abandon.cancelled() => break,
             }
         }
-        self.flights.shutdown().await;
-        let leased: Vec<_> = self.airborne.values().map(|flown| (flown.token, flown.resource)).collect();
+        self.flights.clear();
+        let leased: Vec<_> = self.airborne.iter().map(|(resource, flown)| (flown.token, *resource)).collect();
         self.give_back(&leased).await;
     }
 }

@@ -51,6 +51,7 @@
 
 mod columns;
 mod grant;
+mod measure;
 mod migrations;
 mod plan;
 mod postgres;
@@ -276,7 +277,7 @@ pub struct Claimed {
     /// The resources, in the order in which to fetch them.
     pub claims: Vec<Claim>,
     /// When it is worth asking again if nothing else happens: the next token, the next due time, or the next expiry of a
-    /// lease that is in the way. `None` when nothing is due ever.
+    /// lease, of this upstream or of another from which a source may have moved. `None` when nothing is due ever.
     pub ask_again_at: Option<DateTime<Utc>>,
 }
 
@@ -490,11 +491,12 @@ pub struct StoreOptions {
 /// [`StoreError::Unusable`] when the database isn't ours, is read-only, too new, or not migrated; or when it doesn't keep
 /// what it committed (`synchronous` too low). [`StoreError::Unreachable`] when it can't be reached.
 pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url, options, clock).await?)),
-        _ => Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
-    }
+    let store: Arc<dyn Store> = match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?),
+        Some("postgres" | "postgresql") => Arc::new(postgres::PostgresStore::connect(url, options, clock).await?),
+        _ => return Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
+    };
+    Ok(Arc::new(measure::Measured(store)))
 }
 
 /// The error of [`Authority::Adds`] for a source that isn't there.

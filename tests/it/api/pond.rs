@@ -94,7 +94,7 @@ impl<'a> Pond<'a> {
 pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
     let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
     let (_, reading) = watch::channel(Arc::new(Settings { sources }));
-    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading };
+    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
     Served::start(router(state), settings).await
 }
 

@@ -2,6 +2,7 @@
 
 mod concurrent;
 mod crash;
+mod metrics;
 mod outage;
 mod poll;
 

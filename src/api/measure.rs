@@ -1,0 +1,37 @@
+//! What the read API reports of itself, and `GET /metrics`.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{Uri, header};
+
+use super::ApiState;
+use super::error::ApiError;
+use super::parameters::Parameters;
+use crate::clock::monotonic;
+use crate::telemetry::metrics;
+
+/// The text format of Prometheus.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Answers with everything that this process has reported so far.
+///
+/// # Errors
+/// An unknown route where no metrics are kept.
+pub async fn metrics(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
+    Parameters::of(&uri, &[])?;
+    let Some(metrics) = &api.metrics else { return Err(ApiError::UnknownRoute { path: uri.path().to_owned() }) };
+    let fields = [(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-store")];
+    Ok((fields, metrics.render()).into_response())
+}
+
+/// Reports how long each request took, by its route.
+pub async fn measured(request: Request, next: Next) -> Response {
+    let began = monotonic();
+    // What matches no route has a path of the client's choice, which must not become a label.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    metrics::answered(route, response.status().as_u16(), monotonic() - began);
+    response
+}
