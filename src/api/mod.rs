@@ -3,6 +3,9 @@
 //! | route | answers |
 //! |---|---|
 //! | `GET /v1/{source}/{key}` | the snapshot's body as the upstream sent it, with its age and freshness; 304 on validators |
+//! | `GET /v1/{source}?key=` | the same, for keys that something on the way would decode |
+//! | `GET /v1/{source}` | a list of the source, page by page |
+//! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /healthz` | whether the process is up |
@@ -13,14 +16,19 @@
 //! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
 //! body.
 //!
+//! Who may ask for what is said in [`access`]; the health checks are for everyone.
+//!
 //! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
 //! whatever they ask for, the answer is the copy that there is.
 
+pub mod access;
 pub mod changes;
+pub mod collection;
 pub mod conditional;
 pub mod error;
 pub mod freshness_headers;
 pub mod health;
+pub mod item;
 pub mod measure;
 pub mod meta;
 pub mod parameters;
@@ -36,7 +44,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::from_fn;
+use axum::middleware::{from_extractor_with_state, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -73,18 +81,29 @@ impl ApiState {
 
 /// All routes.
 pub fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/v1/{source}/{key}", get(read::read))
-        .route("/v1/{source}/{key}/meta", get(meta::meta))
-        .route("/v1/-/changes", get(changes::changes))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(measure::metrics))
+    reading(&state)
+        .merge(open())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(measure::measured))
         .with_state(state)
+}
+
+/// Routes for whoever may read what their path is about. Those that change something take an [`access::Admin`] as well.
+fn reading(state: &ApiState) -> Router<ApiState> {
+    Router::new()
+        .route("/v1/{source}", get(collection::collection))
+        .route("/v1/{source}/{key}", get(read::read))
+        .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/-/changes", get(changes::changes))
+        .route("/metrics", get(measure::metrics))
+        .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
+}
+
+/// Routes for everyone.
+fn open() -> Router<ApiState> {
+    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
 }
 
 async fn unknown_route(uri: Uri) -> ApiError {

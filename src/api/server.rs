@@ -24,8 +24,9 @@ use crate::config;
 
 /// Connections at the same time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
-/// Bytes of a request line and its headers; a key of 2 KiB takes up to 6 KiB percent-encoded.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Bytes of a request line and its headers: room for a thousand keys of up to 60 bytes in one query, or for a key of 2 KiB,
+/// which takes up to 6 KiB percent-encoded. (No URL can be longer than 64 KiB in any case.)
+const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// How long to wait when no connection can be accepted, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -51,6 +51,7 @@
 
 mod columns;
 mod grant;
+mod listing;
 mod measure;
 mod migrations;
 mod plan;
@@ -77,6 +78,8 @@ use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, Ups
 use crate::domain::schedule::{self, Because, Due};
 use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
+
+pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -157,6 +160,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// What a reader sees of a resource; `None` when the key is unknown. All parts are of one moment.
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError>;
+
+    /// A page of a source's polled keys, all of one moment; `None` when the source is unknown. It looks at
+    /// [`MOST_SCANNED`] resources at the most.
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError>;
+
+    /// What a reader sees of these keys of a source, which must all be different, retired ones too, and all of one moment;
+    /// `None` when the source is unknown.
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError>;
 
     /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;

@@ -12,6 +12,7 @@ mod feed;
 mod follow;
 mod keys;
 mod lease;
+mod list;
 mod migrate;
 mod owner;
 #[cfg(test)]
@@ -35,8 +36,9 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use self::error::Result;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Status, Store, StoreError,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
+    Store, StoreError,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -168,6 +170,14 @@ impl Store for PostgresStore {
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         bounded(read::current(self, source, key)).await
+    }
+
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        bounded(list::list(self, source, request)).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        bounded(list::batch(self, source, keys, bodies)).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {

@@ -14,6 +14,7 @@ mod feed;
 mod follow;
 mod keys;
 mod lease;
+mod list;
 mod migrate;
 mod owner;
 #[cfg(test)]
@@ -40,8 +41,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::writer::Writer;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Status, Store, StoreError,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
+    Store, StoreError,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -154,6 +156,14 @@ impl Store for SqliteStore {
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         self.read_current(source, key).await
+    }
+
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        self.read_list(source, request).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        self.read_batch(source, keys, bodies).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {

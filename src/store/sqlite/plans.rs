@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 
 use super::tests::store;
-use super::{apply, claim, feed, lease, prune, read, status, want, write};
+use super::{apply, claim, feed, lease, list, prune, read, status, want, write};
 
 /// Two sources of one upstream, all with content.
 const MANY: &str = "
@@ -25,7 +25,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 50] = [
+const STATEMENTS: [(&str, &str); 54] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: leases", claim::LEASES),
@@ -56,6 +56,10 @@ const STATEMENTS: [(&str, &str); 50] = [
     ("apply: applied", write::APPLIED),
     ("release: leases", lease::READ),
     ("current", read::CURRENT),
+    ("list: after", list::AFTER),
+    ("list: named", list::NAMED),
+    ("list: described", list::DESCRIBED),
+    ("list: bodies", list::BODIES),
     ("ready", read::UNREADY),
     ("changes: tag", feed::TAG),
     ("changes: oldest", feed::OLDEST),
@@ -138,6 +142,11 @@ async fn the_right_indexes_serve(connection: &mut SqliteConnection) {
         assert!(plan.iter().any(|step| step.contains("INDEX headpond_schedule_due (upstream_id=?")), "{plan:#?}");
         assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE FOR ORDER BY")), "{plan:#?}");
     }
+    let page = plan(connection, list::AFTER).await;
+    assert!(page[0].contains("headpond_resource_1 (source_id=? AND key>?)"), "{page:#?}");
+    assert!(page.iter().all(|step| !step.contains("TEMP B-TREE")), "{page:#?}");
+    let named = plan(connection, list::NAMED).await;
+    assert!(named[1].contains("headpond_resource_1 (source_id=? AND key=?)"), "{named:#?}");
     let retry = plan(connection, write::RETRY_NOW).await;
     assert!(retry.iter().any(|step| step.contains("headpond_schedule_outage")), "{retry:#?}");
     for [_, cut] in [prune::APPLIED, prune::CHANGES] {

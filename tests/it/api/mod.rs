@@ -1,9 +1,11 @@
 //! The read API over real sockets.
 
+mod access;
 mod connection;
 mod errors;
 mod feed;
 mod keys;
+mod listing;
 mod pond;
 mod reading;
 mod serving;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use headpond::announce::Announcer;
+use headpond::api::access::Access;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
@@ -93,7 +94,8 @@ impl<'a> Pond<'a> {
 /// Serves what this store holds by that clock.
 pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
     let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
-    let (_, reading) = watch::channel(Arc::new(Settings { sources }));
+    let access = Access::of(&settings, std::iter::empty());
+    let (_, reading) = watch::channel(Arc::new(Settings { sources, access }));
     let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
     Served::start(router(state), settings).await
 }
@@ -101,4 +103,9 @@ pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: confi
 /// The path of a key with everything encoded that may be.
 pub fn path_of(key: &str) -> String {
     key.bytes().fold("/v1/weather/".to_owned(), |path, byte| format!("{path}%{byte:02X}"))
+}
+
+/// The same key in this parameter of its source.
+pub fn query_of(parameter: &str, key: &str) -> String {
+    key.bytes().fold(format!("/v1/weather?{parameter}="), |path, byte| format!("{path}%{byte:02X}"))
 }

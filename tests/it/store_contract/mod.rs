@@ -9,6 +9,7 @@ mod feed;
 mod gone;
 mod keys;
 mod limits;
+mod listing;
 mod postgres_servers;
 mod prune;
 mod reads;
