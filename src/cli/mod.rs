@@ -9,6 +9,7 @@ use crate::telemetry::logs::{self, LogFormat};
 
 mod assemble;
 mod check;
+mod demo;
 mod get;
 mod init;
 mod migrate;
@@ -50,6 +51,8 @@ enum Command {
     Get(get::Args),
     /// Check the configuration file.
     Check(check::Args),
+    /// Show what it does: a simulated upstream and a service that polls it, on this machine alone.
+    Demo(demo::Args),
     /// Bring the database's schema up to date.
     Migrate(migrate::Args),
     /// Write a commented configuration file to start from.
@@ -61,7 +64,12 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let quiet_by_default = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
+    let quiet_by_default = match cli.command {
+        Command::Serve(_) => "info",
+        // What fails in it fails on purpose.
+        Command::Demo(_) => "error",
+        _ => "warn",
+    };
     // sqlx warns of slow statements on its own; what is slow for it is not a fault for us. The scheduler tells of its jobs.
     let filter = cli.log.clone().unwrap_or_else(|| format!("{quiet_by_default},sqlx=error,tokio_cron_scheduler=warn"));
     let result = logs::init(&filter, cli.log_format)
@@ -87,6 +95,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Refresh(args) => refresh::run(&cli.config, &args).await,
             Command::Try(args) => probe::run(&cli.config, &args).await,
             Command::Get(args) => get::run(&cli.config, &args).await,
+            Command::Demo(args) => demo::run(&args).await,
             Command::Check(args) => check::run(&cli.config, &args),
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Init(args) => init::run(&cli.config, &args),

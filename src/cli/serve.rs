@@ -4,6 +4,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
+use axum::Router;
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use crate::refresh::clockwork::Clockwork;
 use crate::refresh::committer::Committer;
 use crate::refresh::follow::follow;
 use crate::refresh::lane::{Lane, Task, Until};
-use crate::store::{Authority, Selection};
+use crate::store::{Authority, Selection, Store};
 use crate::telemetry::metrics;
 
 /// Arguments of `serve`.
@@ -41,18 +42,30 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         .map_err(|error| CliError::usage(format!("server.listen = \"{listen}\": can't listen there: {error}")))?;
     let schema = if args.no_migrate { Schema::AsItIs } else { Schema::Migrate };
     let (store, clock) = assemble::store(&config, schema).await?;
-    let registered = assemble::register(store.as_ref(), &config, Authority::Owns).await?;
-    let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock)?;
+    serve(&config, store, clock, listener, |router| router).await
+}
+
+/// Refreshes and answers by this configuration until it is told to stop; then the database is closed. `dress` lays around the
+/// read API's routes what a command wants there.
+pub(super) async fn serve(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: Arc<SystemClock>,
+    listener: TcpListener,
+    dress: impl FnOnce(Router) -> Router,
+) -> Result<Exit, CliError> {
+    let registered = assemble::register(store.as_ref(), config, Authority::Owns).await?;
+    let refresher = assemble::refresher(config, &registered, Arc::clone(&store), &clock)?;
     refresher.own_config().await?;
-    assemble::retire(store.as_ref(), &config, &registered).await?;
+    assemble::retire(store.as_ref(), config, &registered).await?;
     let stop = signals::watch(config.server.shutdown_grace)?;
     tracing::info!(
-        listen = %listener.local_addr().unwrap_or(listen),
+        listen = %listener.local_addr().unwrap_or(config.server.listen),
         database = store.describe(),
         sources = config.sources.len(),
         "serving"
     );
-    let served = serve_until_stopped(&config, Arc::clone(&refresher), clock, listener, &stop).await;
+    let served = serve_until_stopped(config, Arc::clone(&refresher), clock, listener, dress, &stop).await;
     if let Err(error) = store.disown_config(&refresher.worker).await {
         tracing::warn!(%error, "others take this process for running until its heartbeat is missed");
     }
@@ -67,6 +80,7 @@ async fn serve_until_stopped(
     refresher: Arc<Refresher>,
     clock: Arc<SystemClock>,
     listener: TcpListener,
+    dress: impl FnOnce(Router) -> Router,
     stop: &Stop,
 ) -> Result<(), CliError> {
     let clockwork = Clockwork::start(Arc::clone(&refresher), clock, &config.database)
@@ -96,7 +110,7 @@ async fn serve_until_stopped(
         metrics: Some(metrics),
     };
     let shutdown = stop.stop.clone().cancelled_owned();
-    let mut serving = pin!(api::server::serve(listener, api::router(state), &config.server, shutdown));
+    let mut serving = pin!(api::server::serve(listener, dress(api::router(state)), &config.server, shutdown));
     let served = tokio::select! {
         served = &mut serving => served.map_err(|error| CliError::usage(format!("the read API ended: {error}"))),
         // None of them ends before it is told to, unless it panicked. A process that only looks alive is worse than none.

@@ -18,6 +18,9 @@
 //! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
 //! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
 //!
+//! Apps and people read the view of all copies (`headpond_snapshots` on SQLite, `headpond.snapshots` on Postgres): bodies as
+//! text, times as times, and the state at the moment of reading. Nothing in here reads it.
+//!
 //! A claim writes two rows whatever its size, the upstream's and one lease, and leaves the due index alone: leased
 //! resources are skipped by id. So a refresh rewrites one narrow row, and a lost worker's resources are due again as soon
 //! as its lease has expired, without a repair.
@@ -59,6 +62,7 @@ mod postgres;
 mod retry;
 mod sqlite;
 mod status;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,6 +84,7 @@ use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
 
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
+pub use survey::Surveyed;
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -185,6 +190,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// How all sources and upstreams stand at `now`, and what the database takes up: of one moment, and without counting
     /// resources. Counts by state are those of `now` after rounding; see [`Counts`].
     async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError>;
+
+    /// Looks at every resource there is, and counts, for each source that was ever registered, how its copies are at `now`;
+    /// in the order of the sources' names. It reads all rows: for the demo's few, and for tests.
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError>;
 
     /// Deletes what has outlived its retention, and returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;

@@ -5,6 +5,7 @@
 mod api;
 mod cli;
 mod config;
+mod demo;
 mod guarantees;
 mod house;
 mod layering;

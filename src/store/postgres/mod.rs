@@ -20,6 +20,7 @@ mod plans;
 mod read;
 mod register;
 mod status;
+mod survey;
 mod upkeep;
 mod want;
 mod write;
@@ -38,7 +39,7 @@ use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError,
+    Store, StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -198,6 +199,10 @@ impl Store for PostgresStore {
 
     async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
         bounded(status::status(self, now)).await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        bounded(survey::survey(self, now)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

@@ -23,6 +23,7 @@ mod prune;
 mod read;
 mod register;
 mod status;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod want;
@@ -43,7 +44,7 @@ use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError,
+    Store, StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -184,6 +185,10 @@ impl Store for SqliteStore {
 
     async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
         self.read_status(now).await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        self.count_copies(now).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

@@ -15,4 +15,5 @@ mod prune;
 mod reads;
 mod sqlite_files;
 mod status;
+mod survey;
 mod wishes;

@@ -65,7 +65,8 @@ impl Headpond {
         self.dir.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// A command that has not been started, with pipes for its output.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_headpond"));
         command
             .args(args)
