@@ -62,7 +62,7 @@ async fn each_state_is_counted_and_time_alone_makes_copies_stale(test: &TestStor
     let because = [(Because::New, 1), (Because::Interval, 2), (Because::Outage, 1), (Because::GoneRecheck, 1)];
     assert_eq!(weather.because, because.into());
 
-    test.clock.advance(2 * HOUR - Duration::from_micros(1));
+    test.clock.advance((2 * HOUR).saturating_sub(Duration::from_micros(1)));
     assert_eq!(source(test, "weather").await.counts, fresh);
     // A copy that is fresh for two hours counts as such for no more than a 128th longer.
     test.clock.advance(2 * HOUR / 128);
