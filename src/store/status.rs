@@ -149,7 +149,7 @@ pub struct Overdue {
 /// What the database takes up, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disk {
-    /// SQLite: the file. Postgres: the tables of the schema `headpond` with their indexes.
+    /// SQLite: the file, with what the app has in it. Postgres: the tables of the schema `headpond` with their indexes.
     pub bytes: u64,
     /// SQLite: what of that is free, and used before the file grows.
     pub free: Option<u64>,
@@ -334,7 +334,8 @@ impl Reading {
         SourceStatus {
             name: source.name.clone(),
             upstream: upstream.map(|upstream| upstream.name.clone()).unwrap_or_default(),
-            is_ready: source.is_ready,
+            // It is latched when someone asks; what was tried since then is known here too.
+            is_ready: source.is_ready || (counts.keys > 0 && !because.contains_key(&Because::New)),
             counts,
             because,
             oldest_fetched_at: oldest.map(|at: DateTime<Utc>| at.min(self.now)),

@@ -1,8 +1,8 @@
 //! The store on Postgres, in a schema of its own: `headpond`.
 //!
 //! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`,
-//! `upstream`, `schedule` and `resource` by id, and `counter` last. A claim alone takes an upstream before leases, and skips
-//! those that are locked instead of waiting for them.
+//! `upstream`, `schedule` and `resource` by id, `last_failure` by source, and `counter` last. A claim alone takes an upstream
+//! before leases, and skips those that are locked instead of waiting for them. Nobody ever waits for a row of `census`.
 
 mod apply;
 mod claim;

@@ -85,6 +85,7 @@ async fn the_last_failure_stays_when_it_has_passed(test: &TestStore) {
     let weather = test.source("weather", UNLIMITED).await;
     test.settle_all(weather.upstream, |_| content("A", &[])).await;
     let later = source(test, "weather").await;
+    assert!(later.is_ready, "each was tried");
     assert_eq!((later.counts.failing, later.last_failure.unwrap()), (0, last));
 
     test.clock.advance(HOUR);
