@@ -55,6 +55,8 @@ pub enum ApiError {
     UnknownKey(ResourcePath),
     /// The key is known, but there is no content to answer with.
     Missing(Box<Missing>),
+    /// Accept-Encoding refuses whatever could be sent.
+    NotAcceptable,
     /// If-Match or If-Unmodified-Since asked for other content than there is.
     PreconditionFailed,
     /// The feed no longer has this place, or never had it.
@@ -167,6 +169,11 @@ impl ApiError {
                 about(&path, Problem::new(StatusCode::NOT_FOUND, "unknown-key", "Unknown key", detail))
             }
             Self::Missing(missing) => missing.problem(),
+            Self::NotAcceptable => {
+                let detail = "Accept-Encoding refuses everything that could be sent: leave `identity` possible, or accept \
+                              gzip, br or zstd.";
+                Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable", detail)
+            }
             Self::PreconditionFailed => {
                 let detail = "The content is not what If-Match or If-Unmodified-Since asks for.";
                 Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed", detail)
@@ -204,7 +211,8 @@ impl Forbidden {
                  only while server.listen is this machine's own address.)"
             }
             Self::WebPage => {
-                "This came from a web page, and without an admin token nobody can tell whose: set server.admin_tokens."
+                "This came from a web page, and without an admin token nobody can tell who wants it: set \
+                 server.admin_tokens, or name the page's origin in server.cors_origins."
             }
         }
     }

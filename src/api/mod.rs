@@ -27,6 +27,8 @@ pub mod access;
 pub mod changes;
 pub mod collection;
 pub mod conditional;
+pub mod cors;
+pub mod encoding;
 pub mod error;
 pub mod freshness_headers;
 pub mod health;
@@ -47,7 +49,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::{from_extractor_with_state, from_fn};
+use axum::middleware::{from_extractor_with_state, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -89,6 +91,9 @@ pub fn router(state: ApiState) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(encoding::compression())
+        .layer(from_fn(encoding::variants))
+        .layer(from_fn_with_state(state.clone(), cors::cors))
         .layer(from_fn(measure::measured))
         .with_state(state)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::access::Access;
+use super::cors::Cors;
 use crate::config::Config;
 use crate::domain::resource::SourceName;
 
@@ -14,6 +15,8 @@ pub struct Settings {
     pub sources: BTreeSet<SourceName>,
     /// Who may read and administer.
     pub access: Access,
+    /// Which web pages may.
+    pub cors: Cors,
 }
 
 impl Settings {
@@ -24,6 +27,7 @@ impl Settings {
         Self {
             sources: config.sources.iter().map(|source| source.name.clone()).collect(),
             access: Access::of(&config.server, own_tokens),
+            cors: Cors::of(&config.server.cors_origins),
         }
     }
 }

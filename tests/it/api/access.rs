@@ -7,10 +7,12 @@ use axum::Router;
 use axum::routing::post;
 use headpond::announce::Announcer;
 use headpond::api::access::{Access, Admin};
+use headpond::api::cors::Cors;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
-use headpond::config;
+use headpond::config::{self, CorsOrigins};
 use headpond::domain::resource::SourceName;
+use http::HeaderValue;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
@@ -53,7 +55,7 @@ fn state(test: &TestStore, server: &config::Server, users: &[&str]) -> ApiState 
     let of_users = tokens(users);
     let access = Access::of(server, [(&weather_name, &[][..]), (&users_name, &of_users[..])].into_iter());
     let sources = [weather_name, users_name].into();
-    let (_, settings) = watch::channel(Arc::new(Settings { sources, access }));
+    let (_, settings) = watch::channel(Arc::new(Settings { sources, access, cors: Cors::of(&server.cors_origins) }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
     ApiState { store, clock, announcer: Announcer::new(), settings, metrics: None }
 }
@@ -186,6 +188,9 @@ async fn administering(test: &TestStore) {
     let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let with_tokens = server(&[READ], &[ADMIN]);
     let (local, remote) = (settings(), config::Server { listen: anywhere, ..settings() });
+    let origin = HeaderValue::from_static("http://127.0.0.1:8080");
+    let naming = config::Server { cors_origins: CorsOrigins::These(vec![origin]), ..settings() };
+    let all = config::Server { cors_origins: CorsOrigins::All, ..settings() };
     let from_page = vec!["Origin: http://127.0.0.1:8080".to_owned()];
     for (server, fields, status, why) in [
         (&with_tokens, bearer(ADMIN), 200, ""),
@@ -197,6 +202,10 @@ async fn administering(test: &TestStore) {
         (&local, vec![], 200, ""),
         (&local, from_page.clone(), 403, "from a web page"),
         (&local, vec!["Origin: null".into()], 403, "from a web page"),
+        (&naming, from_page.clone(), 200, ""),
+        (&naming, vec!["Origin: https://evil.example".into()], 403, "from a web page"),
+        (&naming, [from_page.clone(), vec!["Origin: null".into()]].concat(), 403, "from a web page"),
+        (&all, from_page.clone(), 403, "from a web page"),
         (&remote, vec![], 403, "set server.admin_tokens"),
         (&remote, bearer(USERS), 403, "set server.admin_tokens"),
     ] {

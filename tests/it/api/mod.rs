@@ -2,6 +2,8 @@
 
 mod access;
 mod connection;
+mod cors;
+mod encoding;
 mod errors;
 mod feed;
 mod keys;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use headpond::announce::Announcer;
 use headpond::api::access::Access;
+use headpond::api::cors::Cors;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
@@ -94,8 +95,8 @@ impl<'a> Pond<'a> {
 /// Serves what this store holds by that clock.
 pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
     let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
-    let access = Access::of(&settings, std::iter::empty());
-    let (_, reading) = watch::channel(Arc::new(Settings { sources, access }));
+    let (access, cors) = (Access::of(&settings, std::iter::empty()), Cors::of(&settings.cors_origins));
+    let (_, reading) = watch::channel(Arc::new(Settings { sources, access, cors }));
     let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
     Served::start(router(state), settings).await
 }

@@ -127,7 +127,8 @@ async fn a_reader_is_shown_the_sources_that_its_token_opens(test: &TestStore) {
     let [weather, users] = ["weather", "users"].map(|name| SourceName::new(name).unwrap());
     let of_users = token(USERS);
     let access = Access::of(&server, [(&users, &of_users[..])].into_iter());
-    let (_, reading) = watch::channel(Arc::new(Settings { sources: [weather, users].into(), access }));
+    let (_, reading) =
+        watch::channel(Arc::new(Settings { sources: [weather, users].into(), access, ..Settings::default() }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
     let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
     let pond = Served::start(router(state), server).await;

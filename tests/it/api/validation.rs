@@ -37,6 +37,7 @@ async fn a_304_freshens_what_the_client_has(test: &TestStore) {
         "headpond-stale-after",
         "headpond-state",
         "headpond-version",
+        "vary",
     ];
     assert_eq!(answer.fields(), expected.map(str::to_owned).into());
     for name in expected.iter().filter(|name| **name != "date") {
