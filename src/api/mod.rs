@@ -8,6 +8,8 @@
 //! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `GET /v1/-/changes` | the change feed |
+//! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
+//! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
 //! | `GET /metrics` | the process's metrics, for Prometheus |
@@ -43,6 +45,7 @@ pub mod read;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
+pub mod status;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -105,6 +108,8 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}/{key}", get(read::read))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
         .route("/v1/-/changes", get(changes::changes))
+        .route("/v1/-/sources", get(status::sources))
+        .route("/v1/-/status", get(status::status))
         .route("/metrics", get(measure::metrics))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
 }

@@ -22,6 +22,7 @@ mod plans;
 mod prune;
 mod read;
 mod register;
+mod status;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -42,8 +43,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Store,
-    StoreError, Surveyed,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
+    Store, StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -180,6 +181,10 @@ impl Store for SqliteStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         self.latch_readiness().await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        self.read_status(now).await
     }
 
     async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {

@@ -12,4 +12,5 @@ mod listing;
 mod pond;
 mod reading;
 mod serving;
+mod status;
 mod validation;
