@@ -262,7 +262,7 @@ impl<R: Cells> Record<'_, R> {
     }
 
     /// `terms`.
-    fn terms(&self) -> Result<Option<Terms>, StoreError> {
+    pub(super) fn terms(&self) -> Result<Option<Terms>, StoreError> {
         let Some(json) = self.maybe_text("terms")? else { return Ok(None) };
         serde_json::from_str(&json).map(Some).map_err(|error| self.corrupt("terms", error))
     }

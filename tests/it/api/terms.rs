@@ -15,6 +15,7 @@ on_each_database! {
     a_copy_is_answered_within_the_windows_counted_from_when_it_became_stale,
     without_respect_a_copy_is_answered_whatever_the_upstream_says,
     meta_says_on_which_terms_a_copy_is_answered,
+    a_list_shows_no_data_that_is_withheld,
 }
 
 fn terms(value: &str) -> headpond::domain::observation::Seen {
@@ -78,4 +79,22 @@ async fn meta_says_on_which_terms_a_copy_is_answered(test: &TestStore) {
     });
     assert_eq!(meta["upstream"]["terms"], expected);
     assert_eq!(meta["stale_after"], "2027-01-15T08:01:00Z");
+}
+
+async fn a_list_shows_no_data_that_is_withheld(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin", "prishtina"]).await;
+    pond.sees_respectfully("berlin", terms("max-age=60, stale-if-error=600")).await;
+    pond.sees("prishtina", terms("max-age=60")).await;
+    test.clock.advance(Duration::from_secs(60));
+    let listed = async |parameters| {
+        let list = pond.json(&format!("/v1/weather?{parameters}")).await;
+        let item = |nth: usize| (list["items"][nth]["withheld"].clone(), list["items"][nth]["data"].clone());
+        (item(0), item(1))
+    };
+    for parameters in ["data=true", "data=true&keys=berlin,prishtina"] {
+        let expected = ((json!(true), json!(null)), (json!(null), json!({})));
+        assert_eq!(listed(parameters).await, expected, "{parameters}");
+    }
+    pond.sees_respectfully("berlin", unreachable()).await;
+    assert_eq!(listed("data=true").await.0, (json!(null), json!({})), "asking ended in an error");
 }

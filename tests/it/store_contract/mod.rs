@@ -2,6 +2,7 @@
 
 mod applies;
 mod authority;
+mod census;
 mod claims;
 mod databases;
 mod feed;
@@ -9,9 +10,11 @@ mod gone;
 mod keys;
 mod letter;
 mod limits;
+mod listing;
 mod postgres_servers;
 mod prune;
 mod reads;
 mod sqlite_files;
+mod status;
 mod survey;
 mod wishes;
