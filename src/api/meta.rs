@@ -17,7 +17,7 @@ use crate::domain::resource::{Key, SourceName};
 use crate::domain::schedule::Due;
 use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
-use crate::store::Current;
+use crate::store::{Current, Refusal};
 
 /// Everything known of a resource; what doesn't apply is `null`.
 #[derive(Debug, Serialize)]
@@ -37,6 +37,32 @@ pub struct Meta {
     leased_until: Option<DateTime<Utc>>,
     gone_since: Option<DateTime<Utc>>,
     failing: Option<FailingNow>,
+    /// A body that came and was refused, if nothing usable has come since; `headpond get --refused` shows it.
+    refused: Option<RefusedNow>,
+}
+
+/// A refused body, without the body.
+#[derive(Debug, Serialize)]
+struct RefusedNow {
+    at: DateTime<Utc>,
+    status: u16,
+    content_type: Option<Text>,
+    /// How many bytes came.
+    size: u64,
+    /// How many of them are kept: `null` where they may not be.
+    kept: Option<usize>,
+}
+
+impl RefusedNow {
+    fn of(Refusal { at, refused }: &Refusal) -> Self {
+        Self {
+            at: *at,
+            status: refused.status,
+            content_type: refused.content_type.as_deref().map(Text::of),
+            size: refused.size,
+            kept: refused.body.as_ref().map(Bytes::len),
+        }
+    }
 }
 
 /// What the upstream said with the copy.
@@ -94,14 +120,15 @@ struct FailingNow {
 pub async fn meta(State(api): State<ApiState>, path: ResourcePath, uri: Uri) -> Result<Response, ApiError> {
     Parameters::of(&uri, &[])?;
     let current = api.current(&path).await?;
-    let meta = Meta::of(path.source, path.key, current, api.clock.now());
+    let refusal = api.store.refusal(&path.source, &path.key).await?;
+    let meta = Meta::of(path.source, path.key, current, refusal.as_ref(), api.clock.now());
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(meta)).into_response())
 }
 
 impl Meta {
     /// What is known of a resource at `now`.
     #[must_use]
-    pub fn of(source: SourceName, key: Key, current: Current, now: DateTime<Utc>) -> Self {
+    pub fn of(source: SourceName, key: Key, current: Current, refusal: Option<&Refusal>, now: DateTime<Utc>) -> Self {
         let content = current.content.as_ref();
         Self {
             source,
@@ -120,6 +147,7 @@ impl Meta {
             leased_until: current.leased_until,
             gone_since: current.gone_since,
             failing: current.failing.map(FailingNow::of),
+            refused: refusal.map(RefusedNow::of),
         }
     }
 }

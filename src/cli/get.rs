@@ -7,8 +7,9 @@ use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use crate::clock::Clock;
 use crate::domain::read_state::ReadState;
+use crate::domain::refused::Refused;
 use crate::domain::resource::{Key, SourceName};
-use crate::store::Current;
+use crate::store::{Current, Refusal};
 
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// Print what is known about the copy instead of its content, as JSON.
     #[arg(long)]
     meta: bool,
+    /// Print the body that was refused last instead, if nothing usable has come since.
+    #[arg(long, conflicts_with = "meta")]
+    refused: bool,
 }
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
@@ -34,12 +38,16 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         None => assemble::store(&assemble::config(config_path)?, Schema::AsItIs).await?,
     };
     let current = store.current(&source, &key).await?;
+    let refusal = if args.meta || args.refused { store.refusal(&source, &key).await? } else { None };
     store.close().await;
     let current = current.ok_or_else(|| CliError::failed(format!("{named} is not known")))?;
     if args.meta {
-        let meta = crate::api::meta::Meta::of(source, key, current, clock.now());
+        let meta = crate::api::meta::Meta::of(source, key, current, refusal.as_ref(), clock.now());
         let text = serde_json::to_string_pretty(&meta).map_err(|error| CliError::failed(error.to_string()))?;
         return write(format!("{text}\n").as_bytes());
+    }
+    if args.refused {
+        return refused(&named, refusal.as_ref());
     }
     let state = ReadState::of(current.gone_since, current.freshness, clock.now());
     body(&named, state, &current)
@@ -57,6 +65,28 @@ fn body(named: &str, state: ReadState, current: &Current) -> Result<Exit, CliErr
         eprintln!("{named} is stale, fetched at {}{because}", freshness.fetched_at.to_rfc3339());
     }
     write(&content.body)
+}
+
+/// Prints a refused body; what it is goes to stderr.
+fn refused(named: &str, refusal: Option<&Refusal>) -> Result<Exit, CliError> {
+    let Some(Refusal { at, refused }) = refusal else {
+        return Err(CliError::failed(format!(
+            "{named}: no body was refused since its last good answer, or it is not kept any more"
+        )));
+    };
+    let Refused { status, content_type, size, body } = refused;
+    let content_type = String::from_utf8_lossy(content_type.as_deref().unwrap_or(b"without Content-Type"));
+    let came =
+        format!("{named} was refused at {}: {status}, {}, {size} bytes", at.to_rfc3339(), content_type.escape_debug());
+    match body {
+        Some(body) => {
+            eprintln!("{came}");
+            write(body)
+        }
+        None => Err(CliError::failed(format!(
+            "{came}, of which none are kept: the source drops parts, and in what is not JSON they can't be found"
+        ))),
+    }
 }
 
 fn write(bytes: &[u8]) -> Result<Exit, CliError> {

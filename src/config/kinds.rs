@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue};
 use url::Url;
 
-use crate::domain::content::JsonPath;
+use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::policy::Heed;
 use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
@@ -153,6 +153,19 @@ pub(super) static HEED: Kind<Heed> = Kind {
 };
 
 const HEEDS: [(&str, Heed); 3] = [("schedule", Heed::Schedule), ("respect", Heed::Respect), ("ignore", Heed::Ignore)];
+
+pub(super) static CONTENT_KIND: Kind<ContentKind> = Kind {
+    wants: Wants { noun: "one of \"json\", \"text\" and \"bytes\"", example: "\"json\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&CONTENT_KINDS, text)),
+};
+
+const CONTENT_KINDS: [(&str, ContentKind); 3] =
+    [("json", ContentKind::Json), ("text", ContentKind::Text), ("bytes", ContentKind::Bytes)];
+
+pub(super) static PATH: Kind<JsonPath> = Kind {
+    wants: Wants { noun: "a JSONPath (RFC 9535)", example: "\"$.data\"" },
+    read: |reader, value, _| json_path(reader, value),
+};
 
 pub(super) static PATHS: Kind<Vec<JsonPath>> = Kind {
     wants: Wants { noun: "a list of JSONPaths (RFC 9535)", example: "[\"$.meta.updated_at\"]" },

@@ -5,6 +5,7 @@
 //! (`section.rs`, `settings.rs`), and the sources, whose settings are looked up in their own table, in their upstream's and
 //! in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
 
+mod body;
 mod document;
 mod environment;
 mod error;

@@ -7,6 +7,7 @@ use humantime::format_duration;
 use crate::domain::policy::{GoneRules, Heed, Policy};
 use crate::domain::schedule::{Backoff, Cadence, CronRule};
 
+use super::body;
 use super::reader::Reader;
 use super::section::{Found, Layers, Section};
 use super::setting::{Scope, Setting};
@@ -22,7 +23,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
     let freshness_cap = layers.get(reader, &set::FRESHNESS_CAP);
     check_cap(reader, layers, cache_control);
     let retry_after_cap = layers.get(reader, &set::RETRY_AFTER_CAP);
-    let ignore_changes_in = layers.get(reader, &set::IGNORE_CHANGES_IN);
+    let body = body::read(reader, layers);
     let gone_after = layers.get(reader, &set::GONE_AFTER);
     let gone_recheck = layers.get(reader, &set::GONE_RECHECK);
     let cadence = cadence?;
@@ -40,7 +41,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
         backoff: backoff?,
         retry_after_cap: retry_after_cap?,
         gone: GoneRules { after: gone_after?, window: window?, recheck: gone_recheck? },
-        ignore_changes_in: ignore_changes_in?,
+        body: body?,
         cadence,
     })
 }

@@ -8,15 +8,15 @@ use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue};
 use secrecy::SecretString;
 
-use crate::domain::content::JsonPath;
+use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::policy::Heed;
 use crate::domain::template::UrlTemplate;
 
 use super::CorsOrigins;
 use super::environment::Text;
 use super::kinds::{
-    ADDRESS, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, INTERVAL, KEYS as KEY_LIST, NAME, PATHS,
-    POSITIVE_SPAN, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    ADDRESS, CONTENT_KIND, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, INTERVAL, KEYS as KEY_LIST,
+    NAME, PATH, PATHS, POSITIVE_SPAN, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::origins::ORIGINS;
 use super::reader::Shows;
@@ -60,6 +60,9 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &STALE_AFTER,
     &CACHE_CONTROL,
     &FRESHNESS_CAP,
+    &CONTENT,
+    &DATA,
+    &DROP,
     &IGNORE_CHANGES_IN,
     &HEADERS,
     &USER_AGENT,
@@ -242,6 +245,18 @@ pub(super) static CACHE_CONTROL: Setting<Heed> =
 /// The most that the upstream's own freshness lifetime (Cache-Control, Expires) can delay a refresh.
 pub(super) static FRESHNESS_CAP: Setting<Duration> =
     Setting { name: "freshness_cap", scopes: POLICY, kind: &SPAN, default: Is("\"1d\""), shows: Shows::Value };
+
+/// What bodies must be. Default: JSON where the upstream calls them so or parts of them are named, else anything.
+pub(super) static CONTENT: Setting<ContentKind> =
+    Setting { name: "content", scopes: POLICY, kind: &CONTENT_KIND, default: Computed, shows: Shows::Value };
+
+/// The one part of a JSON body that is kept instead of all of it. Default: all of it.
+pub(super) static DATA: Setting<JsonPath> =
+    Setting { name: "data", scopes: &[Scope::Source], kind: &PATH, default: Computed, shows: Shows::Value };
+
+/// Parts of a JSON body that are stored nowhere.
+pub(super) static DROP: Setting<Vec<JsonPath>> =
+    Setting { name: "drop", scopes: &[Scope::Source], kind: &PATHS, default: Is("[]"), shows: Shows::Value };
 
 /// Parts of a JSON body whose changes make no new version.
 pub(super) static IGNORE_CHANGES_IN: Setting<Vec<JsonPath>> =

@@ -8,12 +8,13 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::cache_control::CacheControl;
 use super::change::ChangeKind;
-use super::content::inspect;
+use super::content::{Unfit, inspect};
 use super::failure::{Absence, Failing, Failure, FailureKind};
 use super::freshness::{Stated, guessed};
 use super::hop_by_hop;
 use super::observation::{Observation, Seen, Via};
 use super::policy::{Heed, Policy};
+use super::refused::{MOST_KEPT, Refused};
 use super::retry_after::retry_after;
 use super::schedule::{AT_ONCE, Because, Due, Slot, has_lasted, jittered};
 use super::snapshot::{ContentHash, Snapshot, kept};
@@ -149,6 +150,8 @@ pub struct Deferral {
     pub absence: Option<Absence>,
     /// When it is next tried.
     pub due: Due,
+    /// The body that came and was refused. `None` leaves what is kept of an earlier one.
+    pub refused: Option<Refused>,
 }
 
 /// The content of [`Outcome::Gone`].
@@ -226,12 +229,13 @@ struct Decision<'a> {
 
 impl Decision<'_> {
     fn content(&self, headers: &HeaderMap, body: Bytes) -> Outcome {
-        if let Some(failure) = self.unstorable(headers, if self.via.transformed { 203 } else { 200 }) {
+        if let Some(failure) = self.unstorable(headers, self.content_status()) {
             return self.deferred(failure, headers);
         }
-        let mut snapshot = match inspect(headers, body, &self.policy.ignore_changes_in) {
+        let size = body.len() as u64;
+        let mut snapshot = match inspect(headers, body, &self.policy.body) {
             Ok(snapshot) => snapshot,
-            Err(failure) => return self.deferred(failure, headers),
+            Err(unfit) => return self.unfit(unfit, size, headers),
         };
         self.leave_out_restricted(headers, &mut snapshot.headers);
         let stated = self.stated(headers, None);
@@ -260,6 +264,23 @@ impl Decision<'_> {
             freshness,
             due: self.regular(&stated),
         }))
+    }
+
+    fn unfit(&self, unfit: Unfit, size: u64, headers: &HeaderMap) -> Outcome {
+        let Unfit { kind, detail, body } = unfit;
+        let failure = Failure { kind, status: Some(self.content_status()), detail };
+        let content_type = headers.get(header::CONTENT_TYPE).map(|value| Bytes::copy_from_slice(value.as_bytes()));
+        // A copy, lest a small part keeps all of a large body in memory.
+        let body = body.map(|body| Bytes::copy_from_slice(body.get(..MOST_KEPT).unwrap_or(&body)));
+        let refused = Refused { status: self.content_status(), content_type, size, body };
+        // An empty body has nothing to show.
+        let refused = (size > 0).then_some(refused);
+        Outcome::Deferred(Deferral { refused, ..self.deferral(failure, headers) })
+    }
+
+    /// The status that content came with.
+    fn content_status(&self) -> u16 {
+        if self.via.transformed { 203 } else { 200 }
     }
 
     fn not_modified(&self, headers: &HeaderMap) -> Outcome {
@@ -409,6 +430,7 @@ impl Decision<'_> {
             },
             absence: self.previous.absence,
             due,
+            refused: None,
         }
     }
 

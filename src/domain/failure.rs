@@ -25,7 +25,7 @@ pub enum FailureKind {
     TooLarge,
     /// A 200 without a body.
     Empty,
-    /// The body is not what its Content-Type says.
+    /// The body is not what its Content-Type or the source's `content` says, or has not the one part that `data` names.
     Unparsable,
     /// 404, and the gone rules are not yet met.
     NotFound,

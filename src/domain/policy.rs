@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::content::JsonPath;
+use super::content::BodyRules;
 use super::schedule::{Backoff, Cadence};
 
 /// The freshness contract of a source and its rules for failures.
@@ -24,8 +24,8 @@ pub struct Policy {
     pub retry_after_cap: Duration,
     /// When a 404 means gone.
     pub gone: GoneRules,
-    /// Parts of the body whose changes don't count.
-    pub ignore_changes_in: Vec<JsonPath>,
+    /// What bodies must be, and what of them is kept.
+    pub body: BodyRules,
 }
 
 /// What an upstream's Cache-Control and Expires are heeded for.

@@ -17,7 +17,7 @@ use super::tally::Verdict;
 use crate::announce::{Announcement, Announcer};
 use crate::clock::{Clock, monotonic};
 use crate::config::Source;
-use crate::domain::decision::{Outcome, defer};
+use crate::domain::decision::{Deferral, Outcome, defer};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::resource::SourceName;
 use crate::store::{Claim, Fate, GoneBudget, Settled, Store, StoreError};
@@ -246,6 +246,9 @@ impl Desk {
 fn body_bytes(settled: &Settled) -> usize {
     match &settled.outcome {
         Outcome::Replaced(replacement) => replacement.snapshot.body.len(),
+        Outcome::Deferred(Deferral { refused: Some(refused), .. }) => {
+            refused.body.as_ref().map_or(0, bytes::Bytes::len)
+        }
         _ => 0,
     }
 }

@@ -144,5 +144,6 @@ fn unknown_source(claim: &Claim, now: DateTime<Utc>) -> Outcome {
         },
         absence: claim.previous.absence,
         due: Due { at: later(now, UNKNOWN_SOURCE_WAIT), because: Because::Backoff },
+        refused: None,
     })
 }

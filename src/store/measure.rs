@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError, Surveyed,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
@@ -104,6 +104,10 @@ impl Store for Measured {
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         measured("current", self.0.current(source, key)).await
+    }
+
+    async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
+        measured("refusal", self.0.refusal(source, key)).await
     }
 
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {

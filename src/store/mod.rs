@@ -12,6 +12,7 @@
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
 //! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
 //! | `last_failure` | source that ever failed: its latest failure | by a trigger |
+//! | `refused` | resource whose latest answer was no content: the body that came (at most 1000 rows) | when one comes; gone with the next usable answer |
 //! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
@@ -60,6 +61,7 @@ mod measure;
 mod migrations;
 mod plan;
 mod postgres;
+mod refusal;
 mod retry;
 mod sqlite;
 mod status;
@@ -86,6 +88,7 @@ use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
+pub use refusal::{MOST_REFUSED, Refusal};
 pub use survey::Surveyed;
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
@@ -176,6 +179,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// `None` when the source is unknown.
     async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError>;
 
+    /// The body of this resource that was refused last, if nothing usable has come since and it is still kept.
+    async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError>;
+
     /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;
 
@@ -197,7 +203,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// in the order of the sources' names. It reads all rows: for the demo's few, and for tests.
     async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError>;
 
-    /// Deletes what has outlived its retention, and returns how many rows.
+    /// Deletes what has outlived its retention, and all but the newest [`MOST_REFUSED`] refused bodies; returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;
 
     /// Closes all connections; work under way is finished first.

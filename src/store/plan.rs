@@ -11,6 +11,7 @@ use super::{Fate, GoneBudget, LeaseToken, Settled};
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Absent, Deferral, Freshness, Metadata, Outcome, Replacement};
 use crate::domain::failure::FailureKind::{BadRequest, Limited};
+use crate::domain::refused::Refused;
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::{Due, has_lasted};
 
@@ -123,6 +124,8 @@ pub(super) struct Plan<'a> {
     pub(super) reset: Vec<ResourceId>,
     /// Failures and 404s are these now.
     pub(super) deferred: Vec<(ResourceId, &'a Deferral)>,
+    /// Bodies that came and were refused, and when.
+    pub(super) refused: Vec<(ResourceId, i64, &'a Refused)>,
     /// Gone since; validators, failures and 404s go.
     pub(super) gone: Vec<(ResourceId, DateTime<Utc>)>,
     /// Entries for the change feed, in order; their version is the resource's after these writes.
@@ -201,6 +204,8 @@ impl<'a> Plan<'a> {
     fn defer(&mut self, one: &Settled, deferral: &'a Deferral) {
         self.schedule(one, deferral.due, None);
         self.deferred.push((one.resource, deferral));
+        let refused = deferral.refused.as_ref();
+        self.refused.extend(refused.map(|refused| (one.resource, micros(one.decided_at), refused)));
     }
 
     fn schedule(&mut self, one: &Settled, due: Due, freshness: Option<Freshness>) {
@@ -217,6 +222,12 @@ impl<'a> Plan<'a> {
     fn change(&mut self, one: &Settled, kind: ChangeKind) {
         let at = micros(one.decided_at);
         self.changes.push(ChangeRow { tag: fastrand::u32(..), resource: one.resource, kind, at });
+    }
+
+    /// The ids of those for which something usable came, and that may have failed before.
+    pub(super) fn recovered(&self) -> impl Iterator<Item = ResourceId> {
+        let confirmed = self.confirmed.iter().map(|(id, _)| *id);
+        confirmed.chain(self.replaced.iter().map(|(id, ..)| *id)).chain(self.gone.iter().map(|(id, _)| *id))
     }
 
     /// The ids of what is stored, in the batch's order.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use headpond::config::{Config, CorsOrigins, Environment, Loaded, Source, load};
+use headpond::domain::content::{BodyRules, ContentKind, JsonPath};
 use headpond::domain::policy::Heed;
 use headpond::domain::schedule::Cadence;
 use proptest::prelude::*;
@@ -405,6 +406,44 @@ fn what_cache_control_is_heeded_for_is_one_of_three() {
     assert!(said("rfc9111").ends_with(choices), "{}", said("rfc9111"));
     let cap = format!("{SOURCE_BY_THE_HOUR}\ncache_control = 'ignore'\nfreshness_cap = '2h'");
     assert!(warnings(&cap).contains("freshness_cap = '2h': has no meaning with cache_control"), "{}", warnings(&cap));
+}
+
+#[test]
+fn what_bodies_must_be_and_what_is_kept_of_them() {
+    let rules = |settings: &str| source(&format!("{SOURCE_BY_THE_HOUR}\n{settings}")).policy.body;
+    let text = |paths: &[JsonPath]| paths.iter().map(|path| path.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(rules(""), BodyRules::default());
+    let all = rules("content = 'json'\ndata = '$.a'\ndrop = ['$.b', '$..c']\nignore_changes_in = ['$.d']");
+    assert_eq!((all.kind, all.data.as_ref().map(JsonPath::as_str)), (Some(ContentKind::Json), Some("$.a")));
+    assert_eq!(
+        (text(&all.drop), text(&all.ignore_changes_in)),
+        (vec!["$.b".into(), "$..c".into()], vec!["$.d".into()])
+    );
+    let defaults = "[defaults]\ncontent = 'bytes'\nignore_changes_in = ['$.d']\n";
+    let inherited = source(&format!("{defaults}{SOURCE_BY_THE_HOUR}")).policy.body;
+    assert_eq!(inherited, BodyRules { kind: Some(ContentKind::Bytes), ..BodyRules::default() });
+}
+
+#[test]
+fn wrong_rules_for_bodies_are_explained() {
+    for (settings, said) in [
+        ("content = 'xml'", "there is no such choice; write one of \"json\", \"text\", \"bytes\""),
+        ("data = 'a.b'", "sources.s.data = 'a.b': not a JSONPath (RFC 9535); write it like \"$.meta.updated_at\""),
+        ("data = ['$.a']", "sources.s.data = ['$.a']: a list, not a JSONPath (RFC 9535)"),
+        ("drop = '$.a'", "sources.s.drop = '$.a': text, not a list of JSONPaths (RFC 9535)"),
+        ("drop = ['$.a', '$']", "`$` is all of the body, so nothing would be left; name the parts to drop"),
+        (
+            "content = 'text'\ndata = '$.a'",
+            "sources.s.data = '$.a': names parts of JSON, and content is something else",
+        ),
+        ("content = 'bytes'\ndrop = ['$.a']", "sources.s.drop = ['$.a']: names parts of JSON"),
+        ("content = 'text'\nignore_changes_in = ['$.a']", "ignore_changes_in = ['$.a']: names parts of JSON"),
+    ] {
+        let errors = errors(&format!("{SOURCE_BY_THE_HOUR}\n{settings}"));
+        assert!(errors.contains(said) && errors.lines().count() == 1, "{settings}: {errors}");
+    }
+    let wrong = errors("[defaults]\ndrop = ['$.a']");
+    assert!(wrong.contains("it belongs in [sources.NAME]"), "{wrong}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod letter;
+use crate::domain::content::BodyRules;
 use crate::domain::policy::{GoneRules, Heed};
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::{Backoff, Cadence};
@@ -28,7 +29,7 @@ fn policy() -> Policy {
         backoff: Backoff { initial: Duration::from_secs(10), cap: HOUR },
         retry_after_cap: 2 * DAY,
         gone: GoneRules { after: 3, window: HOUR, recheck: DAY },
-        ignore_changes_in: vec![],
+        body: BodyRules::default(),
     }
 }
 

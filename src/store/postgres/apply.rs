@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::error::Result;
-use super::{PostgresStore, lease, wish, write};
+use super::{PostgresStore, lease, refusal, wish, write};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
@@ -28,6 +28,7 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     write::resources(&mut tx, &plan).await?;
     write::content(&mut tx, &plan.replaced).await?;
     write::describe(&mut tx, &plan).await?;
+    refusal::write(&mut tx, &plan).await?;
     lease::shrink(&mut tx, &leases, &plan.settled).await?;
     let has_retried = retry_now(&mut tx, &reached_again, store.clock.now()).await?;
     if has_retried {

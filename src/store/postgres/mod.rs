@@ -18,6 +18,7 @@ mod owner;
 #[cfg(test)]
 mod plans;
 mod read;
+mod refusal;
 mod register;
 mod status;
 mod survey;
@@ -38,8 +39,8 @@ use self::error::Result;
 use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError, Surveyed,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -171,6 +172,10 @@ impl Store for PostgresStore {
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         bounded(read::current(self, source, key)).await
+    }
+
+    async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
+        bounded(refusal::read(self, source, key)).await
     }
 
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-use super::{PostgresStore, apply, claim, feed, keys, lease, list, read, status, upkeep, want, write};
+use super::{PostgresStore, apply, claim, feed, keys, lease, list, read, refusal, status, upkeep, want, write};
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
 use crate::store::{Selection, StoreOptions};
@@ -69,6 +69,9 @@ fn cases() -> Vec<Case> {
         ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, 0, 8")),
         ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}, {texts}, {zeros}, {texts}")),
         ("described", write::DESCRIBED.into(), ids.clone()),
+        ("forget refused", refusal::FORGET.into(), ids.clone()),
+        ("refuse", refusal::REFUSE.into(), format!("{ids}, {zeros}, {zeros}, {bytes}, {zeros}, {bytes}")),
+        ("refusal", refusal::REFUSED.into(), "'a', 'key 7'".into()),
         ("describe", write::DESCRIBE.into(), format!("{ids}, {bytes}")),
         (
             "replaced",

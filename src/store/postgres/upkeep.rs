@@ -1,10 +1,11 @@
 //! Readiness and retention.
 
 use super::error::Result;
+use super::refusal::TOO_MANY;
 use super::{PostgresStore, bounded};
 use crate::domain::time::earlier;
-use crate::store::PruneRules;
 use crate::store::columns::micros;
+use crate::store::{MOST_REFUSED, PruneRules};
 
 /// Whether some source that has not been seen ready has a polled key that was never tried (1), and whether some has keys.
 const UNREADY: &str = "
@@ -70,13 +71,15 @@ pub(super) async fn prune(store: &PostgresStore, rules: &PruneRules) -> Result<u
     Ok(delete(store, LEASES, until(rules.applied)).await?
         + cut(store, APPLIED, until(rules.applied)).await?
         + cut(store, CHANGES, until(rules.changes)).await?
-        + delete(store, RETIRED, until(rules.retired)).await?)
+        + delete(store, RETIRED, until(rules.retired)).await?
+        + delete(store, TOO_MANY, MOST_REFUSED.into()).await?)
 }
 
-async fn delete(store: &PostgresStore, sql: &'static str, until: i64) -> Result<u64> {
+/// Runs a statement, whose first argument this is, as long as it finds rows.
+async fn delete(store: &PostgresStore, sql: &'static str, argument: i64) -> Result<u64> {
     let mut deleted = 0;
     loop {
-        let done = sqlx::query(sql).bind(until).bind(CHUNK).execute(&store.writers);
+        let done = sqlx::query(sql).bind(argument).bind(CHUNK).execute(&store.writers);
         let done = bounded(async { Ok(done.await?.rows_affected()) }).await?;
         deleted += done;
         if done < CHUNK.unsigned_abs() {

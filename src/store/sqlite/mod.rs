@@ -21,6 +21,7 @@ mod owner;
 mod plans;
 mod prune;
 mod read;
+mod refusal;
 mod register;
 mod status;
 mod survey;
@@ -43,8 +44,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError, Surveyed,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -157,6 +158,10 @@ impl Store for SqliteStore {
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         self.read_current(source, key).await
+    }
+
+    async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
+        self.read_refusal(source, key).await
     }
 
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 
 use super::tests::store;
-use super::{apply, claim, feed, lease, list, prune, read, status, want, write};
+use super::{apply, claim, feed, lease, list, prune, read, refusal, status, want, write};
 
 /// Two sources of one upstream, all with content.
 const MANY: &str = "
@@ -25,7 +25,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 56] = [
+const STATEMENTS: [(&str, &str); 58] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: leases", claim::LEASES),
@@ -48,6 +48,7 @@ const STATEMENTS: [(&str, &str); 56] = [
     ("apply: gone", write::GONE),
     ("apply: described", write::DESCRIBED),
     ("apply: describe", write::DESCRIBE),
+    ("apply: forget refused", refusal::FORGET),
     ("apply: changes", write::CHANGES),
     ("apply: outages", write::OUTAGES),
     ("apply: keep outages", write::KEEP_OUTAGES),
@@ -62,6 +63,7 @@ const STATEMENTS: [(&str, &str); 56] = [
     ("list: named", list::NAMED),
     ("list: described", list::DESCRIBED),
     ("list: bodies", list::BODIES),
+    ("refusal", refusal::REFUSED),
     ("ready", read::UNREADY),
     ("changes: tag", feed::TAG),
     ("changes: oldest", feed::OLDEST),

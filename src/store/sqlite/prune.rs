@@ -2,10 +2,11 @@
 
 use super::SqliteStore;
 use super::error::failed;
+use super::refusal::TOO_MANY;
 use super::writer::Durability;
 use crate::domain::time::earlier;
 use crate::store::columns::micros;
-use crate::store::{PruneRules, StoreError};
+use crate::store::{MOST_REFUSED, PruneRules, StoreError};
 
 /// How many rows go in one transaction, so that nobody waits long for the write lock.
 const CHUNK: i64 = 1000;
@@ -44,7 +45,8 @@ impl SqliteStore {
         Ok(self.delete(LEASES, until(rules.applied)).await?
             + self.cut(APPLIED, until(rules.applied)).await?
             + self.cut(CHANGES, until(rules.changes)).await?
-            + self.delete(RETIRED, until(rules.retired)).await?)
+            + self.delete(RETIRED, until(rules.retired)).await?
+            + self.delete(TOO_MANY, MOST_REFUSED.into()).await?)
     }
 
     /// Cuts off the beginning of a numbered table. Where to is looked for once: the old rows are read on the way there.
@@ -64,12 +66,13 @@ impl SqliteStore {
         Ok(deleted)
     }
 
-    async fn delete(&self, statement: &'static str, until: i64) -> Result<u64, StoreError> {
+    /// Runs a statement, whose first argument this is, as long as it finds rows.
+    async fn delete(&self, statement: &'static str, argument: i64) -> Result<u64, StoreError> {
         let mut deleted = 0;
         loop {
             let mut writer = self.writer().await;
             let mut transaction = writer.begin(Durability::Full).await?;
-            let rows = sqlx::query(statement).bind(until).bind(CHUNK).execute(&mut *transaction).await;
+            let rows = sqlx::query(statement).bind(argument).bind(CHUNK).execute(&mut *transaction).await;
             let rows = rows.map_err(failed)?.rows_affected();
             transaction.commit().await.map_err(failed)?;
             deleted += rows;

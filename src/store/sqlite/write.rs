@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 
 use super::error::failed;
-use super::{json, wish};
+use super::{json, refusal, wish};
 use crate::domain::decision::Replacement;
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
@@ -123,6 +123,7 @@ pub(super) async fn write(
     write_resources(transaction, plan).await?;
     write_content(transaction, &plan.replaced).await?;
     describe_content(transaction, plan).await?;
+    refusal::write(transaction, plan).await?;
     note_reach(transaction, plan, now).await
 }
 

@@ -16,6 +16,7 @@ on_each_database! {
     without_respect_a_copy_is_answered_whatever_the_upstream_says,
     meta_says_on_which_terms_a_copy_is_answered,
     a_list_shows_no_data_that_is_withheld,
+    meta_says_that_a_body_was_refused,
 }
 
 fn terms(value: &str) -> headpond::domain::observation::Seen {
@@ -97,4 +98,14 @@ async fn a_list_shows_no_data_that_is_withheld(test: &TestStore) {
     }
     pond.sees_respectfully("berlin", unreachable()).await;
     assert_eq!(listed("data=true").await.0, (json!(null), json!({})), "asking ended in an error");
+}
+
+async fn meta_says_that_a_body_was_refused(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
+    pond.gets("berlin", &[JSON], "<html>").await;
+    let meta = pond.json("/v1/weather/berlin/meta").await;
+    let expected = json!({
+        "at": "2027-01-15T08:00:00Z", "status": 200, "content_type": "application/json; charset=utf-8", "size": 6, "kept": 6,
+    });
+    assert_eq!(meta["refused"], expected);
 }

@@ -50,6 +50,52 @@ async fn the_last_good_copy_outlives_every_bad_answer_and_the_failure_is_named(d
         let got = headpond.run(&["get", &source, "k"]).await;
         assert_eq!((got.code(), got.stdout.as_str()), (Some(0), GOOD), "after {kind}: {got:?}");
         assert_eq!(servers[number].requests().len(), 2, "{kind}: once for each refresh");
+        let refused = headpond.run(&["get", &source, "k", "--refused"]).await;
+        match *kind {
+            "unparsable" => {
+                let came = ["200, application/json, 22 bytes", "s4/k was refused at "];
+                assert_eq!((refused.code(), refused.stdout.as_str()), (Some(0), "<html>Back soon</html>"));
+                assert!(came.iter().all(|part| refused.stderr.contains(part)), "{refused:?}");
+            }
+            _ => assert_eq!((refused.code(), refused.stdout.as_str()), (Some(1), ""), "{kind}: {refused:?}"),
+        }
+    }
+}
+
+/// Neither of the two answers has its e-mail address anywhere on disk: one loses it, the other can't be told apart.
+#[tokio::test]
+async fn what_a_source_drops_is_nowhere_on_disk() {
+    let good = with_body("200 OK", "", br#"{"id":1,"email":"canary@x.example"}"#);
+    let bad = with_body("200 OK", "", br#"{"id":1,"email":"canary@x.example"#);
+    let mut config = String::new();
+    let mut servers = Vec::new();
+    for (name, answer) in [("good", good), ("bad", bad)] {
+        let server = RawServer::saying(&answer).await;
+        let url = server.url("/{key}").as_str().replace("%7B", "{").replace("%7D", "}");
+        let rules = "drop = [\"$.email\"]\nkeys = [\"k\"]\nrefresh_every = \"1h\"";
+        write!(config, "[sources.{name}]\nurl = \"{url}\"\n{rules}\n").unwrap();
+        servers.push(server);
+    }
+    let headpond = Headpond::with_config(&config);
+    let refreshed = headpond.run(&["refresh", "--all", "--json"]).await;
+    assert_eq!(
+        (refreshed.json()["new"].as_u64(), refreshed.json()["failed"].as_u64()),
+        (Some(1), Some(1)),
+        "{refreshed:?}"
+    );
+    assert_eq!(headpond.run(&["get", "good", "k"]).await.stdout, r#"{"id":1}"#);
+    let refused = headpond.run(&["get", "bad", "k", "--refused"]).await;
+    assert!(refused.code() == Some(1) && refused.stderr.contains("of which none are kept"), "{refused:?}");
+    let files = std::fs::read_dir(headpond.path("")).unwrap().map(|entry| entry.unwrap().path());
+    let mut searched = 0;
+    for file in files.filter(|path| path.is_file()) {
+        searched += 1;
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"canary"), "{}", file.display());
+    }
+    assert!(searched >= 2, "the configuration and the database");
+    for printed in [&refreshed.stdout, &refreshed.stderr, &refused.stderr] {
+        assert!(!printed.contains("canary"), "{printed}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use headpond::domain::content::BodyRules;
 use headpond::domain::decision::decide;
 use headpond::domain::failure::{Failure, FailureKind};
 use headpond::domain::observation::{Observation, Seen, Via};
@@ -26,7 +27,7 @@ pub fn policy() -> Policy {
         backoff: Backoff { initial: Duration::from_secs(60), cap: HOUR },
         retry_after_cap: 24 * HOUR,
         gone: GoneRules { after: 3, window: HOUR, recheck: 24 * HOUR },
-        ignore_changes_in: Vec::new(),
+        body: BodyRules::default(),
     }
 }
 

@@ -1,0 +1,61 @@
+//! Bodies that were refused.
+
+use sqlx::{AssertSqlSafe, Sqlite, Transaction};
+
+use super::error::failed;
+use super::{SqliteStore, json};
+use crate::domain::resource::{Key, ResourceId, SourceName};
+use crate::store::plan::Plan;
+use crate::store::{Refusal, StoreError};
+
+pub(super) const REFUSED: &str = "
+    SELECT f.resource_id, f.at, f.status, f.content_type, f.size, f.body
+    FROM headpond_source AS source
+    JOIN headpond_resource AS r ON r.source_id = source.id AND r.key = ?2
+    JOIN headpond_refused AS f ON f.resource_id = r.id
+    WHERE source.name = ?1";
+
+const REFUSE_HEAD: &str = "INSERT INTO headpond_refused (resource_id, at, status, content_type, size, body) VALUES ";
+
+const REFUSE_TAIL: &str = " ON CONFLICT (resource_id) DO UPDATE SET at = excluded.at, status = excluded.status,
+    content_type = excluded.content_type, size = excluded.size, body = excluded.body";
+
+pub(super) const FORGET: &str = "DELETE FROM headpond_refused WHERE resource_id IN (SELECT value FROM json_each(?1))";
+
+/// All but the newest: ?1 is how many those are.
+pub(super) const TOO_MANY: &str = "
+    DELETE FROM headpond_refused WHERE resource_id IN (
+        SELECT resource_id FROM headpond_refused ORDER BY at DESC, resource_id LIMIT ?2 OFFSET ?1)";
+
+/// How many rows are bound to one statement.
+const AT_ONCE: usize = 64;
+
+impl SqliteStore {
+    pub(super) async fn read_refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
+        let row = sqlx::query(REFUSED).bind(source.as_str()).bind(key.as_str()).fetch_optional(&self.readers).await;
+        row.map_err(failed)?.map(|row| Refusal::of(&row)).transpose()
+    }
+}
+
+/// Keeps what was refused, and forgets what was refused before something usable came.
+pub(super) async fn write(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
+    let recovered: Vec<ResourceId> = plan.recovered().collect();
+    if !recovered.is_empty() {
+        sqlx::query(FORGET).bind(json(&recovered)?).execute(&mut **transaction).await.map_err(failed)?;
+    }
+    for chunk in plan.refused.chunks(AT_ONCE) {
+        let rows = vec!["(?, ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
+        let mut query = sqlx::query(AssertSqlSafe(format!("{REFUSE_HEAD}{rows}{REFUSE_TAIL}")));
+        for (id, at, refused) in chunk {
+            query = query
+                .bind(id.0)
+                .bind(*at)
+                .bind(refused.status)
+                .bind(refused.content_type.as_deref())
+                .bind(i64::try_from(refused.size).unwrap_or(i64::MAX))
+                .bind(refused.body.as_deref());
+        }
+        query.execute(&mut **transaction).await.map_err(failed)?;
+    }
+    Ok(())
+}
