@@ -1,4 +1,5 @@
-//! The read API: answers readers straight from the store, and never asks an upstream.
+//! The read API: answers readers straight from the store, and never asks an upstream. At the most it makes a key due, and
+//! waits until whoever refreshes it has done so.
 //!
 //! | route | answers |
 //! |---|---|
@@ -7,6 +8,7 @@
 //! | `GET /v1/{source}` | a list of the source, page by page |
 //! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
+//! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
@@ -18,10 +20,10 @@
 //!
 //! Who may ask for what is said in [`access`]; the health checks are for everyone.
 //!
-//! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
-//! whatever they ask for, the answer is the copy that there is.
+//! What a request's `Cache-Control` and `Prefer: wait=N` bring about is said in [`reading`].
 
 pub mod access;
+pub mod bounds;
 pub mod changes;
 pub mod collection;
 pub mod conditional;
@@ -35,11 +37,15 @@ pub mod measure;
 pub mod meta;
 pub mod parameters;
 pub mod patience;
+pub mod prefer;
 pub mod problem;
 pub mod read;
+pub mod reading;
+pub mod refresh;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
+pub mod waiting;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -48,9 +54,10 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::{from_extractor_with_state, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::announce::Announcer;
@@ -58,6 +65,7 @@ use crate::clock::Clock;
 use crate::store::Store;
 use error::ApiError;
 use settings::Settings;
+use waiting::Waiting;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -70,6 +78,10 @@ pub struct ApiState {
     pub announcer: Announcer,
     /// What the config says about reading, which a reload changes.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Readers who wait.
+    pub waiting: Waiting,
+    /// Ends their waiting, when this process should end.
+    pub stopping: CancellationToken,
     /// Renders the process's metrics; `None` where none are kept.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -101,6 +113,7 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}", get(collection::collection))
         .route("/v1/{source}/{key}", get(read::read))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
         .route("/v1/-/changes", get(changes::changes))
         .route("/metrics", get(measure::metrics))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))

@@ -1,6 +1,7 @@
 //! The read API over real sockets.
 
 mod access;
+mod bounds;
 mod connection;
 mod cors;
 mod encoding;
@@ -10,5 +11,7 @@ mod keys;
 mod listing;
 mod pond;
 mod reading;
+mod refreshing;
 mod serving;
 mod validation;
+mod waiting;
