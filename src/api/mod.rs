@@ -15,7 +15,7 @@
 //! | `GET /metrics` | the process's metrics, for Prometheus |
 //!
 //! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
-//! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
+//! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400 or 431 without a
 //! body.
 //!
 //! Who may ask for what is said in [`access`]; the health checks are for everyone.
@@ -28,6 +28,7 @@ pub mod changes;
 pub mod collection;
 pub mod conditional;
 pub mod cors;
+pub mod crowd;
 pub mod encoding;
 pub mod error;
 pub mod freshness_headers;

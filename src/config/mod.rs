@@ -64,6 +64,8 @@ pub struct Server {
     pub admin_tokens: Vec<SecretString>,
     /// The web pages that may read.
     pub cors_origins: CorsOrigins,
+    /// Readers' connections at the same time.
+    pub max_connections: u32,
     /// How long work under way may take to finish after SIGTERM.
     pub shutdown_grace: Duration,
     /// How long a client may take to send a request's headers.

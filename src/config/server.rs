@@ -15,6 +15,7 @@ pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<S
     let admin_tokens = tokens::of(reader, section, &set::ADMIN_TOKENS);
     let cors_origins = layers.get(reader, &set::CORS_ORIGINS);
     let listen = layers.get(reader, &set::LISTEN);
+    let max_connections = layers.get(reader, &set::MAX_CONNECTIONS);
     let shutdown_grace = layers.get(reader, &set::SHUTDOWN_GRACE);
     let header_timeout = layers.get(reader, &set::HEADER_TIMEOUT);
     let request_timeout = layers.get(reader, &set::REQUEST_TIMEOUT);
@@ -24,6 +25,7 @@ pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<S
         read_tokens: read_tokens?,
         admin_tokens: admin_tokens?,
         cors_origins: cors_origins?,
+        max_connections: max_connections?,
         shutdown_grace: shutdown_grace?,
         header_timeout: header_timeout?,
         request_timeout: request_timeout?,

@@ -37,6 +37,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &ADMIN_TOKENS,
     &ALLOW_ANONYMOUS_READS,
     &CORS_ORIGINS,
+    &MAX_CONNECTIONS,
     &SHUTDOWN_GRACE,
     &HEADER_TIMEOUT,
     &REQUEST_TIMEOUT,
@@ -110,6 +111,15 @@ pub(super) static ALLOW_ANONYMOUS_READS: Setting<bool> = Setting {
 /// The web pages that may read.
 pub(super) static CORS_ORIGINS: Setting<CorsOrigins> =
     Setting { name: "cors_origins", scopes: &[Scope::Server], kind: &ORIGINS, default: Is("[]"), shows: Shows::Value };
+
+/// Readers' connections at the same time.
+pub(super) static MAX_CONNECTIONS: Setting<u32> = Setting {
+    name: "max_connections",
+    scopes: &[Scope::Server],
+    kind: &COUNT,
+    default: Is("10_000"),
+    shows: Shows::Value,
+};
 
 /// How long work under way may take to finish after SIGTERM or SIGINT.
 pub(super) static SHUTDOWN_GRACE: Setting<Duration> = Setting {

@@ -1,6 +1,7 @@
 //! The read API over real sockets.
 
 mod access;
+mod bad_input;
 mod bounds;
 mod connection;
 mod cors;

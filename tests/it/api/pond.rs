@@ -87,6 +87,11 @@ impl<'a> Pond<'a> {
         self.served.exchange("GET", request).await
     }
 
+    /// The head of what these bytes are answered with.
+    pub async fn raw(&self, request: &[u8]) -> Answer {
+        self.served.exchange("HEAD", request).await
+    }
+
     /// What a JSON route answers.
     pub async fn json(&self, path: &str) -> serde_json::Value {
         let answer = self.get(path, &[]).await;

@@ -25,6 +25,7 @@ pub fn settings() -> config::Server {
         read_tokens: Vec::new(),
         admin_tokens: Vec::new(),
         cors_origins: config::CorsOrigins::These(Vec::new()),
+        max_connections: 1000,
         shutdown_grace: HOUR,
         header_timeout: HOUR,
         request_timeout: HOUR,
@@ -149,6 +150,17 @@ impl Wire {
             }
             self.ahead.clear();
         }
+    }
+
+    /// Whether the server closes the connection within this time.
+    pub async fn is_closed_within(&mut self, time: Duration) -> bool {
+        let end = tokio::time::timeout(time, self.stream.read_buf(&mut self.ahead)).await;
+        matches!(end, Ok(Ok(0) | Err(_)))
+    }
+
+    /// Sends what may find the connection closed; whether it could be sent.
+    pub async fn tries_to_send(&mut self, bytes: &str) -> bool {
+        self.stream.write_all(bytes.as_bytes()).await.is_ok()
     }
 
     async fn read_more(&mut self) -> usize {
