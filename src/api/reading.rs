@@ -23,8 +23,8 @@
 //! bounds. Whoever may read may wait; upstreams are safe from it, because no reader
 //!
 //! - causes a second request where one is under way or in line. All who wait for a key, in all processes, share one. So do
-//!   those who come up to a second after its outcome to the same process with nothing but `Prefer`; a bound that the copy does
-//!   not keep gets its own request then;
+//!   those who come up to two seconds after its outcome with nothing but `Prefer`; a bound that the copy does not keep gets its
+//!   own request then;
 //! - cuts short a backoff or a Retry-After: where that lasts longer than the reader would wait, the answer comes at once;
 //! - goes round the upstream's limits. A browser's reload, which says `max-age=0` or `no-cache`, costs the upstream no more
 //!   than one request for the key at a time, and `max-age=0` no more than one a second, since ages are whole seconds.

@@ -18,10 +18,10 @@ use super::resource_path::ResourcePath;
 use crate::announce::Announcement;
 use crate::domain::resource::ResourceId;
 use crate::domain::time::later;
-use crate::store::{Current, Hastened};
+use crate::store::{Current, Hastened, Wish};
 
-/// For how long what came counts for those who come late: readers who ask at the same time don't arrive at the same time.
-const ECHO: Duration = Duration::from_secs(1);
+/// For how long what came counts for those who come late ([`Wish::echo`]).
+const ECHO: Duration = Duration::from_secs(2);
 
 /// The rounds of this process.
 #[derive(Debug, Clone, Default)]
@@ -42,8 +42,18 @@ enum Progress {
     /// Nothing is asked of the upstream until then.
     PutOff(DateTime<Utc>),
     Came(Arc<Came>),
+    /// Nothing comes, because it was fetched just before, for the readers of another process; then.
+    Served(DateTime<Utc>),
     /// Nothing will come, or nothing can be seen.
     Over,
+}
+
+/// How a round ends for one of its readers.
+enum End {
+    Came(Arc<Came>),
+    Served,
+    /// With nothing, in the time that there is.
+    InVain,
 }
 
 /// An outcome.
@@ -101,17 +111,22 @@ impl ApiState {
         deadline: DateTime<Utc>,
         echo_will_do: bool,
     ) -> Waited {
-        let Some((mut progress, is_joined)) = self.join_round(path, seen, echo_will_do) else {
-            return Waited::JustCame;
-        };
-        let came = tokio::select! {
-            biased;
-            came = end_of_round(&mut progress, deadline) => came,
-            () = self.no_longer(deadline) => None,
-        };
-        match came {
-            Some(came) => Waited::Came { is_shared: is_joined || !came.is_own, came },
-            None => Waited::InVain,
+        loop {
+            let Some((mut progress, is_joined)) = self.join_round(path, seen, echo_will_do) else {
+                return Waited::JustCame;
+            };
+            let end = tokio::select! {
+                biased;
+                end = end_of_round(&mut progress, deadline) => end,
+                () = self.no_longer(deadline) => End::InVain,
+            };
+            match end {
+                End::Came(came) => return Waited::Came { is_shared: is_joined || !came.is_own, came },
+                End::Served if echo_will_do => return Waited::JustCame,
+                // Whoever began the round was content with less.
+                End::Served => {}
+                End::InVain => return Waited::InVain,
+            }
         }
     }
 
@@ -138,28 +153,33 @@ impl ApiState {
             match &*round.progress.borrow() {
                 Progress::Waiting | Progress::PutOff(_) => return Some((round.progress.subscribe(), true)),
                 Progress::Came(came) if echo_will_do && self.clock.now() < later(came.at, ECHO) => return None,
-                Progress::Came(_) | Progress::Over => {}
+                Progress::Served(at) if echo_will_do && self.clock.now() < later(*at, ECHO) => return None,
+                Progress::Came(_) | Progress::Served(_) | Progress::Over => {}
             }
         }
         let (progress, receiver) = watch::channel(Progress::Waiting);
         let round = Arc::new(Round { progress });
         rounds.insert(seen.resource, Arc::clone(&round));
         let registered = Registered { waiting: self.waiting.clone(), resource: seen.resource, round };
-        tokio::spawn(registered.run(self.clone(), path.clone(), Mark::of(seen)));
+        let echo = if echo_will_do { ECHO } else { Duration::ZERO };
+        tokio::spawn(registered.run(self.clone(), path.clone(), Mark::of(seen), echo));
         Some((receiver, false))
     }
 }
 
-/// What the round ends with; `None` when that is nothing, or can't be before `deadline`.
-async fn end_of_round(progress: &mut watch::Receiver<Progress>, deadline: DateTime<Utc>) -> Option<Arc<Came>> {
+/// How the round ends; in vain also when it can't end before `deadline`.
+async fn end_of_round(progress: &mut watch::Receiver<Progress>, deadline: DateTime<Utc>) -> End {
     loop {
         match &*progress.borrow_and_update() {
-            Progress::Came(came) => return Some(Arc::clone(came)),
-            Progress::Over => return None,
-            Progress::PutOff(until) if *until > deadline => return None,
+            Progress::Came(came) => return End::Came(Arc::clone(came)),
+            Progress::Served(_) => return End::Served,
+            Progress::Over => return End::InVain,
+            Progress::PutOff(until) if *until > deadline => return End::InVain,
             Progress::Waiting | Progress::PutOff(_) => {}
         }
-        progress.changed().await.ok()?;
+        if progress.changed().await.is_err() {
+            return End::InVain;
+        }
     }
 }
 
@@ -184,26 +204,30 @@ struct Registered {
 
 impl Registered {
     /// Runs the round until an outcome comes or nobody waits any more, and keeps what came for a moment.
-    async fn run(self, api: ApiState, path: ResourcePath, seen: Mark) {
-        let Some(came) = self.outcome(&api, &path, seen).await else {
-            self.round.progress.send_replace(Progress::Over);
-            return;
-        };
-        let echo = later(came.at, ECHO);
-        self.round.progress.send_replace(Progress::Came(Arc::new(came)));
-        api.clock.sleep_until(echo).await;
+    async fn run(self, api: ApiState, path: ResourcePath, seen: Mark, echo: Duration) {
+        let end = self.end(&api, &path, seen, echo).await.unwrap_or(Progress::Over);
+        let has_echo = !matches!(end, Progress::Over);
+        self.round.progress.send_replace(end);
+        if has_echo {
+            api.clock.sleep_until(later(api.clock.now(), ECHO)).await;
+        }
     }
 
-    async fn outcome(&self, api: &ApiState, path: &ResourcePath, seen: Mark) -> Option<Came> {
+    /// What the round ends with; `None` when that is nothing.
+    async fn end(&self, api: &ApiState, path: &ResourcePath, seen: Mark, echo: Duration) -> Option<Progress> {
         // Listening begins before the wish and the first look, so that nothing that comes of it is missed.
         let mut news = api.announcer.listen_to(self.resource);
-        let is_own = self.wish(api, seen).await?;
+        let is_own = match self.wish(api, seen, echo).await? {
+            Hastened::Never => return None,
+            Hastened::Served => return seen.fetched_at.map(Progress::Served),
+            hastened => hastened == Hastened::Due,
+        };
         loop {
             let current = api.store.current(&path.source, &path.key).await.ok()??;
             let now = Mark::of(&current);
             if now != seen {
                 let is_confirmed = now.fetched_at != seen.fetched_at;
-                return Some(Came { current, at: api.clock.now(), is_confirmed, is_own });
+                return Some(Progress::Came(Arc::new(Came { current, at: api.clock.now(), is_confirmed, is_own })));
             }
             // Retired meanwhile.
             current.due?;
@@ -214,24 +238,17 @@ impl Registered {
         }
     }
 
-    /// Makes the resource due, and says whether that is what a request will be made for. `None` when none will be made.
-    async fn wish(&self, api: &ApiState, seen: Mark) -> Option<bool> {
-        match api.store.hasten(self.resource, seen.fetched_at, api.clock.now()).await {
-            Ok(Hastened::Due) => {
-                api.announcer.announce(Announcement::Wanted);
-                Some(true)
-            }
-            Ok(Hastened::Coming | Hastened::Newer) => Some(false),
-            Ok(Hastened::PutOff(until)) => {
-                self.round.progress.send_replace(Progress::PutOff(until));
-                Some(false)
-            }
-            Ok(Hastened::Never) => None,
-            Err(error) => {
-                tracing::warn!(%error, "readers who wait are answered with what there is");
-                None
-            }
+    /// Makes the resource due. `None` when the store fails.
+    async fn wish(&self, api: &ApiState, seen: Mark, echo: Duration) -> Option<Hastened> {
+        let wish = Wish { seen: seen.fetched_at, at: api.clock.now(), echo };
+        let hastened = api.store.hasten(self.resource, wish).await;
+        match &hastened {
+            Ok(Hastened::Due) => api.announcer.announce(Announcement::Wanted),
+            Ok(Hastened::PutOff(until)) => _ = self.round.progress.send_replace(Progress::PutOff(*until)),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "readers who wait are answered with what there is"),
         }
+        hastened.ok()
     }
 
     /// Whether nobody waits; then nobody will, since the round can no longer be found.

@@ -1,10 +1,16 @@
 //! Whether a reader's wish makes a resource due: one rule for both databases.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::columns::{Cells, Record};
-use super::{Hastened, StoreError};
+use super::{Hastened, StoreError, Wish};
 use crate::domain::schedule::{AT_ONCE, Because};
+use crate::domain::time::later;
+
+/// For how long what is fetched counts as fetched for the reader who last waited: longer than nearly any request takes.
+const MEMORY: TimeDelta = TimeDelta::minutes(1);
 
 /// What the schedule says of a resource when a reader asks for it.
 #[derive(Debug, Clone, Copy)]
@@ -13,25 +19,28 @@ pub(super) struct Place {
     due_at: Option<DateTime<Utc>>,
     because: Option<Because>,
     fetched_at: Option<DateTime<Utc>>,
+    /// When a reader last waited for it.
+    hastened_at: Option<DateTime<Utc>>,
     is_leased: bool,
 }
 
 impl Place {
-    /// Of `schedule`: `due_at, because, fetched_at`.
+    /// Of `schedule`: `due_at, because, fetched_at, hastened_at`.
     pub(super) fn of<R: Cells>(schedule: &Record<'_, R>, is_leased: bool) -> Result<Self, StoreError> {
         let code = i16::try_from(schedule.integer("because")?).ok();
         Ok(Self {
             due_at: schedule.maybe_time("due_at")?,
             because: code.and_then(Because::from_code),
             fetched_at: schedule.maybe_time("fetched_at")?,
+            hastened_at: schedule.maybe_time("hastened_at")?,
             is_leased,
         })
     }
 
-    /// What becomes of the wish of a reader who has seen what was fetched at `seen`: [`Hastened::Due`] is yet to be done.
-    pub(super) fn hastened(&self, seen: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Hastened {
+    /// What becomes of a reader's wish: [`Hastened::Due`] is yet to be done.
+    pub(super) fn hastened(&self, wish: Wish, now: DateTime<Utc>) -> Hastened {
         let Some(due_at) = self.due_at else { return Hastened::Never };
-        if self.fetched_at != seen {
+        if self.fetched_at != wish.seen {
             return Hastened::Newer;
         }
         if self.is_leased || due_at == AT_ONCE {
@@ -40,7 +49,12 @@ impl Place {
         if due_at > now && self.because.is_some_and(Because::spares_the_upstream) {
             return Hastened::PutOff(due_at);
         }
-        Hastened::Due
+        if self.was_fetched_for_others(wish.echo, now) { Hastened::Served } else { Hastened::Due }
+    }
+
+    fn was_fetched_for_others(&self, echo: Duration, now: DateTime<Utc>) -> bool {
+        let is_new = |fetched_at| now < later(fetched_at, echo);
+        self.fetched_at.is_some_and(is_new) && self.hastened_at.is_some_and(|at| now - at < MEMORY)
     }
 }
 
@@ -70,9 +84,30 @@ mod tests {
             (Some(2000), GoneRecheck, 500, false, Hastened::PutOff(at(2000))),
             (None, Interval, 500, false, Hastened::Never),
         ] {
-            let place =
-                Place { due_at: due_at.map(at), because: Some(because), fetched_at: Some(at(fetched_at)), is_leased };
-            assert_eq!(place.hastened(seen, now), expected, "{place:?}");
+            let (due_at, fetched_at) = (due_at.map(at), Some(at(fetched_at)));
+            let place = Place { due_at, because: Some(because), fetched_at, hastened_at: None, is_leased };
+            let wish = Wish { seen, at: now, echo: Duration::ZERO };
+            assert_eq!(place.hastened(wish, now), expected, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_fetched_for_others_a_moment_ago_does_for_those_who_say_so() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let now = at(1000);
+        for (hastened_at, fetched_at, echo, expected) in [
+            (Some(950), 998, 3, Hastened::Served),
+            (Some(950), 998, 2, Hastened::Due),
+            (Some(950), 998, 0, Hastened::Due),
+            // It was fetched for other reasons.
+            (Some(940), 998, 3, Hastened::Due),
+            (None, 998, 3, Hastened::Due),
+        ] {
+            let (fetched_at, hastened_at) = (Some(at(fetched_at)), hastened_at.map(at));
+            let because = Some(Because::Interval);
+            let place = Place { due_at: Some(at(2000)), because, fetched_at, hastened_at, is_leased: false };
+            let wish = Wish { seen: fetched_at, at: now, echo: Duration::from_secs(echo) };
+            assert_eq!(place.hastened(wish, now), expected, "{place:?} {wish:?}");
         }
     }
 }

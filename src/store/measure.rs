@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
-    Store, StoreError, Surveyed,
+    Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
@@ -98,13 +98,8 @@ impl Store for Measured {
         measured("want", self.0.want(which, at)).await
     }
 
-    async fn hasten(
-        &self,
-        resource: ResourceId,
-        seen: Option<DateTime<Utc>>,
-        at: DateTime<Utc>,
-    ) -> Result<Hastened, StoreError> {
-        measured("hasten", self.0.hasten(resource, seen, at)).await
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        measured("hasten", self.0.hasten(resource, wish)).await
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {

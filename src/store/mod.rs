@@ -148,17 +148,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError>;
 
     /// Makes a resource due now and before all others, because a reader waits for it; but never for a second request where
-    /// one will do, nor against its upstream's will. `seen` is the `fetched_at` of what the reader has seen: what has been
-    /// fetched since then is left alone.
+    /// one will do, nor against its upstream's will.
     ///
     /// Like [`want`](Self::want) for one, with a reader's manners: any number of readers, in any number of processes, cause
     /// one request between them, and a request that is under way counts for all of them.
-    async fn hasten(
-        &self,
-        resource: ResourceId,
-        seen: Option<DateTime<Utc>>,
-        at: DateTime<Utc>,
-    ) -> Result<Hastened, StoreError>;
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError>;
 
     /// Counts what is due by `due_by` and not leased, and what of that is leased (by anyone).
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError>;
@@ -266,6 +260,18 @@ pub enum Selection {
     Resources(Vec<ResourceId>),
 }
 
+/// A reader who waits, for [`Store::hasten`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// The `fetched_at` of what the reader has seen. What was fetched since then is what is waited for.
+    pub seen: Option<DateTime<Utc>>,
+    /// When the reader asks.
+    pub at: DateTime<Utc>,
+    /// How old a copy that other readers waited for may be to do for this one too: readers who ask at the same time don't
+    /// arrive at the same time.
+    pub echo: Duration,
+}
+
 /// What [`Store::hasten`] found or did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hastened {
@@ -275,6 +281,8 @@ pub enum Hastened {
     Coming,
     /// It has been fetched since the reader looked.
     Newer,
+    /// It was fetched for other readers a moment ago.
+    Served,
     /// It failed or is gone, or its upstream asked for quiet: it is due then, and no reader makes it due earlier.
     PutOff(DateTime<Utc>),
     /// It is no longer polled.

@@ -39,7 +39,7 @@ use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
-    Store, StoreError, Surveyed,
+    Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -165,13 +165,8 @@ impl Store for PostgresStore {
         Ok(want::want(self, which, at).await?)
     }
 
-    async fn hasten(
-        &self,
-        resource: ResourceId,
-        seen: Option<DateTime<Utc>>,
-        at: DateTime<Utc>,
-    ) -> Result<Hastened, StoreError> {
-        retrying(|| bounded(hasten::hasten(self, resource, seen, at))).await
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        retrying(|| bounded(hasten::hasten(self, resource, wish))).await
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {

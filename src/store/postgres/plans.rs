@@ -93,6 +93,7 @@ fn cases() -> Vec<Case> {
         ("hasten: place", hasten::PLACE.into(), "7".into()),
         ("hasten: leases", hasten::IS_LEASED.into(), "7, 5".into()),
         ("hasten", hasten::HASTEN.into(), "7, 0, 8, 5".into()),
+        ("hasten: note", hasten::NOTE.into(), "7, 5".into()),
         ("backlog", want::backlog_sql(&Selection::All), "'{}', 5, 5".into()),
         ("backlog of sources", want::backlog_sql(&sources), "'{1}', 5, 5".into()),
         ("backlog of resources", want::backlog_sql(&resources), format!("{ids}, 5, 5")),

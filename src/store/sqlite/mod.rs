@@ -44,7 +44,7 @@ use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
-    Store, StoreError, Surveyed,
+    Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -151,13 +151,8 @@ impl Store for SqliteStore {
         self.make_wanted(which, at).await
     }
 
-    async fn hasten(
-        &self,
-        resource: ResourceId,
-        seen: Option<DateTime<Utc>>,
-        at: DateTime<Utc>,
-    ) -> Result<Hastened, StoreError> {
-        self.hasten_one(resource, seen, at).await
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        self.hasten_one(resource, wish).await
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {

@@ -25,7 +25,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 51] = [
+const STATEMENTS: [(&str, &str); 52] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: leases", claim::LEASES),
@@ -70,6 +70,7 @@ const STATEMENTS: [(&str, &str); 51] = [
     ("want resources", want::WANT_RESOURCES),
     ("hasten: place", hasten::PLACE),
     ("hasten", hasten::HASTEN),
+    ("hasten: note", hasten::NOTE),
     ("backlog", want::BACKLOG),
     ("backlog of sources", want::BACKLOG_OF_SOURCES),
     ("backlog of resources", want::BACKLOG_OF_RESOURCES),

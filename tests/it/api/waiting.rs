@@ -26,6 +26,7 @@ on_each_database!(
     readers_of_two_processes_cause_one_request,
     who_comes_while_it_is_fetched_shares_that_request,
     who_comes_just_after_gets_what_the_others_got,
+    who_comes_just_after_to_another_process_gets_it_too,
     what_was_never_fetched_comes_when_it_is_waited_for,
     a_failure_ends_the_waiting_and_is_not_repeated,
     when_the_time_is_over_there_is_what_there_is,
@@ -181,12 +182,34 @@ async fn who_comes_just_after_gets_what_the_others_got(test: &TestStore) {
     let no_cache = "Cache-Control: no-cache";
     assert_eq!(told(&site.read(no_cache).await), ("answer 3".into(), "fwd=request"), "but for who asks for one");
     assert_eq!(told(&site.read("Cache-Control: max-age=0").await), ("answer 3".into(), "hit"));
-    test.clock.advance(Duration::from_secs(1));
+    test.clock.advance(Duration::from_secs(2));
     assert_eq!(told(&site.read(wait).await), ("answer 4".into(), "fwd=request"));
     test.clock.advance(Duration::from_secs(1));
     assert_eq!(told(&site.read("Cache-Control: max-age=0").await), ("answer 5".into(), "fwd=request"));
     stop(refreshing, &site.process).await;
     assert_eq!(upstream.requests(), 5);
+}
+
+async fn who_comes_just_after_to_another_process_gets_it_too(test: &TestStore) {
+    let mut upstream = HeldServer::start().await;
+    let here = Site::with_stale_copy(test, &mut upstream).await;
+    let there = Site::of(Process::beside(test, &config(&upstream.origin())).await, test).await;
+    there.process.follow();
+    upstream.answer(usize::MAX);
+    let refreshing = here.process.start(Until::Stopped);
+    let wait = "Prefer: wait=5";
+    assert_eq!(told(&here.read(wait).await), ("answer 2".into(), "fwd=stale"));
+    test.clock.advance(Duration::from_millis(100));
+    for _ in 0..2 {
+        assert_eq!(told(&there.read(wait).await), ("answer 2".into(), "hit"));
+    }
+    here.process.follow();
+    assert_eq!(told(&there.read("Cache-Control: no-cache").await), ("answer 3".into(), "fwd=request"));
+    test.clock.advance(Duration::from_secs(2));
+    assert_eq!(told(&there.read(wait).await), ("answer 4".into(), "fwd=request"));
+    stop(refreshing, &here.process).await;
+    there.process.stop.cancel();
+    assert_eq!(upstream.requests(), 4);
 }
 
 async fn what_was_never_fetched_comes_when_it_is_waited_for(test: &TestStore) {

@@ -9,7 +9,7 @@ use headpond::store::{Authority, Hastened};
 
 use super::{HeldServer, Process, answer, asked, mock_server, soon, users};
 use crate::support::program::eventually;
-use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec};
+use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec, wish};
 
 on_each_database!(
     a_source_that_this_process_does_not_know_fails_and_the_others_go_on,
@@ -94,7 +94,7 @@ async fn a_wish_of_a_process_whose_clock_is_ahead_makes_one_request(test: &TestS
     let process = Process::with_users(test, &upstream.uri(), &["1"], "").await;
     let id = test.current("users", "1").await.resource;
     let ahead = test.now() + Duration::from_secs(2);
-    assert_eq!(test.store.hasten(id, None, ahead).await.unwrap(), Hastened::Due);
+    assert_eq!(test.store.hasten(id, wish(None, ahead)).await.unwrap(), Hastened::Due);
     process.refresh().await;
     assert_eq!(asked(&upstream).await, ["/users/1"], "it was claimed for this wish, so it began after it");
     assert_eq!(test.current("users", "1").await.wanted_at, None);
