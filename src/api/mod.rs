@@ -10,6 +10,8 @@
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
 //! | `GET /v1/-/changes` | the change feed |
+//! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
+//! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
 //! | `GET /metrics` | the process's metrics, for Prometheus |
@@ -18,9 +20,11 @@
 //! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400 or 431 without a
 //! body.
 //!
-//! Who may ask for what is said in [`access`]; the health checks are for everyone.
+//! Who may ask for what is said in [`access`]; the health checks are for everyone. Answers are compressed for readers that
+//! accept it ([`encoding`]), and shown to web pages that the config names ([`cors`]). Ranges are not served: a body is
+//! read whole.
 //!
-//! What a request's `Cache-Control` and `Prefer: wait=N` bring about is said in [`reading`].
+//! What a request's `Cache-Control` and `Prefer: wait=N` bring about is said in [`mod@reading`].
 
 pub mod access;
 pub mod bounds;
@@ -46,6 +50,7 @@ pub mod refresh;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
+pub mod status;
 pub mod waiting;
 
 use std::any::Any;
@@ -116,6 +121,8 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}/{key}/meta", get(meta::meta))
         .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
         .route("/v1/-/changes", get(changes::changes))
+        .route("/v1/-/sources", get(status::sources))
+        .route("/v1/-/status", get(status::status))
         .route("/metrics", get(measure::metrics))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
 }

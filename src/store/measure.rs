@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
-    Store, StoreError, Surveyed, Wish,
+    Status, Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
@@ -136,6 +136,10 @@ impl Store for Measured {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         measured("is_ready", self.0.is_ready()).await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        measured("status", self.0.status(now)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

@@ -1,8 +1,8 @@
 //! The store on Postgres, in a schema of its own: `headpond`.
 //!
 //! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`,
-//! `upstream`, `schedule` and `resource` by id, and `counter` last. A claim alone takes an upstream before leases, and skips
-//! those that are locked instead of waiting for them.
+//! `upstream`, `schedule` and `resource` by id, `last_failure` by source, and `counter` last. A claim alone takes an upstream
+//! before leases, and skips those that are locked instead of waiting for them. Nobody ever waits for a row of `census`.
 
 mod apply;
 mod claim;
@@ -20,6 +20,7 @@ mod owner;
 mod plans;
 mod read;
 mod register;
+mod status;
 mod survey;
 mod upkeep;
 mod want;
@@ -39,7 +40,7 @@ use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
-    Store, StoreError, Surveyed, Wish,
+    Status, Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -199,6 +200,10 @@ impl Store for PostgresStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         bounded(upkeep::is_ready(self)).await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        bounded(status::status(self, now)).await
     }
 
     async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {

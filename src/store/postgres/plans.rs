@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-use super::{PostgresStore, apply, claim, feed, hasten, keys, lease, list, read, upkeep, want, write};
+use super::{PostgresStore, apply, claim, feed, hasten, keys, lease, list, read, status, upkeep, want, write};
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
 use crate::store::{Selection, StoreOptions};
@@ -99,6 +99,12 @@ fn cases() -> Vec<Case> {
         ("backlog of resources", want::backlog_sql(&resources), format!("{ids}, 5, 5")),
         ("changes", feed::CHANGES.into(), "7000, 100".into()),
         ("applied since", feed::APPLIED_SINCE.into(), "$rows - 10".into()),
+        ("status: sources", status::SOURCES.into(), String::new()),
+        ("status: upstreams", status::UPSTREAMS.into(), "5".into()),
+        ("status: census", status::CENSUS.into(), "5".into()),
+        ("status: first in the queue", status::QUEUE.into(), "1, 5, 1".into()),
+        ("status: queue", status::QUEUE.into(), "1, 5, 1000".into()),
+        ("status: due", status::DUE.into(), "1, 5, 100001".into()),
         ("prune leases", upkeep::LEASES.into(), "5, 1000".into()),
         ("prune retired", upkeep::RETIRED.into(), "7, 1000".into()),
         ("prune applied", upkeep::APPLIED[1].into(), "1, 1001".into()),
@@ -139,7 +145,8 @@ async fn problems(store: &PostgresStore) -> Vec<String> {
         let is_planned_anew = name.starts_with("backlog");
         for mode in ["force_custom_plan", "force_generic_plan"].iter().take(if is_planned_anew { 1 } else { 2 }) {
             run(&mut session, format!("SET plan_cache_mode = {mode}; PREPARE explained AS {sql}")).await;
-            let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained ({})", arguments.replace("$rows", &rows)));
+            let arguments = if arguments.is_empty() { String::new() } else { format!("({arguments})") };
+            let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained {}", arguments.replace("$rows", &rows)));
             let lines = sqlx::raw_sql(explain).fetch_all(&mut *session).await.unwrap();
             let lines: Vec<String> = lines.iter().map(|line| line.get(0)).collect();
             let plan = lines.join("\n");

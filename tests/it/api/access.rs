@@ -112,6 +112,19 @@ async fn each_token_opens_what_it_is_for(test: &TestStore) {
         for (path, status) in [weather, meta, users, feed].into_iter().zip(expected) {
             assert_status(&ask(&served, "GET", path, &fields).await, status, &format!("{who}: {path}"));
         }
+        for (path, status) in [
+            ("/v1/weather", expected[0]),
+            ("/v1/weather?key=k0", expected[0]),
+            ("/v1/weather?keys=k0", expected[0]),
+            ("/v1/users", expected[2]),
+            ("/v1/users?key=k0", expected[2]),
+            ("/v1/users?keys=k0", expected[2]),
+            ("/v1/%75sers/k0", expected[2]),
+            // There are no metrics in this test.
+            ("/metrics", if expected[3] == 200 { 404 } else { expected[3] }),
+        ] {
+            assert_status(&ask(&served, "GET", path, &fields).await, status, &format!("{who}: {path}"));
+        }
         for path in [health, ready] {
             assert_eq!(ask(&served, "GET", path, &fields).await.status(), 200, "{who}: {path}");
         }

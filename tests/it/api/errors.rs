@@ -49,8 +49,16 @@ async fn paths_that_lead_nowhere_are_not_found(test: &TestStore) {
 
 async fn other_methods_are_refused_with_those_that_are_allowed(test: &TestStore) {
     let pond = Pond::with_keys(test, &["berlin"]).await;
-    for path in ["/v1/weather", "/v1/weather/berlin", "/v1/weather/berlin/meta", "/v1/-/changes", "/healthz", "/readyz"]
-    {
+    for path in [
+        "/v1/weather",
+        "/v1/weather/berlin",
+        "/v1/weather/berlin/meta",
+        "/v1/-/changes",
+        "/v1/-/sources",
+        "/v1/-/status",
+        "/healthz",
+        "/readyz",
+    ] {
         for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE"] {
             let answer = pond.ask(method, path, &["Content-Length: 0"]).await;
             assert_eq!(answer.status(), 405, "{method} {path}");

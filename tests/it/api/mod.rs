@@ -14,5 +14,6 @@ mod pond;
 mod reading;
 mod refreshing;
 mod serving;
+mod status;
 mod validation;
 mod waiting;

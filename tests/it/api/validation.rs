@@ -94,6 +94,7 @@ async fn a_head_is_a_get_without_the_body(test: &TestStore) {
         ("/v1/weather/nowhere", vec![]),
         ("/v1/-/changes", vec![]),
         ("/healthz", vec![]),
+        ("/readyz", vec![]),
         ("/nowhere", vec![]),
     ] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();

@@ -2,6 +2,7 @@
 
 mod applies;
 mod authority;
+mod census;
 mod claims;
 mod databases;
 mod feed;
@@ -14,5 +15,6 @@ mod postgres_servers;
 mod prune;
 mod reads;
 mod sqlite_files;
+mod status;
 mod survey;
 mod wishes;
