@@ -35,9 +35,15 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         version: 5,
+        name: "hastened",
+        sqlite: include_str!("../../migrations/sqlite/0005_hastened.sql"),
+        postgres: include_str!("../../migrations/postgres/0005_hastened.sql"),
+    },
+    Migration {
+        version: 6,
         name: "letter",
-        sqlite: include_str!("../../migrations/sqlite/0005_letter.sql"),
-        postgres: include_str!("../../migrations/postgres/0005_letter.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0006_letter.sql"),
+        postgres: include_str!("../../migrations/postgres/0006_letter.sql"),
     },
 ];
 

@@ -131,6 +131,7 @@ struct Candidate {
     due_at: DateTime<Utc>,
     due: Due,
     stale_after: Option<DateTime<Utc>>,
+    wanted_at: Option<DateTime<Utc>>,
 }
 
 /// The due index gives these in order; $5 is what is leased. Without a filter it reads one that is not due yet, to know when to ask again.
@@ -173,8 +174,13 @@ async fn candidates(
 
 fn candidate(record: &Record<'_, PgRow>) -> std::result::Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
-    let (due_at, stale_after) = (record.time("due_at")?, record.maybe_time("stale_after")?);
-    Ok(Candidate { id: ResourceId(record.id()), due_at, due, stale_after })
+    Ok(Candidate {
+        id: ResourceId(record.id()),
+        due_at: record.time("due_at")?,
+        due,
+        stale_after: record.maybe_time("stale_after")?,
+        wanted_at: record.maybe_time("wanted_at")?,
+    })
 }
 
 /// A lease to write.
@@ -242,6 +248,7 @@ impl Lease<'_> {
             )?,
             due: candidate.due,
             granted_at: self.wanted.now,
+            wanted_at: candidate.wanted_at,
         })
     }
 }

@@ -72,6 +72,7 @@ struct Candidate {
     due_at: DateTime<Utc>,
     due: Due,
     stale_after: Option<DateTime<Utc>>,
+    wanted_at: Option<DateTime<Utc>>,
 }
 
 impl SqliteStore {
@@ -132,7 +133,7 @@ impl SqliteStore {
         &self,
         row: &SqliteRow,
         token: LeaseToken,
-        chosen: &Candidate,
+        candidate: &Candidate,
         granted_at: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
@@ -142,9 +143,15 @@ impl SqliteStore {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed, chosen.due.because, chosen.stale_after)?,
-            due: chosen.due,
+            previous: record.previous(
+                record.count("keys")?,
+                self.seed,
+                candidate.due.because,
+                candidate.stale_after,
+            )?,
+            due: candidate.due,
             granted_at,
+            wanted_at: candidate.wanted_at,
         })
     }
 
@@ -278,6 +285,11 @@ async fn candidates(
 
 fn candidate(record: &Record<'_, SqliteRow>) -> Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
-    let (due_at, stale_after) = (record.time("due_at")?, record.maybe_time("stale_after")?);
-    Ok(Candidate { resource: ResourceId(record.id()), due_at, due, stale_after })
+    Ok(Candidate {
+        resource: ResourceId(record.id()),
+        due_at: record.time("due_at")?,
+        due,
+        stale_after: record.maybe_time("stale_after")?,
+        wanted_at: record.maybe_time("wanted_at")?,
+    })
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod bounds;
 mod connection;
 mod cors;
 mod encoding;
@@ -11,7 +12,9 @@ mod keys;
 mod listing;
 mod pond;
 mod reading;
+mod refreshing;
 mod serving;
 mod status;
 mod terms;
 mod validation;
+mod waiting;

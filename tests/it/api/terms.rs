@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use headpond::domain::schedule::Because;
 use serde_json::json;
 
 use super::pond::{JSON, Pond};
 use crate::support::outcomes::{content, not_modified, status, unreachable};
+use crate::support::program::eventually;
 use crate::support::store::{TestStore, on_each_database};
 
 const BERLIN: &str = "/v1/weather/berlin";
+/// Without it, a copy that is withheld is asked for and waited for.
+const CACHED: &str = "Cache-Control: only-if-cached";
 
 on_each_database! {
     a_copy_beyond_its_terms_is_withheld_with_its_state_and_kept,
@@ -17,6 +21,7 @@ on_each_database! {
     meta_says_on_which_terms_a_copy_is_answered,
     a_list_shows_no_data_that_is_withheld,
     meta_says_that_a_body_was_refused,
+    who_is_answered_while_it_is_revalidated_makes_it_due,
 }
 
 fn terms(value: &str) -> headpond::domain::observation::Seen {
@@ -30,7 +35,7 @@ async fn a_copy_beyond_its_terms_is_withheld_with_its_state_and_kept(test: &Test
     assert_eq!(pond.get(BERLIN, &[]).await.status(), 200);
     test.clock.advance(Duration::from_secs(1));
     pond.sees_respectfully("berlin", unreachable()).await;
-    let answer = pond.get(BERLIN, &["If-None-Match: *"]).await;
+    let answer = pond.get(BERLIN, &["If-None-Match: *", CACHED]).await;
     assert_eq!(answer.status(), 504);
     answer.problem("withheld");
     assert_eq!(answer.field("headpond-state"), Some("stale"));
@@ -59,7 +64,7 @@ async fn a_copy_is_answered_within_the_windows_counted_from_when_it_became_stale
         if let Some(seen) = seen {
             pond.sees_respectfully("berlin", seen).await;
         }
-        let answer = pond.get(BERLIN, &[]).await;
+        let answer = pond.get(BERLIN, &[CACHED]).await;
         assert_eq!(answer.status(), answered, "{passed}: {}", answer.text());
     }
 }
@@ -108,4 +113,16 @@ async fn meta_says_that_a_body_was_refused(test: &TestStore) {
         "at": "2027-01-15T08:00:00Z", "status": 200, "content_type": "application/json; charset=utf-8", "size": 6, "kept": 6,
     });
     assert_eq!(meta["refused"], expected);
+}
+
+async fn who_is_answered_while_it_is_revalidated_makes_it_due(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin"]).await;
+    pond.sees_respectfully("berlin", terms("max-age=60, stale-while-revalidate=600")).await;
+    let because = async || test.current("weather", "berlin").await.due.unwrap().because;
+    assert_eq!(pond.get(BERLIN, &[]).await.status(), 200);
+    assert_eq!(because().await, Because::Interval, "it is fresh");
+    test.clock.advance(Duration::from_secs(60));
+    assert_eq!(pond.get(BERLIN, &[]).await.status(), 200);
+    let wanted = async || (because().await == Because::Manual).then_some(());
+    eventually("that it is due", Duration::from_secs(30), wanted).await;
 }
