@@ -91,11 +91,7 @@ async fn headpond(nginx: &Nginx, database: Database, cold: &mut Vec<f64>, unchan
     let specs: Vec<_> = config
         .sources
         .iter()
-        .map(|source| SourceSpec {
-            name: source.name.clone(),
-            upstream: source.upstream.clone(),
-            limits: config.upstreams[&source.upstream].limits,
-        })
+        .map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream]))
         .collect();
     let registered = store.register(&specs, Authority::Owns).await.expect("to register");
     let source = registered[0].source;

@@ -5,6 +5,7 @@ pub mod change;
 pub mod content;
 pub mod decision;
 pub mod failure;
+pub mod fingerprint;
 pub mod freshness;
 pub mod limit;
 pub mod observation;

@@ -14,12 +14,20 @@ pub(super) struct Migration {
 }
 
 /// In order; a step that was released is never changed.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "init",
-    sqlite: include_str!("../../migrations/sqlite/0001_init.sql"),
-    postgres: include_str!("../../migrations/postgres/0001_init.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "init",
+        sqlite: include_str!("../../migrations/sqlite/0001_init.sql"),
+        postgres: include_str!("../../migrations/postgres/0001_init.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "source_fingerprint",
+        sqlite: include_str!("../../migrations/sqlite/0003_source_fingerprint.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_source_fingerprint.sql"),
+    },
+];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own
 /// affair: `needs_format` says whether we can work with them.

@@ -47,11 +47,7 @@ impl<'a> Process<'a> {
         let specs: Vec<_> = config
             .sources
             .iter()
-            .map(|source| SourceSpec {
-                name: source.name.clone(),
-                upstream: source.upstream.clone(),
-                limits: config.upstreams[&source.upstream].limits,
-            })
+            .map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream]))
             .collect();
         let ids = test.store.register(&specs, Authority::Owns).await.unwrap();
         for (source, ids) in config.sources.iter().zip(&ids) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use headpond::clock::{Clock, ManualClock};
+use headpond::domain::fingerprint::Fingerprint;
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, ResourceId, SourceName, UpstreamId};
 use headpond::store::{
@@ -276,7 +277,7 @@ impl Database {
 
 /// A source by name on an upstream by name.
 pub fn spec(name: &str, upstream: &str, limits: Limits) -> SourceSpec {
-    SourceSpec { name: SourceName::new(name).unwrap(), upstream: upstream.into(), limits }
+    SourceSpec { name: SourceName::new(name).unwrap(), upstream: upstream.into(), limits, fingerprint: Fingerprint(1) }
 }
 
 pub fn key(name: &str) -> Key {
