@@ -40,7 +40,7 @@ pub struct Committer {
 #[derive(Debug)]
 struct Landing {
     claim: Arc<Claim>,
-    source: Option<Arc<Source>>,
+    source: Arc<Source>,
     settled: Settled,
     reply: oneshot::Sender<Verdict>,
 }
@@ -62,20 +62,24 @@ impl Committer {
         (Self { landings }, desk.run(arriving))
     }
 
-    /// Hands an outcome over and waits for what becomes of it. `source` is `None` when the config has none for the claim.
+    /// Hands an outcome over and waits for what becomes of it.
     pub async fn settle(
         &self,
         claim: Arc<Claim>,
-        source: Option<Arc<Source>>,
-        requested_at: DateTime<Utc>,
+        source: Arc<Source>,
         decided_at: DateTime<Utc>,
         outcome: Outcome,
     ) -> Verdict {
-        let gone_budget = source.as_deref().map_or(GoneBudget { share: 0.0, period: Duration::ZERO }, |source| {
-            GoneBudget { share: source.max_delete_share, period: source.policy.cadence.interval(decided_at) }
-        });
-        let settled =
-            Settled { token: claim.token, resource: claim.resource, requested_at, decided_at, outcome, gone_budget };
+        let period = source.policy.cadence.interval(decided_at);
+        let settled = Settled {
+            token: claim.token,
+            resource: claim.resource,
+            // Not when it was sent, which may be later: what it asked for was read with the claim.
+            requested_at: claim.granted_at,
+            decided_at,
+            outcome,
+            gone_budget: GoneBudget { share: source.max_delete_share, period },
+        };
         let (reply, landed) = oneshot::channel();
         if self.landings.send(Landing { claim, source, settled, reply }).await.is_err() {
             return Verdict::GivenUp("nothing is stored any more".into());
@@ -166,14 +170,13 @@ impl Desk {
     /// it rejected.
     fn unstorable(&self, mut landing: Landing, error: &StoreError) -> Option<Landing> {
         tracing::error!(%error, key = %landing.claim.key, "the database rejects an outcome");
-        let source = landing.source.as_deref()?;
         if matches!(&landing.settled.outcome, Outcome::Deferred(d) if d.failing.last.kind == FailureKind::Unstorable) {
             return None;
         }
         let detail = "the database refused to store what came; the log says why".into();
         let failure = Failure { kind: FailureKind::Unstorable, status: None, detail };
         let now = self.clock.now();
-        landing.settled.outcome = defer(&source.policy, &landing.claim.previous, failure, now, fastrand::f64());
+        landing.settled.outcome = defer(&landing.source.policy, &landing.claim.previous, failure, now, fastrand::f64());
         Some(landing)
     }
 
@@ -198,7 +201,7 @@ impl Desk {
 
     fn log(&mut self, landing: &Landing, verdict: &Verdict) {
         let key = &landing.claim.key;
-        let Some(source) = landing.source.as_deref().map(|source| &source.name) else { return };
+        let source = &landing.source.name;
         let Verdict::Failed(failure) = verdict else {
             let because = landing.claim.due.because.as_str();
             tracing::debug!(%source, %key, because, ?verdict, "refreshed");

@@ -1,6 +1,6 @@
 //! One upstream's due loop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::flight::{Ticket, fly};
 use super::tally::{Tally, Verdict};
 use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
+use crate::config::Source;
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
@@ -125,7 +126,7 @@ impl Lane {
         }
         let UpstreamSettings { id: upstream, limits, lease_for, .. } = self.upstream;
         let ticket = Ticket { upstream, limits, lease_for };
-        let Claimed { claims, ask_again_at } = self
+        let Claimed { claims, mut ask_again_at } = self
             .refresher
             .store
             .claim(&ClaimRequest {
@@ -137,17 +138,48 @@ impl Lane {
                 lease_for,
             })
             .await?;
+        let mut others = Vec::new();
         for claim in claims {
-            self.launch(claim, ticket);
+            match self.refresher.roster.source_of(&claim).cloned() {
+                Some(source) => self.launch(source, claim, ticket),
+                None => others.push(claim),
+            }
+        }
+        if !others.is_empty() {
+            self.leave(&others).await;
+            ask_again_at = Some(self.refresher.clock.now());
         }
         Ok(ask_again_at)
     }
 
-    fn launch(&mut self, claim: Claim, ticket: Ticket) {
+    /// Leaves sources to others from now on: those that another process's configuration has, or asks for something else. To
+    /// ask as we know would bring answers to another question. What else falls due is then looked for with each heartbeat.
+    async fn leave(&mut self, claims: &[Claim]) {
+        let left: BTreeSet<SourceId> = claims.iter().map(|claim| claim.source).collect();
+        let named = |id: &SourceId| {
+            self.refresher.roster.source(*id).map_or_else(|| format!("number {}", id.0), |source| source.name.to_string())
+        };
+        tracing::info!(
+            upstream = self.upstream.name,
+            sources = left.iter().map(named).collect::<Vec<_>>().join(", "),
+            "left to whoever holds the configuration, which is not the one by which these are asked here"
+        );
+        let mut kept = match &self.task.which {
+            Selection::All => self.upstream.sources.clone(),
+            Selection::Sources(sources) => sources.clone(),
+            // They are of the one source that is left.
+            Selection::Resources(_) => Vec::new(),
+        };
+        kept.retain(|source| !left.contains(source));
+        self.task.which = Selection::Sources(kept);
+        self.give_back(&claims.iter().map(|claim| (claim.token, claim.resource)).collect::<Vec<_>>()).await;
+    }
+
+    fn launch(&mut self, source: Arc<Source>, claim: Claim, ticket: Ticket) {
         let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
         let airborne =
             Airborne { token: claim.token, resource: claim.resource, source: claim.source, key: claim.key.clone() };
-        let handle = self.flights.spawn(async move { fly(&refresher, &committer, claim, ticket).await });
+        let handle = self.flights.spawn(async move { fly(&refresher, &committer, source, claim, ticket).await });
         self.airborne.insert(handle.id(), airborne);
     }
 
@@ -210,7 +242,11 @@ impl Lane {
         loop {
             tokio::select! {
                 flight = self.flights.join_next_with_id() => match flight {
-                    Some(flight) => self.land(flight).await,
+                    Some(flight) => {
+                        self.land(flight).await;
+                        // Its place is free for the lane that may have followed this one.
+                        self.refresher.announcer.announce(Announcement::LookAround);
+                    }
                     None => return,
                 },
                 () = abandon.cancelled() => break,
