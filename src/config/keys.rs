@@ -26,7 +26,7 @@ pub(super) fn read(reader: &mut Reader<'_>, list: Value<'_>, template: &UrlTempl
     let errors_before = reader.errors.len();
     let mut pass = Pass {
         template,
-        variables: template.variables(),
+        variables: template.variables().clone(),
         places: HashMap::with_capacity(elements.len()),
         unused: BTreeSet::new(),
     };

@@ -18,6 +18,8 @@ pub const KEY: &str = "key";
 #[derive(Clone, PartialEq, Eq)]
 pub struct UrlTemplate {
     template: UriTemplateString,
+    variables: BTreeSet<String>,
+    base: Url,
     origin: String,
     has_secret_path: bool,
 }
@@ -98,7 +100,8 @@ impl UrlTemplate {
             return Err(BadTemplate::Credentials);
         }
         let Origin::Tuple(..) = base.origin() else { return Err(BadTemplate::NotHttp) };
-        Ok(Self { template, origin: base.origin().ascii_serialization(), has_secret_path: false })
+        let variables = template.variables().map(|name| name.as_str().to_owned()).collect();
+        Ok(Self { template, variables, origin: base.origin().ascii_serialization(), base, has_secret_path: false })
     }
 
     /// The same, marked: some of it was put in from outside the configuration file, so that nobody is shown its path.
@@ -126,8 +129,8 @@ impl UrlTemplate {
 
     /// The names of its variables.
     #[must_use]
-    pub fn variables(&self) -> BTreeSet<String> {
-        self.template.variables().map(|name| name.as_str().to_owned()).collect()
+    pub fn variables(&self) -> &BTreeSet<String> {
+        &self.variables
     }
 
     /// The URL of a resource.
@@ -136,21 +139,28 @@ impl UrlTemplate {
     /// [`BadUrl`] when a variable has no value, or a value would make it another path.
     pub fn expand(&self, key: &Key, params: &Params) -> Result<Url, BadUrl> {
         let mut context = SimpleContext::new();
-        for name in self.variables() {
-            let value = match params.get(&name) {
+        for name in &self.variables {
+            let value = match params.get(name) {
                 Some(value) => value.as_str(),
                 None if name == KEY => key.as_str(),
-                None => return Err(BadUrl::Missing(name)),
+                None => return Err(BadUrl::Missing(name.clone())),
             };
-            context.insert(name, value);
+            context.insert(name.as_str(), value);
         }
         let expanded = self.template.expand::<UriSpec, _>(&context).map_err(|_| BadUrl::ChangesPath)?.to_string();
         let url = Url::parse(&expanded).map_err(|_| BadUrl::ChangesPath)?;
-        if url.path() != written_path(&expanded) || url.origin().ascii_serialization() != self.origin {
+        if url.path() != written_path(&expanded) || !has_origin_of(&url, &self.base) {
             return Err(BadUrl::ChangesPath);
         }
         Ok(url)
     }
+}
+
+/// Whether scheme, host and port are the same.
+fn has_origin_of(url: &Url, base: &Url) -> bool {
+    url.scheme() == base.scheme()
+        && url.host() == base.host()
+        && url.port_or_known_default() == base.port_or_known_default()
 }
 
 /// The path of a URL as it is written, before a parser resolves `.` and `..`.

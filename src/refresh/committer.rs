@@ -18,7 +18,7 @@ use crate::clock::{Clock, monotonic};
 use crate::config::Source;
 use crate::domain::decision::{Outcome, defer};
 use crate::domain::failure::{Failure, FailureKind};
-use crate::domain::resource::{ResourceId, SourceName};
+use crate::domain::resource::SourceName;
 use crate::store::{Claim, Fate, GoneBudget, Settled, Store, StoreError};
 
 /// The most outcomes of one transaction.
@@ -33,16 +33,39 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Takes outcomes and stores them.
 #[derive(Debug, Clone)]
 pub struct Committer {
-    landings: mpsc::Sender<Landing>,
+    landings: mpsc::Sender<(Settled, Landing)>,
 }
 
-/// One outcome on its way to the store.
+/// Where an outcome on its way to the store comes from, and who waits for it.
 #[derive(Debug)]
 struct Landing {
     claim: Arc<Claim>,
     source: Arc<Source>,
-    settled: Settled,
     reply: oneshot::Sender<Verdict>,
+}
+
+/// Outcomes of one transaction, and the landing of each.
+#[derive(Debug, Default)]
+struct Batch {
+    settled: Vec<Settled>,
+    landings: Vec<Landing>,
+}
+
+impl Batch {
+    fn push(&mut self, (settled, landing): (Settled, Landing)) {
+        self.settled.push(settled);
+        self.landings.push(landing);
+    }
+
+    fn len(&self) -> usize {
+        self.settled.len()
+    }
+
+    /// Takes the second half out.
+    fn split_off_half(&mut self) -> Self {
+        let half = self.len() / 2;
+        Self { settled: self.settled.split_off(half), landings: self.landings.split_off(half) }
+    }
 }
 
 impl Committer {
@@ -81,7 +104,7 @@ impl Committer {
             gone_budget: GoneBudget { share: source.max_delete_share, period },
         };
         let (reply, landed) = oneshot::channel();
-        if self.landings.send(Landing { claim, source, settled, reply }).await.is_err() {
+        if self.landings.send((settled, Landing { claim, source, reply })).await.is_err() {
             return Verdict::GivenUp("nothing is stored any more".into());
         }
         landed.await.unwrap_or_else(|_| Verdict::GivenUp("it was not stored".into()))
@@ -98,49 +121,46 @@ struct Desk {
 }
 
 impl Desk {
-    async fn run(mut self, mut arriving: mpsc::Receiver<Landing>) {
+    async fn run(mut self, mut arriving: mpsc::Receiver<(Settled, Landing)>) {
         let mut next = None;
         loop {
             let first = match next.take() {
-                Some(landing) => landing,
+                Some(one) => one,
                 None => match arriving.recv().await {
-                    Some(landing) => landing,
+                    Some(one) => one,
                     None => return,
                 },
             };
-            let mut bytes = body_bytes(&first);
-            let mut batch = vec![first];
+            let mut bytes = body_bytes(&first.0);
+            let mut batch = Batch::default();
+            batch.push(first);
             while batch.len() < BATCH {
-                let Ok(landing) = arriving.try_recv() else { break };
-                bytes += body_bytes(&landing);
+                let Ok(one) = arriving.try_recv() else { break };
+                bytes += body_bytes(&one.0);
                 if bytes > BATCH_BYTES {
-                    next = Some(landing);
+                    next = Some(one);
                     break;
                 }
-                batch.push(landing);
+                batch.push(one);
             }
             self.commit(batch).await;
         }
     }
 
     /// Commits a batch. Data that the database rejects is narrowed down by halves, so that only the offending outcome fails.
-    async fn commit(&mut self, batch: Vec<Landing>) {
+    async fn commit(&mut self, batch: Batch) {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
-            let settled: Vec<Settled> = part.iter().map(|landing| landing.settled.clone()).collect();
-            match self.apply_patiently(&settled).await {
+            match self.apply_patiently(&part.settled).await {
                 Ok(fates) => self.landed(part, fates),
                 Err(StoreError::Rejected(_)) if part.len() > 1 => {
-                    let rest = part.split_off(part.len() / 2);
+                    let rest = part.split_off_half();
                     parts.extend([rest, part]);
                 }
-                Err(error @ StoreError::Rejected(_)) => {
-                    let instead = part.pop().and_then(|landing| self.unstorable(landing, &error));
-                    parts.extend(instead.map(|landing| vec![landing]));
-                }
+                Err(error @ StoreError::Rejected(_)) => parts.extend(self.unstorable(part, &error)),
                 Err(error) => {
                     tracing::error!(%error, outcomes = part.len(), "not stored; they are due again");
-                    for landing in part {
+                    for landing in part.landings {
                         _ = landing.reply.send(Verdict::GivenUp(error.to_string()));
                     }
                 }
@@ -166,24 +186,25 @@ impl Desk {
         }
     }
 
-    /// What to store instead of an outcome that the database rejects: a failure that says so. `None` when that was what
-    /// it rejected.
-    fn unstorable(&self, mut landing: Landing, error: &StoreError) -> Option<Landing> {
+    /// What to store instead of a lone outcome that the database rejects: a failure that says so. `None` when that was
+    /// what it rejected.
+    fn unstorable(&self, mut lone: Batch, error: &StoreError) -> Option<Batch> {
+        let (settled, landing) = (lone.settled.first_mut()?, lone.landings.first()?);
         tracing::error!(%error, key = %landing.claim.key, "the database rejects an outcome");
-        if matches!(&landing.settled.outcome, Outcome::Deferred(d) if d.failing.last.kind == FailureKind::Unstorable) {
+        if matches!(&settled.outcome, Outcome::Deferred(d) if d.failing.last.kind == FailureKind::Unstorable) {
             return None;
         }
         let detail = "the database refused to store what came; the log says why".into();
         let failure = Failure { kind: FailureKind::Unstorable, status: None, detail };
         let now = self.clock.now();
-        landing.settled.outcome = defer(&landing.source.policy, &landing.claim.previous, failure, now, fastrand::f64());
-        Some(landing)
+        settled.outcome = defer(&landing.source.policy, &landing.claim.previous, failure, now, fastrand::f64());
+        Some(lone)
     }
 
-    fn landed(&mut self, batch: Vec<Landing>, fates: Vec<Fate>) {
-        let mut settled: Vec<ResourceId> = Vec::with_capacity(batch.len());
-        for (landing, fate) in batch.into_iter().zip(fates) {
-            let verdict = match (fate, &landing.settled.outcome) {
+    fn landed(&mut self, batch: Batch, fates: Vec<Fate>) {
+        let resources = batch.settled.iter().map(|one| one.resource).collect();
+        for ((settled, landing), fate) in batch.settled.iter().zip(batch.landings).zip(fates) {
+            let verdict = match (fate, &settled.outcome) {
                 (Fate::LeaseLost, _) => Verdict::Lost,
                 (Fate::Held, Outcome::Gone(absent)) => match &absent.held {
                     Some(held) => Verdict::Failed(held.failing.last.clone()),
@@ -192,11 +213,10 @@ impl Desk {
                 (_, outcome) => Verdict::of(outcome),
             };
             self.log(&landing, &verdict);
-            settled.push(landing.claim.resource);
             // Whoever waited may be gone after a shutdown; the outcome is stored all the same.
             _ = landing.reply.send(verdict);
         }
-        self.announcer.announce(Announcement::Settled(settled.into()));
+        self.announcer.announce(Announcement::Settled(resources));
     }
 
     fn log(&mut self, landing: &Landing, verdict: &Verdict) {
@@ -220,8 +240,8 @@ impl Desk {
     }
 }
 
-fn body_bytes(landing: &Landing) -> usize {
-    match &landing.settled.outcome {
+fn body_bytes(settled: &Settled) -> usize {
+    match &settled.outcome {
         Outcome::Replaced(replacement) => replacement.snapshot.body.len(),
         _ => 0,
     }

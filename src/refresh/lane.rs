@@ -1,11 +1,13 @@
 //! One upstream's due loop.
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::task::JoinSet;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::committer::Committer;
@@ -52,14 +54,15 @@ pub struct Lane {
     upstream: UpstreamSettings,
     task: Task,
     tally: Option<Arc<Tally>>,
-    flights: JoinSet<Result<Verdict, StoreError>>,
-    airborne: HashMap<tokio::task::Id, Airborne>,
+    // All in the lane's own task: what one waits for mostly comes in batches that others wait for too, and waking a task
+    // of its own for each would cost more than the rest of a refresh.
+    flights: FuturesUnordered<BoxFuture<'static, (ResourceId, Verdict)>>,
+    airborne: HashMap<ResourceId, Airborne>,
 }
 
 /// What a flight carries, for when it does not come back.
 struct Airborne {
     token: LeaseToken,
-    resource: ResourceId,
     source: SourceId,
     key: Key,
 }
@@ -74,7 +77,7 @@ impl Lane {
         task: Task,
         tally: Option<Arc<Tally>>,
     ) -> Self {
-        let (flights, airborne) = (JoinSet::new(), HashMap::new());
+        let (flights, airborne) = (FuturesUnordered::new(), HashMap::new());
         Self { refresher, committer, upstream, task, tally, flights, airborne }
     }
 
@@ -105,8 +108,8 @@ impl Lane {
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(flight) = self.flights.join_next_with_id() => {
-                    self.land(flight).await;
+                Some(flown) = self.flights.next() => {
+                    self.land(flown).await;
                     self.gather().await;
                 }
                 () = wake(&mut news, self.task.until) => {}
@@ -125,19 +128,16 @@ impl Lane {
             return Ok(None);
         }
         let UpstreamSettings { id: upstream, limits, lease_for, .. } = self.upstream;
+        let request = ClaimRequest {
+            worker: self.refresher.worker.clone(),
+            upstream,
+            at_most: room,
+            which: self.task.which.clone(),
+            due_by: self.task.due_by,
+            lease_for,
+        };
+        let Claimed { claims, mut ask_again_at } = self.claim(&request).await?;
         let ticket = Ticket { upstream, limits, lease_for };
-        let Claimed { claims, mut ask_again_at } = self
-            .refresher
-            .store
-            .claim(&ClaimRequest {
-                worker: self.refresher.worker.clone(),
-                upstream,
-                at_most: room,
-                which: self.task.which.clone(),
-                due_by: self.task.due_by,
-                lease_for,
-            })
-            .await?;
         let mut others = Vec::new();
         for claim in claims {
             match self.refresher.roster.source_of(&claim).cloned() {
@@ -150,6 +150,18 @@ impl Lane {
             ask_again_at = Some(self.refresher.clock.now());
         }
         Ok(ask_again_at)
+    }
+
+    /// Claims, and lets flights go on meanwhile.
+    async fn claim(&mut self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
+        let store = Arc::clone(&self.refresher.store);
+        let mut claiming = store.claim(request);
+        loop {
+            tokio::select! {
+                claimed = &mut claiming => return claimed,
+                Some(flown) = self.flights.next() => self.land(flown).await,
+            }
+        }
     }
 
     /// Leaves sources to others from now on: those that another process's configuration has, or asks for something else. To
@@ -177,22 +189,26 @@ impl Lane {
 
     fn launch(&mut self, source: Arc<Source>, claim: Claim, ticket: Ticket) {
         let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
-        let airborne =
-            Airborne { token: claim.token, resource: claim.resource, source: claim.source, key: claim.key.clone() };
-        let handle = self.flights.spawn(async move { fly(&refresher, &committer, source, claim, ticket).await });
-        self.airborne.insert(handle.id(), airborne);
+        let resource = claim.resource;
+        self.airborne.insert(resource, Airborne { token: claim.token, source: claim.source, key: claim.key.clone() });
+        let flight = async move {
+            // A panic ends one flight, not the lane; the panic hook has reported it.
+            let flight = AssertUnwindSafe(fly(&refresher, &committer, source, claim, ticket)).catch_unwind();
+            let verdict = match flight.await {
+                Ok(Ok(verdict)) => verdict,
+                Ok(Err(error)) => Verdict::GivenUp(error.to_string()),
+                Err(_) => Verdict::GivenUp("it ended abnormally; the log says how".into()),
+            };
+            (resource, verdict)
+        };
+        self.flights.push(flight.boxed());
     }
 
-    async fn land(&mut self, flight: Result<(tokio::task::Id, Result<Verdict, StoreError>), tokio::task::JoinError>) {
-        let (id, verdict) = match flight {
-            Ok((id, Ok(verdict))) => (id, verdict),
-            Ok((id, Err(error))) => (id, Verdict::GivenUp(error.to_string())),
-            Err(error) => (error.id(), Verdict::GivenUp("it ended abnormally; the log says how".into())),
-        };
-        let Some(flown) = self.airborne.remove(&id) else { return };
+    async fn land(&mut self, (resource, verdict): (ResourceId, Verdict)) {
+        let Some(flown) = self.airborne.remove(&resource) else { return };
         if let Verdict::GivenUp(why) = &verdict {
             tracing::warn!(why, key = %flown.key, "a refresh was given up");
-            self.give_back(&[(flown.token, flown.resource)]).await;
+            self.give_back(&[(flown.token, resource)]).await;
         }
         self.count(&flown, &verdict);
     }
@@ -204,16 +220,17 @@ impl Lane {
         let mut moment = std::pin::pin!(tokio::time::sleep(MOMENT));
         while self.flights.len() > half {
             tokio::select! {
-                Some(flight) = self.flights.join_next_with_id() => self.land(flight).await,
+                Some(flown) = self.flights.next() => self.land(flown).await,
                 () = &mut moment => return,
             }
         }
-        while let Some(flight) = self.flights.try_join_next_with_id() {
-            self.land(flight).await;
+        while let Some(Some(flown)) = self.flights.next().now_or_never() {
+            self.land(flown).await;
         }
     }
 
-    async fn give_back(&self, leased: &[(LeaseToken, ResourceId)]) {
+    // `&mut`, here and below, since a shared lane would have to share its flights between threads.
+    async fn give_back(&mut self, leased: &[(LeaseToken, ResourceId)]) {
         if let Err(error) = self.refresher.store.release(leased).await {
             tracing::warn!(%error, "could not give leases back; they run out by themselves");
         }
@@ -225,7 +242,7 @@ impl Lane {
         }
     }
 
-    async fn is_done(&self, now: DateTime<Utc>) -> bool {
+    async fn is_done(&mut self, now: DateTime<Utc>) -> bool {
         if self.task.until == Until::Stopped {
             return false;
         }
@@ -241,9 +258,9 @@ impl Lane {
     async fn wind_up(mut self, abandon: &CancellationToken) {
         loop {
             tokio::select! {
-                flight = self.flights.join_next_with_id() => match flight {
-                    Some(flight) => {
-                        self.land(flight).await;
+                flown = self.flights.next() => match flown {
+                    Some(flown) => {
+                        self.land(flown).await;
                         // Its place is free for the lane that may have followed this one.
                         self.refresher.announcer.announce(Announcement::LookAround);
                     }
@@ -252,8 +269,8 @@ impl Lane {
                 () = abandon.cancelled() => break,
             }
         }
-        self.flights.shutdown().await;
-        let leased: Vec<_> = self.airborne.values().map(|flown| (flown.token, flown.resource)).collect();
+        self.flights.clear();
+        let leased: Vec<_> = self.airborne.iter().map(|(resource, flown)| (flown.token, *resource)).collect();
         self.give_back(&leased).await;
     }
 }

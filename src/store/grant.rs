@@ -1,6 +1,6 @@
 //! What a claim gets: the due resources that an upstream's limits allow now, and when it is worth asking again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -73,24 +73,19 @@ pub(super) struct Wanted {
 }
 
 impl Upstream {
-    /// Until when a resource is leased, if it is.
-    pub(super) fn leased_until(&self, resource: ResourceId) -> Option<DateTime<Utc>> {
-        self.leased.get(&resource).or_else(|| self.elsewhere.get(&resource)).copied()
+    /// What must not be leased again, by ids in order.
+    pub(super) fn taken(&self) -> BTreeSet<ResourceId> {
+        self.leased.keys().chain(self.elsewhere.keys()).copied().collect()
     }
 
-    /// How many candidates to read, in due order, so that those that are free and one more are among them.
+    /// How many candidates to read, in due order: those that may be granted, and one more.
     pub(super) fn candidates_to_read(&self, at_most: u32) -> i64 {
-        let in_the_way = self.leased.len() + self.elsewhere.len();
-        i64::from(at_most.min(self.limits.max_concurrent))
-            .saturating_add(i64::try_from(in_the_way).unwrap_or(i64::MAX))
-            .saturating_add(1)
+        i64::from(at_most.min(self.limits.max_concurrent)).saturating_add(1)
     }
 
-    /// Grants from candidates in due order; `free` are those that aren't leased.
-    pub(super) fn grant(&self, wanted: Wanted, candidates: &[(ResourceId, DateTime<Utc>)]) -> Grant {
-        let is_due = |(_, due_at): &&(ResourceId, DateTime<Utc>)| *due_at <= wanted.due_by;
-        let (leased, free): (Vec<_>, Vec<_>) = candidates.iter().partition(|(id, _)| self.leased_until(*id).is_some());
-        let due = free.iter().copied().filter(is_due).count();
+    /// Grants from the due times of what isn't [taken](Self::taken), in their order.
+    pub(super) fn grant(&self, wanted: Wanted, due_times: &[DateTime<Utc>]) -> Grant {
+        let due = due_times.iter().filter(|due_at| **due_at <= wanted.due_by).count();
         let capacity =
             usize::try_from(self.limits.max_concurrent).unwrap_or(usize::MAX).saturating_sub(self.leased.len());
         let at_most = usize::try_from(wanted.at_most).unwrap_or(usize::MAX);
@@ -98,22 +93,19 @@ impl Upstream {
         let taken = self.bucket.take(&self.limits, wanted.now, fitting);
         let granted = usize::try_from(taken.granted).unwrap_or(usize::MAX);
 
-        let soon = later(wanted.now, SOON);
-        let next_lease_end = || {
-            let own = (granted > 0).then_some(wanted.expires_at);
-            self.leased.values().copied().chain(own).min().map(|end| end.max(soon))
-        };
+        let own_lease = (granted > 0).then_some(wanted.expires_at);
         let for_more = if due <= granted {
             None
         } else if capacity <= granted {
-            next_lease_end()
+            own_lease
         } else {
             // A token's time, or at once where only `at_most` was the limit.
             taken.next_at.or(Some(wanted.now))
         };
-        let next_due = free.iter().map(|(_, due_at)| *due_at).find(|due_at| *due_at > wanted.due_by);
-        let lost = leased.iter().copied().filter(is_due).filter_map(|(id, _)| self.leased_until(*id)).min();
-        let lost = lost.map(|end| end.max(soon));
+        let next_due = due_times.iter().copied().find(|due_at| *due_at > wanted.due_by);
+        // What a lost worker holds is due again when its lease ends, and its place is free.
+        let soon = later(wanted.now, SOON);
+        let lost = self.leased.values().chain(self.elsewhere.values()).min().map(|end| (*end).max(soon));
         let ask_again_at = [for_more, next_due, lost].into_iter().flatten().min();
         Grant { granted, bucket: taken.bucket, ask_again_at }
     }
@@ -129,13 +121,12 @@ mod tests {
         let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 1 };
         let bucket = Bucket { tokens: 1.0, at: now };
         let wanted = Wanted { now, due_by: now, at_most: 1, expires_at: later(now, Duration::from_secs(60)) };
-        let (held, free) = (ResourceId(1), ResourceId(2));
-        let leased = HashMap::from([(held, now - Duration::from_secs(1))]);
+        let leased = HashMap::from([(ResourceId(1), now - Duration::from_secs(1))]);
         let soon = Some(now + SOON);
         // It counts against the limit, or holds the only resource that is due.
         let own = Upstream { limits, bucket, leased: leased.clone(), elsewhere: HashMap::new() };
-        assert_eq!(own.grant(wanted, &[(free, now)]).ask_again_at, soon);
+        assert_eq!(own.grant(wanted, &[now]).ask_again_at, soon);
         let elsewhere = Upstream { limits, bucket, leased: HashMap::new(), elsewhere: leased };
-        assert_eq!(elsewhere.grant(wanted, &[(held, now)]).ask_again_at, soon);
+        assert_eq!(elsewhere.grant(wanted, &[]).ask_again_at, soon);
     }
 }

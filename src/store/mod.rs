@@ -288,7 +288,7 @@ pub struct Claimed {
     /// The resources, in the order in which to fetch them.
     pub claims: Vec<Claim>,
     /// When it is worth asking again if nothing else happens: the next token, the next due time, or the next expiry of a
-    /// lease that is in the way. `None` when nothing is due ever.
+    /// lease, of this upstream or of another from which a source may have moved. `None` when nothing is due ever.
     pub ask_again_at: Option<DateTime<Utc>>,
 }
 

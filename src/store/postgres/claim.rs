@@ -35,17 +35,15 @@ pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Resu
         at_most: request.at_most,
         expires_at: later(now, request.lease_for),
     };
-    let (candidates, mut corrupt) =
-        candidates(&mut tx, request, wanted.due_by, upstream.candidates_to_read(request.at_most)).await?;
-    let times: Vec<_> = candidates.iter().map(|candidate| (candidate.id, candidate.due_at)).collect();
-    let grant = upstream.grant(wanted, &times);
-    let free = candidates.into_iter().filter(|candidate| upstream.leased_until(candidate.id).is_none());
-    let chosen: Vec<_> = free.take(grant.granted).collect();
+    let (candidates, mut corrupt) = candidates(&mut tx, request, &upstream, wanted.due_by).await?;
+    let due_times: Vec<_> = candidates.iter().map(|candidate| candidate.due_at).collect();
+    let grant = upstream.grant(wanted, &due_times);
+    let chosen = candidates.get(..grant.granted).unwrap_or(&candidates);
     let mut claims = Vec::new();
     if !chosen.is_empty() {
         let lease = Lease { request, wanted, bucket: grant.bucket, seed: store.seed };
         let unreadable;
-        (claims, unreadable) = lease.write(&mut tx, &chosen).await?;
+        (claims, unreadable) = lease.write(&mut tx, chosen).await?;
         corrupt.extend(unreadable);
     }
     if !corrupt.is_empty() {
@@ -135,7 +133,7 @@ struct Candidate {
     due: Due,
 }
 
-/// The due index gives these in order. Without a filter it reads one that is not due yet, to know when to ask again.
+/// The due index gives these in order; $5 is what is leased. Without a filter it reads one that is not due yet, to know when to ask again.
 pub(super) fn candidates_sql(which: &Selection) -> String {
     let filter = match which {
         Selection::All => "$3::bigint IS NOT NULL AND $4::bigint[] IS NOT NULL",
@@ -145,7 +143,7 @@ pub(super) fn candidates_sql(which: &Selection) -> String {
     format!(
         "SELECT resource_id, due_at, because, wanted_at
            FROM headpond.schedule
-          WHERE upstream_id = $1 AND due_at IS NOT NULL AND {filter}
+          WHERE upstream_id = $1 AND due_at IS NOT NULL AND resource_id <> ALL($5) AND {filter}
           ORDER BY due_at
           LIMIT $2"
     )
@@ -154,14 +152,15 @@ pub(super) fn candidates_sql(which: &Selection) -> String {
 async fn candidates(
     tx: &mut PgConnection,
     request: &ClaimRequest,
+    upstream: &Upstream,
     due_by: DateTime<Utc>,
-    limit: i64,
 ) -> Result<(Vec<Candidate>, Vec<ResourceId>)> {
     let rows = sqlx::query(AssertSqlSafe(candidates_sql(&request.which)))
         .bind(request.upstream.0)
-        .bind(limit)
+        .bind(upstream.candidates_to_read(request.at_most))
         .bind(micros(due_by))
         .bind(super::want::ids(&request.which))
+        .bind(upstream.taken().into_iter().map(|id| id.0).collect::<Vec<_>>())
         .fetch_all(tx)
         .await?;
     let mut candidates = Vec::with_capacity(rows.len());

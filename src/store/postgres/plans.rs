@@ -54,9 +54,9 @@ fn cases() -> Vec<Case> {
     vec![
         ("upstream", claim::LOCK_UPSTREAM.into(), "1".into()),
         ("live leases", claim::LIVE_LEASES.into(), "5".into()),
-        ("candidates", candidates(Selection::All), "1, 300, 5, '{}'".into()),
-        ("candidates of sources", candidates(sources.clone()), "1, 300, 1000000000, '{1}'".into()),
-        ("candidates of resources", candidates(resources.clone()), format!("1, 300, 5, {ids}")),
+        ("candidates", candidates(Selection::All), "1, 300, 5, '{}', '{7,8}'".into()),
+        ("candidates of sources", candidates(sources.clone()), "1, 300, 1000000000, '{1}', '{7,8}'".into()),
+        ("candidates of resources", candidates(resources.clone()), format!("1, 300, 5, {ids}, '{{7,8}}'")),
         ("put off what is corrupt", claim::PUT_OFF_CORRUPT.into(), format!("{ids}, 5")),
         ("take_token: pay", claim::PAY.into(), "1, 1, 5".into()),
         ("lock leases", lease::LOCK.into(), "'{1,2}'".into()),

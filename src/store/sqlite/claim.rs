@@ -29,22 +29,24 @@ pub(super) const UPSTREAM: &str = "
 
 pub(super) const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, tokens_at = ?3 WHERE id = ?1";
 
-/// The due index in its order, no further than needed; what isn't due yet tells when to ask again.
+/// The due index in its order, no further than needed; what isn't due yet tells when to ask again. ?3 is what is leased.
 pub(super) const CANDIDATES: &str = "
     SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
-    WHERE upstream_id = ?1 AND due_at IS NOT NULL
+    WHERE upstream_id = ?1 AND due_at IS NOT NULL AND resource_id NOT IN (SELECT value FROM json_each(?3))
     ORDER BY due_at, resource_id LIMIT ?2";
 
-/// The due index again, here no further than ?3: other sources' rows are passed over, and those may be many.
+/// The due index again, here no further than ?4: other sources' rows are passed over, and those may be many.
 pub(super) const CANDIDATES_OF_SOURCES: &str = "
     SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
-    WHERE upstream_id = ?1 AND due_at <= ?3 AND source_id IN (SELECT value FROM json_each(?4))
+    WHERE upstream_id = ?1 AND due_at <= ?4 AND resource_id NOT IN (SELECT value FROM json_each(?3))
+        AND source_id IN (SELECT value FROM json_each(?5))
     ORDER BY due_at, resource_id LIMIT ?2";
 
 /// By id (the plus signs keep the due index out of it), then sorted.
 pub(super) const CANDIDATES_OF_RESOURCES: &str = "
     SELECT resource_id, due_at, because, wanted_at FROM headpond_schedule
-    WHERE +upstream_id = ?1 AND +due_at <= ?3 AND resource_id IN (SELECT value FROM json_each(?4))
+    WHERE +upstream_id = ?1 AND +due_at <= ?4 AND resource_id NOT IN (SELECT value FROM json_each(?3))
+        AND resource_id IN (SELECT value FROM json_each(?5))
     ORDER BY +due_at, +resource_id LIMIT ?2";
 
 /// The chosen ones, in the order of the array.
@@ -84,20 +86,17 @@ impl SqliteStore {
             at_most: request.at_most,
             expires_at: later(now, request.lease_for),
         };
-        let end_expired = sqlx::query(END_EXPIRED).bind(micros(now)).execute(&mut *transaction);
-        let ended = end_expired.await.map_err(failed)?.rows_affected() > 0;
-        let upstream = upstream(&mut transaction, request.upstream).await?;
+        let (upstream, ended) = upstream(&mut transaction, request.upstream, now).await?;
         let (candidates, mut corrupt) = candidates(&mut transaction, request, &upstream, wanted.due_by).await?;
-        let in_order: Vec<_> = candidates.iter().map(|one| (one.resource, one.due_at)).collect();
-        let grant = upstream.grant(wanted, &in_order);
-        let free = candidates.iter().filter(|one| upstream.leased_until(one.resource).is_none());
-        let chosen: Vec<&Candidate> = free.take(grant.granted).collect();
+        let due_times: Vec<_> = candidates.iter().map(|one| one.due_at).collect();
+        let grant = upstream.grant(wanted, &due_times);
+        let chosen = candidates.get(..grant.granted).unwrap_or(&candidates);
 
         let claims = if chosen.is_empty() {
             Vec::new()
         } else {
             keep_tokens(&mut transaction, request.upstream, &upstream.limits, grant.bucket).await?;
-            let (claims, unreadable) = self.read(&mut transaction, wanted, &chosen).await?;
+            let (claims, unreadable) = self.read(&mut transaction, wanted, chosen).await?;
             corrupt.extend(unreadable);
             claims
         };
@@ -120,12 +119,12 @@ impl SqliteStore {
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
         wanted: Wanted,
-        chosen: &[&Candidate],
+        chosen: &[Candidate],
     ) -> Result<(Vec<Claim>, Vec<ResourceId>), StoreError> {
         let token = LeaseToken(fastrand::i64(1..));
         let ids = json(&chosen.iter().map(|one| one.resource).collect::<Vec<_>>())?;
         let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
-        let claim = |(one, row): (&&Candidate, _)| (one.resource, self.claimed(row, token, one.due, wanted.now));
+        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one.due, wanted.now));
         Ok(readable(chosen.iter().zip(&rows).map(claim)))
     }
 
@@ -174,18 +173,29 @@ async fn limits(transaction: &mut Transaction<'_, Sqlite>, id: UpstreamId) -> Re
     Ok((record.limits()?, record.bucket()?))
 }
 
-/// The upstream with what is leased.
-async fn upstream(transaction: &mut Transaction<'_, Sqlite>, id: UpstreamId) -> Result<Upstream, StoreError> {
+/// The upstream with what is leased, and whether a lease has ended here because it has expired.
+async fn upstream(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: UpstreamId,
+    now: DateTime<Utc>,
+) -> Result<(Upstream, bool), StoreError> {
     let (limits, bucket) = limits(transaction, id).await?;
     let rows = sqlx::query(LEASES).fetch_all(&mut **transaction).await.map_err(failed)?;
-    let (mut leased, mut elsewhere) = (HashMap::new(), HashMap::new());
+    let (mut leased, mut elsewhere, mut ended) = (HashMap::new(), HashMap::new(), false);
     for row in &rows {
         let record = Record::identified_by(row, "lease", "token")?;
         let expires_at = record.time("expires_at")?;
+        if expires_at <= now {
+            ended = true;
+            continue;
+        }
         let of = if record.integer("upstream_id")? == id.0 { &mut leased } else { &mut elsewhere };
         of.extend(parse_ids(record.id(), &record.text("resources")?)?.into_iter().map(|id| (id, expires_at)));
     }
-    Ok(Upstream { limits, bucket, leased, elsewhere })
+    if ended {
+        sqlx::query(END_EXPIRED).bind(micros(now)).execute(&mut **transaction).await.map_err(failed)?;
+    }
+    Ok((Upstream { limits, bucket, leased, elsewhere }, ended))
 }
 
 /// Writes the lease of claims that have a token in common.
@@ -247,7 +257,10 @@ async fn candidates(
         Selection::Sources(_) => CANDIDATES_OF_SOURCES,
         Selection::Resources(_) => CANDIDATES_OF_RESOURCES,
     };
-    let query = sqlx::query(statement).bind(request.upstream.0).bind(upstream.candidates_to_read(request.at_most));
+    let query = sqlx::query(statement)
+        .bind(request.upstream.0)
+        .bind(upstream.candidates_to_read(request.at_most))
+        .bind(json(&upstream.taken())?);
     let query = match &request.which {
         Selection::All => query,
         Selection::Sources(ids) => {

@@ -197,6 +197,7 @@ async fn leases_in_the_way_say_when_to_ask_again(test: &TestStore) {
     assert_eq!(nothing_until(&none), Some(test.now() + LEASE / 2));
 
     // A leased resource is due again when its lease expires, even when there is room for others.
+    test.clock.advance(LEASE);
     let users = test.source_with_keys("users", 1).await;
     test.claim_one(users.upstream).await;
     assert_eq!(nothing_until(&test.store.claim(&ask(users.upstream, 9)).await.unwrap()), Some(test.now() + LEASE));
