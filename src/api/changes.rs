@@ -6,6 +6,7 @@ use http::{Uri, header};
 use serde::Serialize;
 
 use super::ApiState;
+use super::access::Reader;
 use super::error::ApiError;
 use super::parameters::Parameters;
 use crate::domain::change::{Change, Cursor};
@@ -16,7 +17,8 @@ const DEFAULT_LIMIT: u32 = 100;
 /// Entries in a page at the most.
 const LARGEST_LIMIT: u32 = 1000;
 
-/// A page of the feed. `next` is where to go on, also when there is nothing new.
+/// A page of the feed. `next` is where to go on, also when there is nothing new. Changes of sources that the reader may not
+/// read are left out, so a page can be short, or empty, before the end: at the end `next` is `since` again.
 #[derive(Debug, Serialize)]
 struct Page {
     changes: Vec<Change>,
@@ -27,12 +29,13 @@ struct Page {
 ///
 /// # Errors
 /// A wrong parameter, a place that the feed doesn't have, or a failing store.
-pub async fn changes(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
+pub async fn changes(State(api): State<ApiState>, reader: Reader, uri: Uri) -> Result<Response, ApiError> {
     let parameters = Parameters::of(&uri, &["limit", "since"])?;
     let since = parameters.get("since", SINCE, |value| value.parse().ok())?;
     let limit = parameters.get("limit", LIMIT, limit)?.unwrap_or(DEFAULT_LIMIT);
     match api.store.changes(since, limit).await? {
-        Changes::Page { changes, next } => {
+        Changes::Page { mut changes, next } => {
+            changes.retain(|change| reader.sees(&change.source));
             Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(Page { changes, next })).into_response())
         }
         Changes::Unknown => Err(ApiError::UnknownCursor),

@@ -12,9 +12,12 @@
 //! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
 //! body.
 //!
+//! Who may ask for what is said in [`access`]; the health checks are for everyone.
+//!
 //! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
 //! whatever they ask for, the answer is the copy that there is.
 
+pub mod access;
 pub mod changes;
 pub mod conditional;
 pub mod error;
@@ -34,6 +37,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
+use axum::middleware::from_extractor_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
@@ -67,16 +71,26 @@ impl ApiState {
 
 /// All routes.
 pub fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/v1/{source}/{key}", get(read::read))
-        .route("/v1/{source}/{key}/meta", get(meta::meta))
-        .route("/v1/-/changes", get(changes::changes))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+    reading(&state)
+        .merge(open())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(state)
+}
+
+/// Routes for whoever may read what their path is about. Those that change something take an [`access::Admin`] as well.
+fn reading(state: &ApiState) -> Router<ApiState> {
+    Router::new()
+        .route("/v1/{source}/{key}", get(read::read))
+        .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/-/changes", get(changes::changes))
+        .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
+}
+
+/// Routes for everyone.
+fn open() -> Router<ApiState> {
+    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
 }
 
 async fn unknown_route(uri: Uri) -> ApiError {

@@ -19,6 +19,7 @@ mod server;
 mod setting;
 mod settings;
 mod source;
+mod tokens;
 mod upstream;
 mod value;
 
@@ -56,6 +57,10 @@ pub struct Config {
 pub struct Server {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// Who may read the sources without tokens of their own. With none, everyone may.
+    pub read_tokens: Vec<SecretString>,
+    /// Who may administer, and read everything.
+    pub admin_tokens: Vec<SecretString>,
     /// How long work under way may take to finish after SIGTERM.
     pub shutdown_grace: Duration,
     /// How long a client may take to send a request's headers.
@@ -99,6 +104,8 @@ pub struct Source {
     pub url: UrlTemplate,
     /// The keys that the config lists; each makes a URL with the template.
     pub keys: Vec<(Key, Params)>,
+    /// Who may read it, besides those who administer; with none, whoever the server's tokens let in.
+    pub read_tokens: Vec<SecretString>,
     /// When to refresh, and what counts as fresh, failed, gone and changed.
     pub policy: Policy,
     /// The share of its keys that may become gone within one interval, 0 to 1.
@@ -115,6 +122,7 @@ impl std::fmt::Debug for Source {
             .field("upstream", &self.upstream)
             .field("origin", &self.url.origin())
             .field("keys", &self.keys.len())
+            .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)
             .field("request", &self.request)

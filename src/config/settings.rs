@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue};
+use secrecy::SecretString;
 
 use crate::domain::content::JsonPath;
 use crate::domain::template::UrlTemplate;
@@ -18,6 +19,7 @@ use super::kinds::{
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
+use super::tokens::TOKENS;
 
 /// Where requests of a source are described.
 const REQUEST: &[Scope] = &[Scope::Source, Scope::Upstream, Scope::Defaults];
@@ -29,6 +31,8 @@ const POLICY: &[Scope] = &[Scope::Source, Scope::Defaults];
 /// All settings.
 pub(super) static ALL: &[&dyn AnySetting] = &[
     &LISTEN,
+    &READ_TOKENS,
+    &ADMIN_TOKENS,
     &ALLOW_ANONYMOUS_READS,
     &SHUTDOWN_GRACE,
     &HEADER_TIMEOUT,
@@ -78,7 +82,20 @@ pub(super) static LISTEN: Setting<SocketAddr> = Setting {
     shows: Shows::Value,
 };
 
-/// Whether `listen` may be an address that other machines reach: they can then read everything.
+/// Who may read. A source's own take the place of the server's for that source.
+pub(super) static READ_TOKENS: Setting<Vec<SecretString>> = Setting {
+    name: "read_tokens",
+    scopes: &[Scope::Server, Scope::Source],
+    kind: &TOKENS,
+    default: Computed,
+    shows: Shows::Secret,
+};
+
+/// Who may administer, and read everything.
+pub(super) static ADMIN_TOKENS: Setting<Vec<SecretString>> =
+    Setting { name: "admin_tokens", scopes: &[Scope::Server], kind: &TOKENS, default: Computed, shows: Shows::Secret };
+
+/// Whether `listen` may be an address that other machines reach, without `read_tokens`: they can then read everything.
 pub(super) static ALLOW_ANONYMOUS_READS: Setting<bool> = Setting {
     name: "allow_anonymous_reads",
     scopes: &[Scope::Server],
@@ -288,7 +305,8 @@ mod tests {
 
     impl Environment for Example {
         fn variable(&self, name: &str) -> Option<OsString> {
-            (name == "GITHUB_TOKEN").then(|| "t0ken".into())
+            // Each has a value of its own: two that are the same would be refused.
+            name.contains("TOKEN").then(|| format!("the-value-of-{name}").into())
         }
 
         fn file(&self, _: &Path) -> io::Result<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! The read API over real sockets.
 
+mod access;
 mod connection;
 mod errors;
 mod feed;

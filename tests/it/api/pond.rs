@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use headpond::announce::Announcer;
+use headpond::api::access::Access;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
@@ -93,7 +94,8 @@ impl<'a> Pond<'a> {
 /// Serves what this store holds by that clock.
 pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
     let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
-    let (_, reading) = watch::channel(Arc::new(Settings { sources }));
+    let access = Access::of(&settings, std::iter::empty());
+    let (_, reading) = watch::channel(Arc::new(Settings { sources, access }));
     let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading };
     Served::start(router(state), settings).await
 }

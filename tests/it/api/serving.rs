@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn settings() -> config::Server {
     config::Server {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        read_tokens: Vec::new(),
+        admin_tokens: Vec::new(),
         shutdown_grace: HOUR,
         header_timeout: HOUR,
         request_timeout: HOUR,
