@@ -5,6 +5,7 @@
 //! | `GET /v1/{source}/{key}` | the snapshot's body as the upstream sent it, with its age and freshness; 304 on validators |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `GET /v1/-/changes` | the change feed |
+//! | `POST /v1/-/reload` | that the configuration was read again, or what is wrong with it; for admins |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
 //!
@@ -28,6 +29,7 @@ pub mod parameters;
 pub mod patience;
 pub mod problem;
 pub mod read;
+pub mod reload;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
@@ -39,7 +41,7 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::from_extractor_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -60,6 +62,8 @@ pub struct ApiState {
     pub announcer: Announcer,
     /// What the config says about reading, which a reload changes.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Where a reload is asked for.
+    pub reloads: reload::Reloads,
 }
 
 impl ApiState {
@@ -72,6 +76,7 @@ impl ApiState {
 /// All routes.
 pub fn router(state: ApiState) -> Router {
     reading(&state)
+        .merge(administering())
         .merge(open())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
@@ -86,6 +91,11 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}/{key}/meta", get(meta::meta))
         .route("/v1/-/changes", get(changes::changes))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
+}
+
+/// Routes whose handlers take an [`access::Admin`].
+fn administering() -> Router<ApiState> {
+    Router::new().route("/v1/-/reload", post(reload::reload))
 }
 
 /// Routes for everyone.

@@ -10,7 +10,7 @@ use headpond::api::server::serve;
 use headpond::config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Long enough that a test which waits for it would be seen to hang.
@@ -35,7 +35,7 @@ pub fn settings() -> config::Server {
 pub struct Served {
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Served {
@@ -45,7 +45,7 @@ impl Served {
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async { _ = stopped.await };
-            serve(listener, router, &settings, shutdown).await
+            serve(listener, router, watch::channel(settings).1, shutdown).await;
         });
         Self { address, stop: Some(stop), task }
     }
@@ -56,7 +56,7 @@ impl Served {
 
     /// Waits until the server has come to its end.
     pub async fn ended(self) {
-        within(self.task).await.unwrap().unwrap();
+        within(self.task).await.unwrap();
     }
 
     pub async fn connect(&self) -> Wire {

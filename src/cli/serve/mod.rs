@@ -1,0 +1,115 @@
+//! `headpond serve`.
+
+mod present;
+mod reload;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::{FutureExt, TryFutureExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+
+use self::present::Present;
+use self::reload::Reloader;
+use super::assemble::{self, Schema};
+use super::outcome::{CliError, Exit};
+use super::signals::{self, Stop};
+use crate::api::{self, ApiState};
+use crate::clock::SystemClock;
+use crate::refresh::clockwork::Clockwork;
+use crate::refresh::committer::Committer;
+use crate::refresh::fleet;
+use crate::refresh::follow::follow;
+
+/// How many requests for a reload wait in line before further ones are kept at the door.
+const RELOADS: usize = 16;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Refuse to start when the database's schema is out of date, instead of bringing it up to date.
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
+    let hangups = signals::hangups()?;
+    let config = assemble::config(config_path)?;
+    // First of all, so that a second `serve` by mistake is told before it touches anything.
+    let listen = config.server.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| CliError::usage(format!("server.listen = \"{listen}\": can't listen there: {error}")))?;
+    let schema = if args.no_migrate { Schema::AsItIs } else { Schema::Migrate };
+    let (store, clock) = assemble::store(&config, schema).await?;
+    let sources = config.sources.len();
+    let present = Present::establish(config, Arc::clone(&store), &clock).await?;
+    let server = present.server();
+    let stop = signals::watch(move || server.borrow().shutdown_grace)?;
+    tracing::info!(
+        listen = %listener.local_addr().unwrap_or(listen),
+        database = store.describe(),
+        sources,
+        "serving"
+    );
+    let ownership = present.ownership();
+    let reloader = Reloader::new(config_path.to_owned(), present, hangups);
+    let served = serve_until_stopped(reloader, clock, listener, &stop).await;
+    if let Err(error) = ownership.give_up().await {
+        tracing::warn!(%error, "others take this process for running until its heartbeat is missed");
+    }
+    store.close().await;
+    served?;
+    tracing::info!("stopped");
+    Ok(Exit::Well)
+}
+
+async fn serve_until_stopped(
+    reloader: Reloader,
+    clock: Arc<SystemClock>,
+    listener: TcpListener,
+    stop: &Stop,
+) -> Result<(), CliError> {
+    let present = reloader.present();
+    let (refreshers, refresher) = (present.refreshers(), present.refresher());
+    let clockwork = Clockwork::start(Arc::clone(&refresher), present.ownership(), clock, present.database())
+        .await
+        .map_err(|error| CliError::usage(format!("the clockwork does not start: {error}")))?;
+    let (reloads, asked) = mpsc::channel(RELOADS);
+    let state = ApiState {
+        store: Arc::clone(&refresher.store),
+        clock: Arc::clone(&refresher.clock),
+        announcer: refresher.announcer.clone(),
+        settings: present.settings(),
+        reloads,
+    };
+    let (committer, commits) = Committer::new(&refresher, stop.abandon.clone());
+    let fleet = fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended);
+    let shutdown = stop.stop.clone().cancelled_owned();
+    let serving = api::server::serve(listener, api::router(state), present.server(), shutdown);
+
+    let mut parts = JoinSet::new();
+    parts.spawn(follow(Arc::clone(&refresher.store), refresher.announcer.clone(), stop.stop.clone()).map(Ok));
+    parts.spawn(commits.map(Ok));
+    parts.spawn(fleet);
+    parts.spawn(serving.map(Ok));
+    parts.spawn(reloader.run(asked, stop.stop.clone()).map(Ok));
+    let mut served = tokio::select! {
+        () = stop.stop.cancelled() => Ok(()),
+        // None of them ends before it is told to, unless it failed. A process that only looks alive is worse than none.
+        Some(part) = parts.join_next() => part.map_err(ended).flatten(),
+    };
+    stop.stop.cancel();
+    clockwork.stop().await;
+    while let Some(part) = parts.join_next().await {
+        served = served.and(part.map_err(ended).flatten());
+    }
+    served
+}
+
+/// The panic itself has been reported by the panic hook.
+fn ended(error: JoinError) -> CliError {
+    CliError::failed(format!("a part of serve ended: {error}"))
+}
