@@ -12,7 +12,7 @@ use headpond::api::{ApiState, router};
 use headpond::config;
 use headpond::domain::resource::SourceName;
 use secrecy::SecretString;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::content;
@@ -55,7 +55,8 @@ fn state(test: &TestStore, server: &config::Server, users: &[&str]) -> ApiState 
     let sources = [weather_name, users_name].into();
     let (_, settings) = watch::channel(Arc::new(Settings { sources, access }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
-    ApiState { store, clock, announcer: Announcer::new(), settings }
+    let (reloads, _) = mpsc::channel(1);
+    ApiState { store, clock, announcer: Announcer::new(), settings, reloads }
 }
 
 async fn ask(served: &Served, method: &str, path: &str, fields: &[String]) -> Answer {

@@ -13,7 +13,7 @@ use headpond::config;
 use headpond::domain::observation::Seen;
 use headpond::domain::resource::{Params, SourceName};
 use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::content;
@@ -96,7 +96,8 @@ pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: confi
     let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
     let access = Access::of(&settings, std::iter::empty());
     let (_, reading) = watch::channel(Arc::new(Settings { sources, access }));
-    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading };
+    let (reloads, _) = mpsc::channel(1);
+    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, reloads };
     Served::start(router(state), settings).await
 }
 
