@@ -1,6 +1,7 @@
 //! The sequences, from the claim to the commit: real stores, and upstreams on loopback.
 
 mod commits;
+mod generations;
 mod lanes;
 mod outages;
 mod stopping;

@@ -11,5 +11,6 @@ mod limits;
 mod postgres_servers;
 mod prune;
 mod reads;
+mod reloads;
 mod sqlite_files;
 mod wishes;

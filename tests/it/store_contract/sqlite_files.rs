@@ -108,10 +108,11 @@ async fn names_that_are_taken_are_refused_before_anything_is_touched() {
 #[tokio::test]
 async fn migrations_of_a_newer_program_that_we_can_live_with_are_its_own_affair() {
     let test = TestStore::sqlite().await;
+    let ours = test.number("SELECT count(*) FROM {migration}").await;
     test.execute("INSERT INTO {migration} VALUES (9999, 'of the future', 0)").await.unwrap();
     test.another().await;
     test.connect(&test.database, &StoreOptions { migrate: false, ..options() }).await.unwrap();
-    assert_eq!(test.number("SELECT count(*) FROM {migration}").await, 2);
+    assert_eq!(test.number("SELECT count(*) FROM {migration}").await, ours + 1);
 }
 
 #[tokio::test]
