@@ -188,9 +188,12 @@ impl ApiError {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-configuration", "Bad configuration", detail)
                     .with("errors", errors)
             }
-            Self::NotReloaded(NotReloaded::Unavailable(why)) => {
-                unavailable("not-reloaded", "Not reloaded", &format!("The configuration was not reloaded: {why}."), SOON)
-            }
+            Self::NotReloaded(NotReloaded::Unavailable(why)) => unavailable(
+                "not-reloaded",
+                "Not reloaded",
+                &format!("The configuration was not reloaded: {why}."),
+                SOON,
+            ),
             Self::Store(error) if error.is_passing() => {
                 let detail = "The database can't be used at the moment. The log says why.";
                 unavailable("store-unavailable", "Store unavailable", detail, SOON)

@@ -15,6 +15,7 @@ mod migrate;
 mod outcome;
 mod probe;
 mod progress;
+mod question;
 mod refresh;
 mod serve;
 mod signals;
@@ -40,7 +41,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Poll the upstreams and serve the read API until SIGTERM or SIGINT.
+    /// Poll the upstreams and serve the read API until SIGTERM or SIGINT; SIGHUP reloads the configuration.
     Serve(serve::Args),
     /// Refresh what is due, or what is named, once.
     Refresh(refresh::Args),
@@ -48,7 +49,7 @@ enum Command {
     Try(probe::Args),
     /// Print a resource's stored content.
     Get(get::Args),
-    /// Check the configuration file.
+    /// Check the configuration file, and with --connect what it names.
     Check(check::Args),
     /// Bring the database's schema up to date.
     Migrate(migrate::Args),
@@ -87,7 +88,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Refresh(args) => refresh::run(&cli.config, &args).await,
             Command::Try(args) => probe::run(&cli.config, &args).await,
             Command::Get(args) => get::run(&cli.config, &args).await,
-            Command::Check(args) => check::run(&cli.config, &args),
+            Command::Check(args) => check::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Init(args) => init::run(&cli.config, &args),
         }

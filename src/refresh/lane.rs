@@ -169,7 +169,10 @@ impl Lane {
     async fn leave(&mut self, claims: &[Claim]) {
         let left: BTreeSet<SourceId> = claims.iter().map(|claim| claim.source).collect();
         let named = |id: &SourceId| {
-            self.refresher.roster.source(*id).map_or_else(|| format!("number {}", id.0), |source| source.name.to_string())
+            self.refresher
+                .roster
+                .source(*id)
+                .map_or_else(|| format!("number {}", id.0), |source| source.name.to_string())
         };
         tracing::info!(
             upstream = self.upstream.name,

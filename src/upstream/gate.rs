@@ -58,8 +58,8 @@ pub struct TokenGate {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     upstream: UpstreamId,
-    /// The token that the claim brought along counts from here.
-    granted: Instant,
+    /// The token that the claim brought along counts from here; `None` when there was no claim.
+    granted: Option<Instant>,
     /// By when the exchange must be over; `None` is never.
     over_by: Option<Instant>,
     /// How old a token may be; its age doesn't matter where no rate is kept.
@@ -78,9 +78,15 @@ impl TokenGate {
         lease_for: Duration,
     ) -> Self {
         let over_by = granted.checked_add(lease_for.saturating_sub(SETTLE));
+        Self { granted: Some(granted), over_by, ..Self::for_one(store, clock, upstream) }
+    }
+
+    /// A gate for an exchange without a claim: its first request is paid for as all others are.
+    #[must_use]
+    pub fn for_one(store: Arc<dyn Store>, clock: Arc<dyn Clock>, upstream: (UpstreamId, &Limits)) -> Self {
         let (upstream, limits) = upstream;
         let window = limits.requests_per_second.map(|_| limits.send_window());
-        Self { store, clock, upstream, granted, over_by, window }
+        Self { store, clock, upstream, granted: None, over_by: None, window }
     }
 
     /// Whether a token from then may still be used.
@@ -135,8 +141,12 @@ impl Gate for TokenGate {
             Some(over_by) => over_by.saturating_duration_since(now).checked_sub(timeout),
             None => Some(LONGEST_WAIT),
         };
-        let Some(spare) = spare else { return Err(waited(self.granted)) };
-        if self.is_punctual(self.granted) { Ok(()) } else { self.take(now + spare).await }
+        let Some(spare) = spare else { return Err(waited(self.granted.unwrap_or(now))) };
+        if self.granted.is_some_and(|granted| self.is_punctual(granted)) {
+            Ok(())
+        } else {
+            self.take(now + spare).await
+        }
     }
 
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass> {

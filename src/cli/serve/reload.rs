@@ -78,9 +78,8 @@ impl Reloader {
         // Reading many keys takes a moment, in which this thread could answer readers.
         let loaded = tokio::task::spawn_blocking(move || assemble::load(&path)).await;
         let loaded = loaded.map_err(|error| NotReloaded::Unavailable(format!("reading it ended: {error}")))?;
-        let loaded = loaded.map_err(|errors| {
-            NotReloaded::Invalid(errors.as_slice().iter().map(ToString::to_string).collect())
-        })?;
+        let loaded = loaded
+            .map_err(|errors| NotReloaded::Invalid(errors.as_slice().iter().map(ToString::to_string).collect()))?;
         let mut config = loaded.config;
         let mut warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(keep_what_can_not_change(self.present.config(), &mut config)?);
@@ -100,7 +99,8 @@ impl Reloader {
 /// Puts back what a running process can't change, and says so for each.
 fn keep_what_can_not_change(present: &Config, next: &mut Config) -> Result<Vec<String>, NotReloaded> {
     let mut kept = Vec::new();
-    let mut keep = |setting: &str| kept.push(format!("{setting}: this needs a restart; until then the old value holds"));
+    let mut keep =
+        |setting: &str| kept.push(format!("{setting}: this needs a restart; until then the old value holds"));
     let (old, new) = (present.server.listen, next.server.listen);
     if old != new {
         // What may be read without a token was checked for the new address, and other machines reach the old one.

@@ -114,7 +114,8 @@ pub(super) async fn registered(store: &PostgresStore, sources: &[SourceSpec]) ->
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let rows: Vec<(i64, String, i64, Option<i64>)> =
         sqlx::query_as(FOUND).bind(names).fetch_all(&store.readers).await?;
-    let found: HashMap<_, _> = rows.into_iter().map(|(id, name, upstream, asks)| (name, (id, upstream, asks))).collect();
+    let found: HashMap<_, _> =
+        rows.into_iter().map(|(id, name, upstream, asks)| (name, (id, upstream, asks))).collect();
     let ids = |source: &SourceSpec| {
         let (id, upstream, asks) = *found.get(source.name.as_str()).ok_or_else(|| no_such_source(&source.name))?;
         check_fingerprint(source, asks)?;

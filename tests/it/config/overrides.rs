@@ -150,7 +150,8 @@ fn an_error_names_the_variable_and_what_would_be_right() {
 
 #[test]
 fn errors_of_the_file_keep_their_places() {
-    let said = errors(&[("HEADPOND__SERVER__LISTN", "1"), ("HEADPOND__SOURCES__WEATHER__URL", "http://localhost/{lat}")]);
+    let said =
+        errors(&[("HEADPOND__SERVER__LISTN", "1"), ("HEADPOND__SOURCES__WEATHER__URL", "http://localhost/{lat}")]);
     let lines: Vec<_> = said.lines().collect();
     assert!(lines[0].starts_with("HEADPOND__SERVER__LISTN: "), "{said}");
     assert!(lines[1].starts_with("c.toml:8:9: sources.weather.keys = 'a': `url` needs a value for {lat}"), "{said}");

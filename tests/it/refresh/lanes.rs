@@ -53,7 +53,10 @@ async fn a_source_that_asks_for_something_else_now_is_left_to_whoever_knows(test
     process.refresh().await;
     // Another process owns the configuration by now, and its `users` are elsewhere.
     let elsewhere = users(&upstream.uri(), &["1"], "").replace("/users/{key}", "/people/{key}");
-    Mock::given(path("/people/1")).respond_with(ResponseTemplate::new(200).set_body_string("two")).mount(&upstream).await;
+    Mock::given(path("/people/1"))
+        .respond_with(ResponseTemplate::new(200).set_body_string("two"))
+        .mount(&upstream)
+        .await;
     let other = Process::with_config(test, &elsewhere).await;
 
     process.refresh().await;

@@ -45,11 +45,8 @@ impl<'a> Process<'a> {
     /// Registers the sources of this TOML and adds their keys.
     async fn with_config(test: &'a TestStore, toml: &str) -> Self {
         let config = config(toml);
-        let specs: Vec<_> = config
-            .sources
-            .iter()
-            .map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream]))
-            .collect();
+        let specs: Vec<_> =
+            config.sources.iter().map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream])).collect();
         let ids = test.store.register(&specs, Authority::Owns).await.unwrap();
         for (source, ids) in config.sources.iter().zip(&ids) {
             test.store.add_keys(ids.source, &source.keys, Authority::Owns).await.unwrap();

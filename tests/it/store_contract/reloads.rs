@@ -196,7 +196,9 @@ async fn a_longer_interval_leaves_what_was_planned(test: &TestStore) {
 
 async fn the_same_cadence_moves_nothing(test: &TestStore) {
     let weather = by_the_hour(test, 3).await;
-    test.execute(&format!("UPDATE {{schedule}} SET due_at = {}", (test.now() + 9 * HOUR).timestamp_micros())).await.unwrap();
+    test.execute(&format!("UPDATE {{schedule}} SET due_at = {}", (test.now() + 9 * HOUR).timestamp_micros()))
+        .await
+        .unwrap();
     assert_eq!(test.another().await.reschedule(weather.source, &Cadence::Every(HOUR)).await.unwrap(), 0);
     assert_eq!(due(test, "k0").await, test.now() + 9 * HOUR, "a jitter is not taken away by each restart");
     let nowhere = headpond::domain::resource::SourceId(-1);

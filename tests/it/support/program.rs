@@ -72,7 +72,11 @@ impl Headpond {
             .current_dir(self.dir.path())
             .env_remove("HEADPOND_CONFIG")
             .env_remove("HEADPOND_LOG")
-            .env_remove("HEADPOND_LOG_FORMAT")
+            .env_remove("HEADPOND_LOG_FORMAT");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEADPOND__")) {
+            command.env_remove(name);
+        }
+        command
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
