@@ -10,6 +10,7 @@ mod house;
 mod layering;
 mod main_job;
 mod refresh;
+mod reload;
 mod store_contract;
 mod support;
 mod upstream;

@@ -158,14 +158,14 @@ async fn asked(server: &MockServer) -> Vec<String> {
 }
 
 /// An upstream that answers each request only when it is told to.
-struct HeldServer {
+pub struct HeldServer {
     server: RawServer,
     arrivals: mpsc::UnboundedReceiver<()>,
     answers: watch::Sender<usize>,
 }
 
 impl HeldServer {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let answers = watch::Sender::new(0);
         let told = answers.clone();
@@ -187,21 +187,21 @@ impl HeldServer {
         Self { server, arrivals, answers }
     }
 
-    fn origin(&self) -> String {
+    pub fn origin(&self) -> String {
         self.server.url("").as_str().trim_end_matches('/').to_owned()
     }
 
     /// Returns when the next request has come.
-    async fn arrival(&mut self) {
+    pub async fn arrival(&mut self) {
         soon(self.arrivals.recv()).await.expect("the server runs");
     }
 
     /// Lets the first so many requests be answered.
-    fn answer(&self, first: usize) {
+    pub fn answer(&self, first: usize) {
         self.answers.send_replace(first);
     }
 
-    fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.server.requests().len()
     }
 }
