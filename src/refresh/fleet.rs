@@ -49,7 +49,7 @@ pub async fn fly(
 /// Returns when there is another refresher; never, when there can be none any more.
 async fn another(refreshers: &mut watch::Receiver<Arc<Refresher>>) {
     if refreshers.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -177,7 +177,7 @@ impl Lane {
         tracing::info!(
             upstream = self.upstream.name,
             sources = left.iter().map(named).collect::<Vec<_>>().join(", "),
-            "left to whoever holds the configuration, which is not the one by which these are asked here"
+            "left to whoever holds the configuration by now: it has these sources, or asks for them otherwise"
         );
         let mut kept = match &self.task.which {
             Selection::All => self.upstream.sources.clone(),

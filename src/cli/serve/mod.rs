@@ -46,8 +46,8 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let (store, clock) = assemble::store(&config, schema).await?;
     let sources = config.sources.len();
     let present = Present::establish(config, Arc::clone(&store), &clock).await?;
-    let server = present.server();
-    let stop = signals::watch(move || server.borrow().shutdown_grace)?;
+    let settings = present.server();
+    let stop = signals::watch(move || settings.borrow().shutdown_grace)?;
     tracing::info!(
         listen = %listener.local_addr().unwrap_or(listen),
         database = store.describe(),
@@ -110,6 +110,7 @@ async fn serve_until_stopped(
 }
 
 /// The panic itself has been reported by the panic hook.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it away")]
 fn ended(error: JoinError) -> CliError {
     CliError::failed(format!("a part of serve ended: {error}"))
 }

@@ -5,7 +5,7 @@ mod taken_over;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -16,13 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The configuration of these sources; each is a name, an origin with a path, a list of keys, and more settings.
 fn config(database: &str, sources: &[(&str, &str, &str, &str)]) -> String {
-    let sources: String = sources
+    let sources: Vec<String> = sources
         .iter()
         .map(|(name, url, keys, more)| {
             format!("[sources.{name}]\nurl = \"{url}/{{key}}\"\nkeys = {keys}\nrefresh_every = \"1h\"\n{more}\n")
         })
         .collect();
-    format!("[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{database}\"\n{sources}")
+    format!("[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{database}\"\n{}", sources.concat())
 }
 
 async fn upstream() -> MockServer {
@@ -60,8 +60,4 @@ async fn reload(serving: &Serving) -> Vec<Value> {
 /// How many resources of the database have content.
 async fn fetched(database: &Database) -> i64 {
     database.number("SELECT count(*) FROM {content}").await
-}
-
-fn no_warnings() -> Vec<Value> {
-    json!([]).as_array().unwrap().clone()
 }

@@ -5,10 +5,11 @@ use serde_json::Value;
 use super::{PATIENCE, answer, asked, config, reads, reload, upstream};
 use crate::support::program::{Headpond, Serving, eventually, get};
 use crate::support::proxy::Proxy;
-use crate::support::store::{Database, on_database};
+use crate::support::store::{Database, on_database, on_each_empty_database};
 
+on_each_empty_database!(what_broke_off_in_the_middle_is_completed_by_the_next_reload);
 on_database!(
-    on_postgres,
+    on_postgres_alone,
     crate::support::store::Database::on_test_server().await,
     while_the_database_is_away_the_old_configuration_stays_and_a_later_reload_gets_through
 );
@@ -24,7 +25,8 @@ async fn a_wrong_file_is_refused_with_all_its_errors_and_changes_nothing() {
     let serving = headpond.serve().await;
     reads(&serving, "/v1/users/1", "1").await;
 
-    let wrong = config(SQLITE, &[("users", "http://localhost/canary/{+key}?token=canary", "[]", "refresh_evry = \"1m\"")]);
+    let wrong =
+        config(SQLITE, &[("users", "http://localhost/canary/{+key}?token=canary", "[]", "refresh_evry = \"1m\"")]);
     headpond.configure(&wrong);
     serving.signal("HUP");
     serving.logged("not reloaded: the old configuration stays in force").await;
@@ -32,7 +34,8 @@ async fn a_wrong_file_is_refused_with_all_its_errors_and_changes_nothing() {
     assert_eq!((status, &problem["type"]), (422, &Value::from("/problems/bad-configuration")), "{problem}");
     let told: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|error| error.as_str().unwrap()).collect();
     assert_eq!(told.len(), 2, "{told:#?}");
-    for (place, what) in [("headpond.toml:6:7: sources.users.url", "host or path"), ("headpond.toml:9:1", "refresh_every")]
+    for (place, what) in
+        [("headpond.toml:6:7: sources.users.url", "host or path"), ("headpond.toml:9:1", "refresh_every")]
     {
         let is_told = |line: &str| line.contains(place) && line.contains(what);
         assert!(told.iter().any(|error| is_told(error)), "{place}: {told:#?}");
@@ -46,7 +49,7 @@ async fn a_wrong_file_is_refused_with_all_its_errors_and_changes_nothing() {
     let (status, problem) = serving.post("/v1/-/reload", None).await;
     assert!(status == 422 && problem["errors"][0].as_str().unwrap().contains("no such file"), "{problem}");
     headpond.configure(&good);
-    assert_eq!(reload(&serving).await, super::no_warnings());
+    assert_eq!(reload(&serving).await, [] as [Value; 0]);
     serving.stop().await;
 }
 
@@ -125,6 +128,20 @@ async fn a_variable_holds_after_a_reload_too() {
     serving.stop().await;
 }
 
+#[tokio::test]
+async fn a_reload_is_asked_for_by_post_and_without_parameters() {
+    let headpond = Headpond::with_config(&config(SQLITE, &[]));
+    let serving = headpond.serve().await;
+    let answer = get(&serving.url("/v1/-/reload")).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &"POST".parse().unwrap()));
+    assert_eq!(serving.post("/v1/-/reload?now=1", None).await.0, 400);
+    assert!(!serving.log().iter().any(|line| line.contains("reloaded")));
+    let (status, answer) = serving.post("/v1/-/reload", None).await;
+    assert_eq!((status, answer["warnings"].as_array().unwrap().len()), (200, 1), "there are no sources: {answer}");
+    serving.logged("reloaded").await;
+    serving.stop().await;
+}
+
 async fn is_ready(serving: &Serving) -> Option<()> {
     get(&serving.url("/readyz")).await.unwrap().status().is_success().then_some(())
 }
@@ -154,5 +171,38 @@ async fn while_the_database_is_away_the_old_configuration_stays_and_a_later_relo
     assert_eq!(asked(&upstream, "/new/1").await, 0);
     reload(&serving).await;
     reads(&serving, "/v1/users/1", "new").await;
+    serving.stop().await;
+}
+
+/// Sources are registered first, and then their keys are added.
+async fn what_broke_off_in_the_middle_is_completed_by_the_next_reload(database: &Database) {
+    let upstream = upstream().await;
+    for at in ["/old/1", "/new/1", "/new/2"] {
+        answer(&upstream, at, at).await;
+    }
+    let with = |path: &str, keys: &str| {
+        let source = config(&database.url(), &[("users", &format!("{}/{path}", upstream.uri()), keys, "")]);
+        source.replace("\"1h\"", "\"1s\"")
+    };
+    let headpond = Headpond::with_config(&with("old", "[\"1\"]"));
+    let serving = headpond.serve().await;
+    reads(&serving, "/v1/users/1", "/old/1").await;
+    database.refuse("resource", "NEW.key = 'refused'").await;
+
+    headpond.configure(&with("new", "[\"1\", \"2\", \"refused\"]"));
+    let (status, problem) = serving.post("/v1/-/reload", None).await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("the old configuration stays in force"), "{problem}");
+    // The database has the new URL already. Whoever knows only the old one asks for nothing with it.
+    serving.logged("left to whoever holds the configuration").await;
+    let before = asked(&upstream, "/old/1").await;
+    reads(&serving, "/v1/users/1", "/old/1").await;
+    assert_eq!(asked(&upstream, "/new/1").await, 0);
+
+    headpond.configure(&with("new", "[\"1\", \"2\"]"));
+    reload(&serving).await;
+    reads(&serving, "/v1/users/1", "/new/1").await;
+    reads(&serving, "/v1/users/2", "/new/2").await;
+    assert_eq!(asked(&upstream, "/old/1").await, before);
     serving.stop().await;
 }

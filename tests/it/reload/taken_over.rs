@@ -14,6 +14,7 @@ on_each_empty_database!(
     keys_come_and_go,
     another_url_is_asked_without_the_validators_of_the_old_one,
     a_shorter_interval_holds_at_once,
+    nothing_new_is_asked_by_the_old_configuration,
     the_limit_of_requests_at_once_grows_and_shrinks,
 );
 
@@ -22,14 +23,13 @@ async fn a_new_source_is_polled_and_of_a_removed_one_the_copies_are_read_on(data
     answer(&upstream, "/old/1", "old").await;
     answer(&upstream, "/new/1", "new").await;
     let (old, new) = (format!("{}/old", upstream.uri()), format!("{}/new", upstream.uri()));
-    let every_second = "";
-    let source = |name, url| config(&database.url(), &[(name, url, "[\"1\"]", every_second)]).replace("\"1h\"", "\"1s\"");
+    let source = |name, url| config(&database.url(), &[(name, url, "[\"1\"]", "")]).replace("\"1h\"", "\"1s\"");
     let headpond = Headpond::with_config(&source("old", &old));
     let serving = headpond.serve().await;
     reads(&serving, "/v1/old/1", "old").await;
 
     headpond.configure(&source("new", &new));
-    assert_eq!(reload(&serving).await, super::no_warnings());
+    assert_eq!(reload(&serving).await, [] as [Value; 0]);
     reads(&serving, "/v1/new/1", "new").await;
     let (before, polled) = (asked(&upstream, "/old/1").await, asked(&upstream, "/new/1").await);
     eventually("three more polls", PATIENCE, async || (asked(&upstream, "/new/1").await >= polled + 3).then_some(()))
@@ -73,9 +73,8 @@ async fn another_url_is_asked_without_the_validators_of_the_old_one(database: &D
     Mock::given(header_exists("if-none-match")).respond_with(not_modified).mount(&upstream).await;
     Mock::given(method("GET")).and(path("/v1/1")).respond_with(tagged("first")).mount(&upstream).await;
     Mock::given(method("GET")).and(path("/v2/1")).respond_with(tagged("second")).mount(&upstream).await;
-    let version = |version| {
-        config(&database.url(), &[("users", &format!("{}/{version}", upstream.uri()), "[\"1\"]", "")])
-    };
+    let version =
+        |version| config(&database.url(), &[("users", &format!("{}/{version}", upstream.uri()), "[\"1\"]", "")]);
     let headpond = Headpond::with_config(&version("v1"));
     let serving = headpond.serve().await;
     reads(&serving, "/v1/users/1", "first").await;
@@ -97,6 +96,32 @@ async fn a_shorter_interval_holds_at_once(database: &Database) {
     headpond.configure(&by_the_hour.replace("\"1h\"", "\"1s\""));
     reload(&serving).await;
     eventually("polls by the second", PATIENCE, async || (asked(&upstream, "/1").await >= 3).then_some(())).await;
+    serving.stop().await;
+}
+
+async fn nothing_new_is_asked_by_the_old_configuration(database: &Database) {
+    let upstream = upstream().await;
+    answer(&upstream, "/1", "1").await;
+    let named = |agent: &str| {
+        let more = format!("user_agent = \"{agent}\"");
+        config(&database.url(), &[("users", &upstream.uri(), "[\"1\"]", &more)]).replace("\"1h\"", "\"1s\"")
+    };
+    let headpond = Headpond::with_config(&named("old"));
+    let serving = headpond.serve().await;
+    reads(&serving, "/v1/users/1", "1").await;
+    for agent in ["other", "new"] {
+        headpond.configure(&named(agent));
+        reload(&serving).await;
+    }
+    // From the first request by the new one on.
+    let asked = eventually("ten polls", PATIENCE, async || {
+        let requests = upstream.received_requests().await.unwrap();
+        let agents: Vec<_> = requests.iter().map(|request| request.headers["user-agent"].clone()).collect();
+        let new = agents.iter().position(|agent| agent == "new")?;
+        (agents.len() >= new + 10).then(|| agents[new..].to_vec())
+    })
+    .await;
+    assert!(asked.iter().all(|agent| agent == "new"), "{asked:?}");
     serving.stop().await;
 }
 

@@ -130,16 +130,23 @@ impl TestStore {
         self.database.number(sql).await
     }
 
+    /// See [`Database::refuse`].
+    pub async fn refuse(&self, table: &str, when: &str) {
+        self.database.refuse(table, when).await;
+    }
+}
+
+impl Database {
     /// Makes the database refuse to insert or update rows of our table whose text column has this value.
     pub async fn refuse(&self, table: &str, when: &str) {
-        let sql = match &self.database {
-            Database::Sqlite { .. } => format!(
+        let sql = match self {
+            Self::Sqlite { .. } => format!(
                 "CREATE TRIGGER refuse_{table}_insert BEFORE INSERT ON {{{table}}} WHEN {when}
                  BEGIN SELECT raise(ABORT, 'refused by the test'); END;
                  CREATE TRIGGER refuse_{table}_update BEFORE UPDATE ON {{{table}}} WHEN {when}
                  BEGIN SELECT raise(ABORT, 'refused by the test'); END;"
             ),
-            Database::Postgres { .. } => format!(
+            Self::Postgres { .. } => format!(
                 "CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
                  BEGIN RAISE check_violation USING MESSAGE = 'refused by the test'; END $$;
                  CREATE TRIGGER refuse_{table} BEFORE INSERT OR UPDATE ON {{{table}}} FOR EACH ROW WHEN ({when})
@@ -148,9 +155,7 @@ impl TestStore {
         };
         self.execute(&sql).await.unwrap();
     }
-}
 
-impl Database {
     /// A place for a file that isn't there yet.
     pub fn sqlite() -> Self {
         Self::Sqlite { directory: TempDir::new().unwrap() }
