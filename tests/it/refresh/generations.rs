@@ -21,7 +21,7 @@ use crate::support::store::{TestStore, on_each_database};
 
 on_each_database!(
     another_configuration_takes_over_while_what_is_under_way_lands,
-    two_lanes_of_one_upstream_keep_its_limits_and_hand_places_over_at_once,
+    two_lanes_of_one_upstream_keep_its_limits_and_the_old_one_begins_nothing_more,
     what_is_wanted_after_its_claim_stays_due_however_late_it_was_sent,
     a_process_that_lost_the_configuration_does_not_take_it_back_by_its_heartbeat,
 );
@@ -87,19 +87,18 @@ async fn another_configuration_takes_over_while_what_is_under_way_lands(test: &T
 }
 
 /// The clock stands still: whoever waited for a lease to expire, or for a heartbeat, would wait for ever.
-async fn two_lanes_of_one_upstream_keep_its_limits_and_hand_places_over_at_once(test: &TestStore) {
+async fn two_lanes_of_one_upstream_keep_its_limits_and_the_old_one_begins_nothing_more(test: &TestStore) {
     let mut upstream = HeldServer::start().await;
-    let toml = |keys: &[&str]| {
-        let toml = users(&upstream.origin(), keys, "upstream = \"one_by_one\"");
-        format!("[upstreams.one_by_one]\nmax_concurrent_requests = 1\n{toml}")
+    let by = |agent: &str| {
+        let toml = users(&upstream.origin(), &["1", "2", "3"], "upstream = \"one_by_one\"");
+        format!("[upstreams.one_by_one]\nmax_concurrent_requests = 1\nuser_agent = \"{agent}\"\n{toml}")
     };
-    let (first, second) = (toml(&["1", "2"]), toml(&["1", "2", "3"]));
+    let (first, second, third) = (by("first"), by("second"), by("third"));
     let process = Process::with_config(test, &first).await;
     let fleet = Fleet::start(&process);
     upstream.arrival().await;
     fleet.reload(&second).await;
-    fleet.reload(&first).await;
-    fleet.reload(&second).await;
+    fleet.reload(&third).await;
     for nth in 1..=3 {
         assert_eq!(upstream.requests(), nth, "one at a time, whoever sends it");
         upstream.answer(nth);
@@ -111,6 +110,7 @@ async fn two_lanes_of_one_upstream_keep_its_limits_and_hand_places_over_at_once(
         (test.number("SELECT count(*) FROM {content}").await == 3).then_some(())
     })
     .await;
+    assert_eq!(upstream.agents(), ["first", "third", "third"]);
     fleet.stop().await;
 }
 

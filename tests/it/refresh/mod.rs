@@ -204,4 +204,13 @@ impl HeldServer {
     pub fn requests(&self) -> usize {
         self.server.requests().len()
     }
+
+    /// The User-Agents of the requests, in order.
+    pub fn agents(&self) -> Vec<String> {
+        let requests = self.server.requests();
+        let heads = requests.iter().map(|head| String::from_utf8_lossy(head).to_ascii_lowercase());
+        heads
+            .map(|head| head.lines().find_map(|line| line.strip_prefix("user-agent: ").map(str::to_owned)).unwrap())
+            .collect()
+    }
 }
