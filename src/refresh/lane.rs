@@ -174,7 +174,7 @@ impl Lane {
                 .source(*id)
                 .map_or_else(|| format!("number {}", id.0), |source| source.name.to_string())
         };
-        tracing::info!(
+        tracing::debug!(
             upstream = self.upstream.name,
             sources = left.iter().map(named).collect::<Vec<_>>().join(", "),
             "left to whoever holds the configuration by now: it has these sources, or asks for them otherwise"

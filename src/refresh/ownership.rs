@@ -1,7 +1,7 @@
 //! Whose configuration holds: that of the `serve` that was started or reloaded last.
 //!
 //! The owner alone writes keys and limits. Whoever lost the configuration to another process goes on serving, and refreshing
-//! what it knows; its own reload takes the configuration back.
+//! what both ask for in the same way; its own reload takes the configuration back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +54,8 @@ impl Ownership {
         if *is_held && !self.store.renew_config(&self.worker, later(self.clock.now(), OWNED_FOR)).await? {
             *is_held = false;
             tracing::info!(
-                "another process holds the configuration now; this one goes on with what it knows, and writes no keys or \
-                 limits until it is reloaded"
+                "another process holds the configuration now; until this one is reloaded, it goes on with what the two have \
+                 in common, and writes no keys or limits"
             );
         }
         Ok(*is_held)

@@ -184,7 +184,8 @@ async fn what_broke_off_in_the_middle_is_completed_by_the_next_reload(database: 
         let source = config(&database.url(), &[("users", &format!("{}/{path}", upstream.uri()), keys, "")]);
         source.replace("\"1h\"", "\"1s\"")
     };
-    let headpond = Headpond::with_config(&with("old", "[\"1\"]"));
+    let headpond = Headpond::with_config(&with("old", "[\"1\"]"))
+        .with_variable("HEADPOND_LOG", "info,headpond::refresh::lane=debug");
     let serving = headpond.serve().await;
     reads(&serving, "/v1/users/1", "/old/1").await;
     database.refuse("resource", "NEW.key = 'refused'").await;
