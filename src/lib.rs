@@ -17,11 +17,12 @@
 //! |---|---|
 //! | `domain` | nothing of the crate |
 //! | `clock`, `config` | `domain` |
-//! | `store`, `announce` | `domain`, `clock`, `config` |
-//! | `upstream` | `domain`, `clock`, `config`, `store` |
-//! | `refresh` | `domain`, `clock`, `config`, `store`, `upstream`, `announce` |
-//! | `api` | `domain`, `clock`, `config`, `store`, `announce` |
+//! | `store`, `announce` | `domain`, `clock`, `config`, `telemetry` |
+//! | `upstream` | `domain`, `clock`, `config`, `telemetry`, `store` |
+//! | `refresh` | `domain`, `clock`, `config`, `telemetry`, `store`, `upstream`, `announce` |
+//! | `api` | `domain`, `clock`, `config`, `telemetry`, `store`, `announce` |
 //! | `telemetry` | nothing of the crate |
+//! | `demo` | `domain`, `clock`, `config`, `store`, `api` |
 //! | `cli` | everything |
 //!
 //! `tests/it/layering.rs` holds the code against this table. This crate is a program: nothing in here is a stable API.
@@ -31,6 +32,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod refresh;
 pub mod store;

@@ -19,6 +19,7 @@ use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ApiState;
+use super::cors::Cors;
 use super::error::{ApiError, Forbidden};
 use super::settings::Settings;
 use crate::config;
@@ -111,20 +112,21 @@ impl Access {
         if tokens.are_none() || fits || standing.admin { Ok(standing) } else { Err(standing.refuse()) }
     }
 
-    fn administer(&self, request: &HeaderMap, token: Option<blake3::Hash>) -> Result<(), ApiError> {
+    fn administer(&self, request: &HeaderMap, token: Option<blake3::Hash>, cors: &Cors) -> Result<(), ApiError> {
         if self.admin.are_none() {
-            return self.administer_without_token(request);
+            return self.administer_without_token(request, cors);
         }
         let standing = self.standing(token);
         if standing.admin { Ok(()) } else { Err(standing.refuse()) }
     }
 
     /// Whoever is on this machine could read and stop this process anyway. But a web page that someone on it looks at can
-    /// send requests too, and browsers name its origin in all that change something (Fetch standard, §3.1).
-    fn administer_without_token(&self, request: &HeaderMap) -> Result<(), ApiError> {
+    /// send requests too, and browsers name its origin in all that change something (Fetch standard, §3.1). Only pages that
+    /// the config names may; not those that merely may read because all may.
+    fn administer_without_token(&self, request: &HeaderMap, cors: &Cors) -> Result<(), ApiError> {
         if !self.on_this_machine {
             Err(ApiError::Forbidden(Forbidden::NoAdminTokens))
-        } else if request.contains_key(header::ORIGIN) {
+        } else if !request.get_all(header::ORIGIN).iter().all(|origin| cors.names(origin)) {
             Err(ApiError::Forbidden(Forbidden::WebPage))
         } else {
             Ok(())
@@ -189,7 +191,8 @@ impl FromRequestParts<ApiState> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, ApiError> {
-        api.settings().access.administer(&parts.headers, presented(&parts.headers))?;
+        let settings = api.settings();
+        settings.access.administer(&parts.headers, presented(&parts.headers), &settings.cors)?;
         Ok(Self)
     }
 }

@@ -1,48 +1,71 @@
-//! The read API: answers readers straight from the store, and never asks an upstream.
+//! The read API: answers readers straight from the store, and never asks an upstream. At the most it makes a key due, and
+//! waits until whoever refreshes it has done so.
 //!
 //! | route | answers |
 //! |---|---|
 //! | `GET /v1/{source}/{key}` | the snapshot's body as the upstream sent it, with its age and freshness; 304 on validators |
+//! | `GET /v1/{source}?key=` | the same, for keys that something on the way would decode |
+//! | `GET /v1/{source}` | a list of the source, page by page |
+//! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
+//! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
 //! | `GET /v1/-/changes` | the change feed |
+//! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
+//! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
 //! | `POST /v1/-/reload` | that the configuration was read again, or what is wrong with it; for admins |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
+//! | `GET /metrics` | the process's metrics, for Prometheus |
 //!
 //! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
-//! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
+//! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400 or 431 without a
 //! body.
 //!
-//! Who may ask for what is said in [`access`]; the health checks are for everyone.
+//! Who may ask for what is said in [`access`]; the health checks are for everyone. Answers are compressed for readers that
+//! accept it ([`encoding`]), and shown to web pages that the config names ([`cors`]). Ranges are not served: a body is
+//! read whole.
 //!
-//! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
-//! whatever they ask for, the answer is the copy that there is.
+//! What a request's `Cache-Control` and `Prefer: wait=N` bring about is said in [`mod@reading`].
 
 pub mod access;
+pub mod bounds;
 pub mod changes;
+pub mod collection;
 pub mod conditional;
+pub mod cors;
+pub mod crowd;
+pub mod encoding;
 pub mod error;
 pub mod freshness_headers;
 pub mod health;
+pub mod item;
+pub mod measure;
 pub mod meta;
 pub mod parameters;
 pub mod patience;
+pub mod prefer;
 pub mod problem;
 pub mod read;
+pub mod reading;
+pub mod refresh;
 pub mod reload;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
+pub mod status;
+pub mod waiting;
 
 use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::from_extractor_with_state;
+use axum::middleware::{from_extractor_with_state, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::announce::Announcer;
@@ -50,6 +73,7 @@ use crate::clock::Clock;
 use crate::store::Store;
 use error::ApiError;
 use settings::Settings;
+use waiting::Waiting;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,6 +86,12 @@ pub struct ApiState {
     pub announcer: Announcer,
     /// What the config says about reading, which a reload changes.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Readers who wait.
+    pub waiting: Waiting,
+    /// Ends their waiting, when this process should end.
+    pub stopping: CancellationToken,
+    /// Renders the process's metrics; `None` where none are kept.
+    pub metrics: Option<PrometheusHandle>,
     /// Where a reload is asked for.
     pub reloads: reload::Reloads,
 }
@@ -81,15 +111,24 @@ pub fn router(state: ApiState) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(encoding::compression())
+        .layer(from_fn(encoding::variants))
+        .layer(from_fn_with_state(state.clone(), cors::cors))
+        .layer(from_fn(measure::measured))
         .with_state(state)
 }
 
 /// Routes for whoever may read what their path is about. Those that change something take an [`access::Admin`] as well.
 fn reading(state: &ApiState) -> Router<ApiState> {
     Router::new()
+        .route("/v1/{source}", get(collection::collection))
         .route("/v1/{source}/{key}", get(read::read))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
         .route("/v1/-/changes", get(changes::changes))
+        .route("/v1/-/sources", get(status::sources))
+        .route("/v1/-/status", get(status::status))
+        .route("/metrics", get(measure::metrics))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
 }
 

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::outcome::CliError;
 use crate::announce::Announcer;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, ConfigErrors, Loaded};
+use crate::config::{self, Config, ConfigErrors, Environment, Loaded};
 use crate::domain::resource::Key;
 use crate::refresh::{Refresher, Roster};
 use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
@@ -19,13 +19,18 @@ use crate::upstream::Fetcher;
 const KEYS_AT_ONCE: usize = 5000;
 
 /// Reads the configuration: the file, and what the environment says otherwise.
-pub(super) fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-    config::load(path, &config::ProcessEnvironment, SystemClock::new().now())
+pub(super) fn load(path: &Path, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
+    config::load(path, environment, SystemClock::new().now())
 }
 
 /// Reads the configuration, and prints its warnings to stderr.
 pub(super) fn config(path: &Path) -> Result<Config, CliError> {
-    let loaded = load(path).map_err(|errors| CliError::usage(errors.to_string()))?;
+    config_from(path, &config::ProcessEnvironment)
+}
+
+/// The same from other surroundings than this process's.
+pub(super) fn config_from(path: &Path, environment: &dyn Environment) -> Result<Config, CliError> {
+    let loaded = load(path, environment).map_err(|errors| CliError::usage(errors.to_string()))?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -43,11 +48,25 @@ pub(super) enum Schema {
 
 /// Connects to the database, and sets a clock by it.
 pub(super) async fn store(config: &Config, schema: Schema) -> Result<(Arc<dyn Store>, Arc<SystemClock>), CliError> {
+    connect(config.database.url.expose_secret(), config.database.readers, schema).await
+}
+
+/// Connects to a SQLite file as it is.
+pub(super) async fn store_in_file(file: &Path) -> Result<(Arc<dyn Store>, Arc<SystemClock>), CliError> {
+    connect(&url_of_file(file)?, 1, Schema::AsItIs).await
+}
+
+/// The `database.url` of a SQLite file. Signs that have a meaning in URLs are percent-encoded.
+pub(super) fn url_of_file(file: &Path) -> Result<String, CliError> {
+    let path = file.to_str().ok_or_else(|| CliError::usage(format!("{}: not UTF-8", file.display())))?;
+    Ok(format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")))
+}
+
+async fn connect(url: &str, readers: u32, schema: Schema) -> Result<(Arc<dyn Store>, Arc<SystemClock>), CliError> {
     let clock = Arc::new(SystemClock::new());
     let migrate = schema == Schema::Migrate;
-    let options = StoreOptions { readers: config.database.readers, migrate, create: migrate };
-    let store =
-        store::connect(config.database.url.expose_secret(), &options, Arc::<SystemClock>::clone(&clock)).await?;
+    let options = StoreOptions { readers, migrate, create: migrate };
+    let store = store::connect(url, &options, Arc::<SystemClock>::clone(&clock)).await?;
     if let Some(now) = store.database_time().await? {
         clock.anchor(now);
     }

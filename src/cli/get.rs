@@ -1,7 +1,7 @@
 //! `headpond get`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
@@ -17,17 +17,22 @@ pub(super) struct Args {
     source: String,
     /// The key.
     key: String,
+    /// Read this SQLite file; no configuration is needed then.
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
     /// Print what is known about the copy instead of its content, as JSON.
     #[arg(long)]
     meta: bool,
 }
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
-    let config = assemble::config(config_path)?;
     let named = format!("{}/{}", args.source, args.key);
     let source = SourceName::new(&args.source).map_err(|e| CliError::usage(format!("{:?}: {e}", args.source)))?;
     let key = Key::new(&args.key).map_err(|error| CliError::usage(format!("key {:?}: {error}", args.key)))?;
-    let (store, clock) = assemble::store(&config, Schema::AsItIs).await?;
+    let (store, clock) = match &args.database {
+        Some(file) => assemble::store_in_file(file).await.map_err(|error| error.about("--database"))?,
+        None => assemble::store(&assemble::config(config_path)?, Schema::AsItIs).await?,
+    };
     let current = store.current(&source, &key).await?;
     store.close().await;
     let current = current.ok_or_else(|| CliError::failed(format!("{named} is not known")))?;

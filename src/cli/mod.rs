@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::logs::{self, LogFormat};
 
 mod assemble;
 mod check;
+mod demo;
 mod get;
+mod health;
 mod init;
 mod migrate;
 mod outcome;
@@ -19,6 +21,8 @@ mod question;
 mod refresh;
 mod serve;
 mod signals;
+mod status;
+mod table;
 
 use outcome::{CliError, Exit};
 
@@ -49,8 +53,14 @@ enum Command {
     Try(probe::Args),
     /// Print a resource's stored content.
     Get(get::Args),
+    /// Tell how sources and upstreams stand, whether or not `serve` runs. It ends with 0 whenever the database could be read.
+    Status(status::Args),
+    /// Ask the running `serve` whether it is up, for health checks. It ends with 0 if so, else with 1.
+    Health(health::Args),
     /// Check the configuration file, and with --connect what it names.
     Check(check::Args),
+    /// Show what it does: a simulated upstream and a service that polls it, on this machine alone.
+    Demo(demo::Args),
     /// Bring the database's schema up to date.
     Migrate(migrate::Args),
     /// Write a commented configuration file to start from.
@@ -62,10 +72,15 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let quiet_by_default = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
-    // sqlx warns of slow statements on its own; what is slow for it is not a fault for us.
-    let filter = cli.log.clone().unwrap_or_else(|| format!("{quiet_by_default},sqlx=error"));
-    let result = telemetry::init(&filter, cli.log_format)
+    let quiet_by_default = match cli.command {
+        Command::Serve(_) => "info",
+        // What fails in it fails on purpose.
+        Command::Demo(_) => "error",
+        _ => "warn",
+    };
+    // sqlx warns of slow statements on its own; what is slow for it is not a fault for us. The scheduler tells of its jobs.
+    let filter = cli.log.clone().unwrap_or_else(|| format!("{quiet_by_default},sqlx=error,tokio_cron_scheduler=warn"));
+    let result = logs::init(&filter, cli.log_format)
         .map_err(|problem| CliError::usage(format!("--log {filter}: {problem}")))
         .and_then(|()| run(cli));
     match result {
@@ -88,6 +103,9 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Refresh(args) => refresh::run(&cli.config, &args).await,
             Command::Try(args) => probe::run(&cli.config, &args).await,
             Command::Get(args) => get::run(&cli.config, &args).await,
+            Command::Demo(args) => demo::run(&args).await,
+            Command::Status(args) => status::run(&cli.config, &args).await,
+            Command::Health(args) => health::run(&cli.config, &args).await,
             Command::Check(args) => check::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Init(args) => init::run(&cli.config, &args),

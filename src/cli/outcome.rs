@@ -44,6 +44,19 @@ impl CliError {
         Self { message: message.into(), exit: Exit::Failed }
     }
 
+    /// The same for a database that an option named, and not `database.url`.
+    pub(super) fn about(self, option: &str) -> Self {
+        match self.message.strip_prefix("database.url: ") {
+            Some(problem) => Self { message: format!("{option} {problem}"), ..self },
+            None => Self { message: format!("{option}: {}", self.message), ..self },
+        }
+    }
+
+    /// The same with the exit code of what failed, where no other is known.
+    pub(super) fn or_failed(self) -> Self {
+        Self { exit: Exit::Failed, ..self }
+    }
+
     /// The exit code.
     pub(super) fn exit(&self) -> Exit {
         self.exit

@@ -129,7 +129,10 @@ impl Counting {
         };
         let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(clock);
         Ok(match store.upstream(&source.upstream).await? {
-            Some(id) => Box::new(TokenGate::for_one(Arc::clone(store), clock, (id, &upstream.limits))),
+            Some(id) => Box::new({
+                let named = (id, source.upstream.as_str());
+                TokenGate::for_one(Arc::clone(store), clock, named, &upstream.limits)
+            }),
             // Nobody polls it yet.
             None => Box::new(OpenGate),
         })

@@ -12,6 +12,7 @@ mod headers;
 mod keys;
 mod kinds;
 mod nearest;
+mod origins;
 mod overrides;
 mod policy;
 mod reader;
@@ -62,6 +63,10 @@ pub struct Server {
     pub read_tokens: Vec<SecretString>,
     /// Who may administer, and read everything.
     pub admin_tokens: Vec<SecretString>,
+    /// The web pages that may read.
+    pub cors_origins: CorsOrigins,
+    /// Readers' connections at the same time.
+    pub max_connections: u32,
     /// How long work under way may take to finish after SIGTERM.
     pub shutdown_grace: Duration,
     /// How long a client may take to send a request's headers.
@@ -70,6 +75,15 @@ pub struct Server {
     pub request_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
+}
+
+/// Origins of web pages, as browsers write them in `Origin`: `https://app.example`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// These; none when there are none.
+    These(Vec<HeaderValue>),
+    /// All.
+    All,
 }
 
 /// Where the copy is kept.

@@ -13,7 +13,9 @@ pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<S
     check_anonymous_reads(reader, section, &layers);
     let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
     let admin_tokens = tokens::of(reader, section, &set::ADMIN_TOKENS);
+    let cors_origins = layers.get(reader, &set::CORS_ORIGINS);
     let listen = layers.get(reader, &set::LISTEN);
+    let max_connections = layers.get(reader, &set::MAX_CONNECTIONS);
     let shutdown_grace = layers.get(reader, &set::SHUTDOWN_GRACE);
     let header_timeout = layers.get(reader, &set::HEADER_TIMEOUT);
     let request_timeout = layers.get(reader, &set::REQUEST_TIMEOUT);
@@ -22,6 +24,8 @@ pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<S
         listen: listen?,
         read_tokens: read_tokens?,
         admin_tokens: admin_tokens?,
+        cors_origins: cors_origins?,
+        max_connections: max_connections?,
         shutdown_grace: shutdown_grace?,
         header_timeout: header_timeout?,
         request_timeout: request_timeout?,

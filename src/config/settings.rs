@@ -11,11 +11,13 @@ use secrecy::SecretString;
 use crate::domain::content::JsonPath;
 use crate::domain::template::UrlTemplate;
 
+use super::CorsOrigins;
 use super::environment::Text;
 use super::kinds::{
     ADDRESS, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, NAME, PATHS,
     POSITIVE_SPAN, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
+use super::origins::ORIGINS;
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
@@ -34,6 +36,8 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &READ_TOKENS,
     &ADMIN_TOKENS,
     &ALLOW_ANONYMOUS_READS,
+    &CORS_ORIGINS,
+    &MAX_CONNECTIONS,
     &SHUTDOWN_GRACE,
     &HEADER_TIMEOUT,
     &REQUEST_TIMEOUT,
@@ -101,6 +105,19 @@ pub(super) static ALLOW_ANONYMOUS_READS: Setting<bool> = Setting {
     scopes: &[Scope::Server],
     kind: &FLAG,
     default: Is("false"),
+    shows: Shows::Value,
+};
+
+/// The web pages that may read.
+pub(super) static CORS_ORIGINS: Setting<CorsOrigins> =
+    Setting { name: "cors_origins", scopes: &[Scope::Server], kind: &ORIGINS, default: Is("[]"), shows: Shows::Value };
+
+/// Readers' connections at the same time.
+pub(super) static MAX_CONNECTIONS: Setting<u32> = Setting {
+    name: "max_connections",
+    scopes: &[Scope::Server],
+    kind: &COUNT,
+    default: Is("10_000"),
     shows: Shows::Value,
 };
 

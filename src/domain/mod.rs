@@ -4,6 +4,7 @@
 pub mod change;
 pub mod content;
 pub mod decision;
+pub mod directive;
 pub mod failure;
 pub mod fingerprint;
 pub mod freshness;

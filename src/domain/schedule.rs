@@ -22,7 +22,7 @@ pub struct Due {
 pub const AT_ONCE: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// The rule that decided a due time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Because {
     /// The key was never fetched.
@@ -94,6 +94,13 @@ impl Because {
             Self::Reset => 9,
             Self::RetryNow => 10,
         }
+    }
+
+    /// Whether it is for the upstream's sake that the resource is not due yet. Only an operator makes it due earlier, never a
+    /// reader: many of them would undo every backoff.
+    #[must_use]
+    pub fn spares_the_upstream(self) -> bool {
+        matches!(self, Self::Backoff | Self::Outage | Self::RetryAfter | Self::GoneRecheck)
     }
 
     /// The reason of that number.

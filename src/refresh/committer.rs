@@ -97,8 +97,7 @@ impl Committer {
         let settled = Settled {
             token: claim.token,
             resource: claim.resource,
-            // Not when it was sent, which may be later: what it asked for was read with the claim.
-            requested_at: claim.granted_at,
+            requested_at: known_at(&claim),
             decided_at,
             outcome,
             gone_budget: GoneBudget { share: source.max_delete_share, period },
@@ -109,6 +108,12 @@ impl Committer {
         }
         landed.await.unwrap_or_else(|_| Verdict::GivenUp("it was not stored".into()))
     }
+}
+
+/// When it was known what to ask. Not when the request was sent, which may be later: what it asked for was read with the
+/// claim. And the claim fulfils the wish that it was made for, also when the wisher's clock is ahead of this one.
+fn known_at(claim: &Claim) -> DateTime<Utc> {
+    claim.wanted_at.map_or(claim.granted_at, |wanted_at| claim.granted_at.max(wanted_at))
 }
 
 /// Where the landings arrive.

@@ -16,7 +16,8 @@ use crate::domain::limit::Limits;
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::UpstreamId;
 use crate::store::{Claim, StoreError};
-use crate::upstream::{FetchRequest, TokenGate};
+use crate::telemetry::metrics;
+use crate::upstream::{Exchange, FetchRequest, TokenGate};
 
 /// The largest body that is looked at without giving up this thread: parsing more would keep other flights waiting.
 const LOOKED_AT_HERE: usize = 256 << 10;
@@ -95,12 +96,16 @@ async fn observe(
     let gate = TokenGate::for_claim(
         Arc::clone(&refresher.store),
         Arc::clone(&refresher.clock),
-        (ticket.upstream, &ticket.limits),
+        (ticket.upstream, &source.upstream),
+        &ticket.limits,
         granted(refresher, claim),
         ticket.lease_for,
     );
     let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
-    refresher.fetcher.fetch(&request, &gate).await
+    let Exchange { status, observation, .. } = refresher.fetcher.exchange(&request, &gate).await?;
+    let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
+    metrics::exchanged(&source.upstream, status.map(|status| status.as_u16()), took);
+    Ok(observation)
 }
 
 /// When the claim was granted, on the monotonic clock.

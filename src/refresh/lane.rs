@@ -18,6 +18,7 @@ use crate::announce::{Announcement, Listener};
 use crate::config::Source;
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
+use crate::telemetry::metrics;
 
 /// How long to wait after a claim that the store could not answer.
 const STORE_WAIT: TimeDelta = TimeDelta::seconds(1);
@@ -140,6 +141,7 @@ impl Lane {
         let ticket = Ticket { upstream, limits, lease_for };
         let mut others = Vec::new();
         for claim in claims {
+            metrics::leased(&self.upstream.name, (claim.granted_at - claim.due.at).to_std().unwrap_or_default());
             match self.refresher.roster.source_of(&claim).cloned() {
                 Some(source) => self.launch(source, claim, ticket),
                 None => others.push(claim),
@@ -149,6 +151,7 @@ impl Lane {
             self.leave(&others).await;
             ask_again_at = Some(self.refresher.clock.now());
         }
+        metrics::in_flight(&self.upstream.name, self.flights.len());
         Ok(ask_again_at)
     }
 
@@ -240,7 +243,12 @@ impl Lane {
     }
 
     fn count(&self, flown: &Airborne, verdict: &Verdict) {
-        if let (Some(tally), Some(source)) = (&self.tally, self.refresher.roster.source(flown.source)) {
+        let Some(source) = self.refresher.roster.source(flown.source) else { return };
+        metrics::refreshed(source.name.as_str(), &source.upstream, verdict.as_str());
+        if let Verdict::Failed(failure) = verdict {
+            metrics::refresh_failed(source.name.as_str(), &source.upstream, failure.kind.as_str());
+        }
+        if let Some(tally) = &self.tally {
             tally.count(&source.name, &flown.key, verdict);
         }
     }
@@ -267,7 +275,8 @@ impl Lane {
                         // Its place is free for the lane that may have followed this one.
                         self.refresher.announcer.announce(Announcement::LookAround);
                     }
-                    None => return,
+                    // The lane that may have followed this one says how many it has when it claims next.
+                    None => return metrics::in_flight(&self.upstream.name, 0),
                 },
                 () = abandon.cancelled() => break,
             }

@@ -44,6 +44,21 @@ impl Verdict {
             Outcome::Deferred(deferral) => Self::Failed(deferral.failing.last.clone()),
         }
     }
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Gone => "gone",
+            Self::Reset => "reset",
+            Self::Failed(_) => "failed",
+            Self::Lost => "lost",
+            Self::GivenUp(_) => "given_up",
+        }
+    }
 }
 
 /// How many failures a summary names; the others are counted.

@@ -22,10 +22,28 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0001_init.sql"),
     },
     Migration {
+        version: 2,
+        name: "census",
+        sqlite: include_str!("../../migrations/sqlite/0002_census.sql"),
+        postgres: include_str!("../../migrations/postgres/0002_census.sql"),
+    },
+    Migration {
         version: 3,
         name: "source_fingerprint",
         sqlite: include_str!("../../migrations/sqlite/0003_source_fingerprint.sql"),
         postgres: include_str!("../../migrations/postgres/0003_source_fingerprint.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "snapshots",
+        sqlite: include_str!("../../migrations/sqlite/0004_snapshots.sql"),
+        postgres: include_str!("../../migrations/postgres/0004_snapshots.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "hastened",
+        sqlite: include_str!("../../migrations/sqlite/0005_hastened.sql"),
+        postgres: include_str!("../../migrations/postgres/0005_hastened.sql"),
     },
 ];
 

@@ -10,11 +10,16 @@
 //! | `resource` | resource: identity, validators, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
+//! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
+//! | `last_failure` | source that ever failed: its latest failure | by a trigger |
 //! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
 //! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
 //! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
+//!
+//! Apps and people read the view of all copies (`headpond_snapshots` on SQLite, `headpond.snapshots` on Postgres): bodies as
+//! text, times as times, and the state at the moment of reading. Nothing in here reads it.
 //!
 //! A claim writes two rows whatever its size, the upstream's and one lease, and leaves the due index alone: leased
 //! resources are skipped by id. So a refresh rewrites one narrow row, and a lost worker's resources are due again as soon
@@ -30,6 +35,16 @@
 //! time and nothing else, since each refresh moves its entry; the other two on `schedule` are partial, and empty on an
 //! ordinary day. Neighbouring ids fall due together, so that a batch touches few pages.
 //!
+//! # Counts that are kept
+//!
+//! [`status`](Store::status) reads a few hundred rows, whatever the number of resources. Triggers keep `census`, so that no
+//! statement can forget to: by row on SQLite, where it costs a refresh 2 µs, and by statement on Postgres, 1 µs a row and
+//! 15 B of WAL for a 304 (both measured on a batch of 256 of 100,000 rows).
+//! SQLite has one writer, which adds and takes away. On Postgres two transactions that update the same count would wait for
+//! each other, and for ever where they take several in different order: so each only inserts what it adds and takes away,
+//! the count is the sum, and one statement in fifty folds the rows that are alike into one. The module `status` says what is
+//! rounded.
+//!
 //! # How long a call may take
 //!
 //! Every call returns while the database is away. Postgres: 5 s for a connection or a lock, 60 s for a statement, 120 s for
@@ -39,11 +54,16 @@
 
 mod columns;
 mod grant;
+mod hasten;
+mod listing;
+mod measure;
 mod migrations;
 mod plan;
 mod postgres;
 mod retry;
 mod sqlite;
+mod status;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,6 +73,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 
+pub use self::status::{Counts, Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::change::{Change, Cursor};
@@ -64,6 +85,9 @@ use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, Ups
 use crate::domain::schedule::{self, Because, Cadence, Due};
 use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
+
+pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
+pub use survey::Surveyed;
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -152,11 +176,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// fetch, if the fetch began before `at`. Retired ones are left out. Returns how many.
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError>;
 
+    /// Makes a resource due now and before all others, because a reader waits for it; but never for a second request where
+    /// one will do, nor against its upstream's will.
+    ///
+    /// Like [`want`](Self::want) for one, with a reader's manners: any number of readers, in any number of processes, cause
+    /// one request between them, and a request that is under way counts for all of them.
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError>;
+
     /// Counts what is due by `due_by` and not leased, and what of that is leased (by anyone).
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError>;
 
     /// What a reader sees of a resource; `None` when the key is unknown. All parts are of one moment.
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError>;
+
+    /// A page of a source's polled keys, all of one moment; `None` when the source is unknown. It looks at
+    /// [`MOST_SCANNED`] resources at the most.
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError>;
+
+    /// What a reader sees of these keys of a source, which must all be different, retired ones too, and all of one moment;
+    /// `None` when the source is unknown.
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError>;
 
     /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;
@@ -170,6 +209,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Whether every registered source has tried each key that it had when it was first started. Once true it stays true
     /// for that source, in the database.
     async fn is_ready(&self) -> Result<bool, StoreError>;
+
+    /// How all sources and upstreams stand at `now`, and what the database takes up: of one moment, and without counting
+    /// resources. Counts by state are those of `now` after rounding; see [`Counts`].
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError>;
+
+    /// Looks at every resource there is, and counts, for each source that was ever registered, how its copies are at `now`;
+    /// in the order of the sources' names. It reads all rows: for the demo's few, and for tests.
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError>;
 
     /// Deletes what has outlived its retention, and returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;
@@ -261,6 +308,35 @@ pub enum Selection {
     Resources(Vec<ResourceId>),
 }
 
+/// A reader who waits, for [`Store::hasten`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// The `fetched_at` of what the reader has seen. What was fetched since then is what is waited for.
+    pub seen: Option<DateTime<Utc>>,
+    /// When the reader asks.
+    pub at: DateTime<Utc>,
+    /// How old a copy that other readers waited for may be to do for this one too: readers who ask at the same time don't
+    /// arrive at the same time.
+    pub echo: Duration,
+}
+
+/// What [`Store::hasten`] found or did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hastened {
+    /// It is due now.
+    Due,
+    /// It is being fetched, or is first in line already: the next outcome is the one to wait for.
+    Coming,
+    /// It has been fetched since the reader looked.
+    Newer,
+    /// It was fetched for other readers a moment ago.
+    Served,
+    /// It failed or is gone, or its upstream asked for quiet: it is due then, and no reader makes it due earlier.
+    PutOff(DateTime<Utc>),
+    /// It is no longer polled.
+    Never,
+}
+
 /// The random number that a lease is known by, and that an apply must show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseToken(pub i64);
@@ -313,6 +389,8 @@ pub struct Claim {
     pub due: Due,
     /// When its token was taken.
     pub granted_at: DateTime<Utc>,
+    /// Since when it was wanted. A request under this claim begins after that, whatever the clocks of two processes say.
+    pub wanted_at: Option<DateTime<Utc>>,
 }
 
 /// One outcome to commit.
@@ -389,6 +467,8 @@ pub struct Current {
     pub failing: Option<Failing>,
     /// When it is next due; `None` when it is retired.
     pub due: Option<Due>,
+    /// Since when it is wanted by someone for whom no outcome has come yet.
+    pub wanted_at: Option<DateTime<Utc>>,
     /// Until when it is being fetched.
     pub leased_until: Option<DateTime<Utc>>,
 }
@@ -504,11 +584,12 @@ pub struct StoreOptions {
 /// [`StoreError::Unusable`] when the database isn't ours, is read-only, too new, or not migrated; or when it doesn't keep
 /// what it committed (`synchronous` too low). [`StoreError::Unreachable`] when it can't be reached.
 pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url, options, clock).await?)),
-        _ => Err(not_a_database()),
-    }
+    let store: Arc<dyn Store> = match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?),
+        Some("postgres" | "postgresql") => Arc::new(postgres::PostgresStore::connect(url, options, clock).await?),
+        _ => return Err(not_a_database()),
+    };
+    Ok(Arc::new(measure::Measured(store)))
 }
 
 /// What [`inspect`] found.

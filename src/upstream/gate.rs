@@ -10,6 +10,7 @@ use crate::clock::{Clock, monotonic};
 use crate::domain::limit::Limits;
 use crate::domain::resource::UpstreamId;
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::WaitsForGrant;
 
 /// How often a token that came too late to be used is exchanged for another. On a database that takes longer than
 /// the [send window](Limits::send_window) to commit every token is late; such a database can't grant fast enough to bunch requests by much, and
@@ -58,6 +59,8 @@ pub struct TokenGate {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     upstream: UpstreamId,
+    /// The upstream's name.
+    name: String,
     /// The token that the claim brought along counts from here; `None` when there was no claim.
     granted: Option<Instant>,
     /// By when the exchange must be over; `None` is never.
@@ -73,20 +76,26 @@ impl TokenGate {
     pub fn for_claim(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        upstream: (UpstreamId, &Limits),
+        upstream: (UpstreamId, &str),
+        limits: &Limits,
         granted: Instant,
         lease_for: Duration,
     ) -> Self {
         let over_by = granted.checked_add(lease_for.saturating_sub(SETTLE));
-        Self { granted: Some(granted), over_by, ..Self::for_one(store, clock, upstream) }
+        Self { granted: Some(granted), over_by, ..Self::for_one(store, clock, upstream, limits) }
     }
 
     /// A gate for an exchange without a claim: its first request is paid for as all others are.
     #[must_use]
-    pub fn for_one(store: Arc<dyn Store>, clock: Arc<dyn Clock>, upstream: (UpstreamId, &Limits)) -> Self {
-        let (upstream, limits) = upstream;
+    pub fn for_one(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        upstream: (UpstreamId, &str),
+        limits: &Limits,
+    ) -> Self {
         let window = limits.requests_per_second.map(|_| limits.send_window());
-        Self { store, clock, upstream, granted: None, over_by: None, window }
+        let (upstream, name) = upstream;
+        Self { store, clock, upstream, name: name.to_owned(), granted: None, over_by: None, window }
     }
 
     /// Whether a token from then may still be used.
@@ -96,6 +105,7 @@ impl TokenGate {
 
     /// Takes a token and returns in time to use it.
     async fn take(&self, deadline: Instant) -> Result<(), NoPass> {
+        let _waits = WaitsForGrant::of(&self.name);
         for _ in 0..LATE_TOKENS {
             let asked = self.take_one(deadline).await?;
             if self.is_punctual(asked) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use headpond::config::{Config, Environment, Loaded, Source, load};
+use headpond::config::{Config, CorsOrigins, Environment, Loaded, Source, load};
 use headpond::domain::schedule::Cadence;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -534,6 +534,36 @@ fn tokens_that_protect_nothing_are_refused_without_being_shown() {
          them out"
     );
 }
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let origins = |written: &str| config(&format!("[server]\ncors_origins = {written}")).server.cors_origins;
+    assert_eq!(config("").server.cors_origins, CorsOrigins::These(vec![]));
+    assert_eq!(origins("['*']"), CorsOrigins::All);
+    let two = ["https://app.example", "http://localhost:3000"].map(http::HeaderValue::from_static);
+    assert_eq!(origins("['https://app.example', 'http://localhost:3000']"), CorsOrigins::These(two.into()));
+    for (origin, said) in [
+        ("https://app.example/", "not as browsers write it; write \"https://app.example\""),
+        ("https://App.Example:443", "not as browsers write it; write \"https://app.example\""),
+        ("https://app.example/page?q", "not as browsers write it; write \"https://app.example\""),
+        ("https://b\u{fc}cher.example", "not as browsers write it; write \"https://xn--bcher-kva.example\""),
+        ("app.example", NO_ORIGIN),
+        ("null", NO_ORIGIN),
+        ("", NO_ORIGIN),
+        ("https://", NO_ORIGIN),
+        ("https://*.app.example", "a `*` can't be part of an origin; list each origin"),
+        ("ftp://app.example", NO_ORIGIN),
+    ] {
+        let errors = errors(&format!("[server]\ncors_origins = ['{origin}']"));
+        assert!(errors.starts_with(&format!("2:17: server.cors_origins = '{origin}': {said}")), "{origin}: {errors}");
+    }
+    assert_eq!(
+        errors("[server]\ncors_origins = ['https://app.example', '*']"),
+        "2:40: server.cors_origins = '*': stands for all origins, and others are listed beside it; list it alone"
+    );
+}
+
+const NO_ORIGIN: &str = "not an origin: a scheme, http or https, and a host; write it like \"https://app.example\"";
 
 #[test]
 fn databases_of_unknown_kinds_are_refused() {

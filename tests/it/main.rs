@@ -5,12 +5,14 @@
 mod api;
 mod cli;
 mod config;
+mod demo;
 mod guarantees;
 mod house;
 mod layering;
 mod main_job;
 mod refresh;
 mod reload;
+mod status;
 mod store_contract;
 mod support;
 mod upstream;

@@ -5,6 +5,8 @@
 
 #[path = "../it/main_job/crash.rs"]
 mod crash;
+mod idle;
+mod metrics;
 #[path = "../it/main_job/reloads.rs"]
 mod reloads;
 #[path = "../it/support/mod.rs"]

@@ -6,22 +6,28 @@ mod reload;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::Router;
 use futures_util::{FutureExt, TryFutureExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use self::present::Present;
+pub(super) use self::reload::Origin;
 use self::reload::Reloader;
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
+use crate::api::waiting::Waiting;
 use crate::api::{self, ApiState};
 use crate::clock::SystemClock;
+use crate::config::{Config, ProcessEnvironment};
 use crate::refresh::clockwork::Clockwork;
 use crate::refresh::committer::Committer;
 use crate::refresh::fleet;
 use crate::refresh::follow::follow;
+use crate::store::Store;
+use crate::telemetry::metrics;
 
 /// How many requests for a reload wait in line before further ones are kept at the door.
 const RELOADS: usize = 16;
@@ -35,7 +41,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
-    let hangups = signals::hangups()?;
+    let origin = Origin::new(config_path, ProcessEnvironment)?;
     let config = assemble::config(config_path)?;
     // First of all, so that a second `serve` by mistake is told before it touches anything.
     let listen = config.server.listen;
@@ -44,7 +50,20 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         .map_err(|error| CliError::usage(format!("server.listen = \"{listen}\": can't listen there: {error}")))?;
     let schema = if args.no_migrate { Schema::AsItIs } else { Schema::Migrate };
     let (store, clock) = assemble::store(&config, schema).await?;
-    let sources = config.sources.len();
+    serve(origin, config, store, clock, listener, |router| router).await
+}
+
+/// Refreshes and answers by this configuration, or what its origin says later, until it is told to stop; then the database is
+/// closed. `dress` lays around the read API's routes what a command wants there.
+pub(super) async fn serve(
+    origin: Origin,
+    config: Config,
+    store: Arc<dyn Store>,
+    clock: Arc<SystemClock>,
+    listener: TcpListener,
+    dress: impl FnOnce(Router) -> Router,
+) -> Result<Exit, CliError> {
+    let (listen, sources) = (config.server.listen, config.sources.len());
     let present = Present::establish(config, Arc::clone(&store), &clock).await?;
     let settings = present.server();
     let stop = signals::watch(move || settings.borrow().shutdown_grace)?;
@@ -55,8 +74,7 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         "serving"
     );
     let ownership = present.ownership();
-    let reloader = Reloader::new(config_path.to_owned(), present, hangups);
-    let served = serve_until_stopped(reloader, clock, listener, &stop).await;
+    let served = serve_until_stopped(Reloader::new(origin, present), clock, listener, dress, &stop).await;
     if let Err(error) = ownership.give_up().await {
         tracing::warn!(%error, "others take this process for running until its heartbeat is missed");
     }
@@ -70,6 +88,7 @@ async fn serve_until_stopped(
     reloader: Reloader,
     clock: Arc<SystemClock>,
     listener: TcpListener,
+    dress: impl FnOnce(Router) -> Router,
     stop: &Stop,
 ) -> Result<(), CliError> {
     let present = reloader.present();
@@ -77,24 +96,29 @@ async fn serve_until_stopped(
     let clockwork = Clockwork::start(Arc::clone(&refresher), present.ownership(), clock, present.database())
         .await
         .map_err(|error| CliError::usage(format!("the clockwork does not start: {error}")))?;
+    let metrics = metrics::install().map_err(|error| CliError::usage(format!("no metrics can be kept: {error}")))?;
     let (reloads, asked) = mpsc::channel(RELOADS);
     let state = ApiState {
         store: Arc::clone(&refresher.store),
         clock: Arc::clone(&refresher.clock),
         announcer: refresher.announcer.clone(),
         settings: present.settings(),
+        waiting: Waiting::default(),
+        stopping: stop.stop.clone(),
+        metrics: Some(metrics.clone()),
         reloads,
     };
     let (committer, commits) = Committer::new(&refresher, stop.abandon.clone());
     let fleet = fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended);
     let shutdown = stop.stop.clone().cancelled_owned();
-    let serving = api::server::serve(listener, api::router(state), present.server(), shutdown);
+    let serving = api::server::serve(listener, dress(api::router(state)), present.server(), shutdown);
 
     let mut parts = JoinSet::new();
     parts.spawn(follow(Arc::clone(&refresher.store), refresher.announcer.clone(), stop.stop.clone()).map(Ok));
     parts.spawn(commits.map(Ok));
     parts.spawn(fleet);
     parts.spawn(serving.map(Ok));
+    parts.spawn(metrics::upkeep(metrics, stop.stop.clone()).map(Ok));
     parts.spawn(reloader.run(asked, stop.stop.clone()).map(Ok));
     let mut served = tokio::select! {
         () = stop.stop.cancelled() => Ok(()),

@@ -1,6 +1,7 @@
 //! Reading the configuration again, when SIGHUP or an administrator asks for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use tokio::signal::unix::Signal;
@@ -9,19 +10,36 @@ use tokio_util::sync::CancellationToken;
 
 use super::present::{NotReplaced, Present};
 use crate::api::reload::{NotReloaded, Reloaded, Reply};
-use crate::cli::assemble;
-use crate::config::Config;
+use crate::cli::outcome::CliError;
+use crate::cli::{assemble, signals};
+use crate::config::{Config, Environment};
 
-/// Reads the configuration again and puts it in place of the present one, one reload after the other.
-pub(super) struct Reloader {
+/// Where the configuration is read from, and the SIGHUPs that ask for it to be read again.
+pub(in crate::cli) struct Origin {
     path: PathBuf,
-    present: Present,
+    environment: Arc<dyn Environment + Send + Sync>,
     hangups: Signal,
 }
 
+impl Origin {
+    /// From now on a SIGHUP asks for a reload; before, one would have ended the process.
+    pub(in crate::cli) fn new(
+        path: &Path,
+        environment: impl Environment + Send + Sync + 'static,
+    ) -> Result<Self, CliError> {
+        Ok(Self { path: path.to_owned(), environment: Arc::new(environment), hangups: signals::hangups()? })
+    }
+}
+
+/// Reads the configuration again and puts it in place of the present one, one reload after the other.
+pub(super) struct Reloader {
+    origin: Origin,
+    present: Present,
+}
+
 impl Reloader {
-    pub(super) fn new(path: PathBuf, present: Present, hangups: Signal) -> Self {
-        Self { path, present, hangups }
+    pub(super) fn new(origin: Origin, present: Present) -> Self {
+        Self { origin, present }
     }
 
     /// The configuration that holds.
@@ -36,7 +54,7 @@ impl Reloader {
             let mut waiting = Vec::new();
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = self.hangups.recv() => {}
+                _ = self.origin.hangups.recv() => {}
                 Some(reply) = asked.recv() => waiting.push(reply),
             }
             while let Ok(reply) = asked.try_recv() {
@@ -74,9 +92,9 @@ impl Reloader {
     }
 
     async fn read_and_replace(&mut self) -> Result<Reloaded, NotReloaded> {
-        let path = self.path.clone();
+        let (path, environment) = (self.origin.path.clone(), Arc::clone(&self.origin.environment));
         // Reading many keys takes a moment, in which this thread could answer readers.
-        let loaded = tokio::task::spawn_blocking(move || assemble::load(&path)).await;
+        let loaded = tokio::task::spawn_blocking(move || assemble::load(&path, environment.as_ref())).await;
         let loaded = loaded.map_err(|error| NotReloaded::Unavailable(format!("reading it ended: {error}")))?;
         let loaded = loaded
             .map_err(|errors| NotReloaded::Invalid(errors.as_slice().iter().map(ToString::to_string).collect()))?;
@@ -112,6 +130,10 @@ fn keep_what_can_not_change(present: &Config, next: &mut Config) -> Result<Vec<S
         }
         keep("server.listen");
         next.server.listen = old;
+    }
+    if present.server.max_connections != next.server.max_connections {
+        keep("server.max_connections");
+        next.server.max_connections = present.server.max_connections;
     }
     if present.database.url.expose_secret() != next.database.url.expose_secret() {
         keep("database.url");

@@ -1,8 +1,8 @@
 //! The store on Postgres, in a schema of its own: `headpond`.
 //!
 //! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`,
-//! `upstream`, `schedule` and `resource` by id, and `counter` last. A claim alone takes an upstream before leases, and skips
-//! those that are locked instead of waiting for them.
+//! `upstream`, `schedule` and `resource` by id, `last_failure` by source, and `counter` last. A claim alone takes an upstream
+//! before leases, and skips those that are locked instead of waiting for them. Nobody ever waits for a row of `census`.
 
 mod apply;
 mod claim;
@@ -10,8 +10,10 @@ mod connect;
 mod error;
 mod feed;
 mod follow;
+mod hasten;
 mod keys;
 mod lease;
+mod list;
 mod migrate;
 mod owner;
 #[cfg(test)]
@@ -19,6 +21,8 @@ mod plans;
 mod read;
 mod register;
 mod reschedule;
+mod status;
+mod survey;
 mod upkeep;
 mod want;
 mod write;
@@ -36,8 +40,9 @@ pub(super) use self::connect::inspect;
 use self::error::Result;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -176,12 +181,24 @@ impl Store for PostgresStore {
         Ok(want::want(self, which, at).await?)
     }
 
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        retrying(|| bounded(hasten::hasten(self, resource, wish))).await
+    }
+
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {
         bounded(want::backlog(self, which, due_by)).await
     }
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         bounded(read::current(self, source, key)).await
+    }
+
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        bounded(list::list(self, source, request)).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        bounded(list::batch(self, source, keys, bodies)).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
@@ -198,6 +215,14 @@ impl Store for PostgresStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         bounded(upkeep::is_ready(self)).await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        bounded(status::status(self, now)).await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        bounded(survey::survey(self, now)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

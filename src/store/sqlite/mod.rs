@@ -12,8 +12,10 @@ mod connect;
 mod error;
 mod feed;
 mod follow;
+mod hasten;
 mod keys;
 mod lease;
+mod list;
 mod migrate;
 mod owner;
 #[cfg(test)]
@@ -22,6 +24,8 @@ mod prune;
 mod read;
 mod register;
 mod reschedule;
+mod status;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod want;
@@ -41,8 +45,9 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -162,12 +167,24 @@ impl Store for SqliteStore {
         self.make_wanted(which, at).await
     }
 
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        self.hasten_one(resource, wish).await
+    }
+
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {
         self.count_backlog(which, due_by).await
     }
 
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
         self.read_current(source, key).await
+    }
+
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        self.read_list(source, request).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        self.read_batch(source, keys, bodies).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
@@ -184,6 +201,14 @@ impl Store for SqliteStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         self.latch_readiness().await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        self.read_status(now).await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        self.count_copies(now).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

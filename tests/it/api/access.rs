@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use headpond::announce::Announcer;
 use headpond::api::access::{Access, Admin};
+use headpond::api::cors::Cors;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
-use headpond::config;
+use headpond::config::{self, CorsOrigins};
 use headpond::domain::resource::SourceName;
+use http::HeaderValue;
 use secrecy::SecretString;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
+use super::pond;
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::content;
 use crate::support::store::{TestStore, on_each_database};
@@ -53,10 +55,10 @@ fn state(test: &TestStore, server: &config::Server, users: &[&str]) -> ApiState 
     let of_users = tokens(users);
     let access = Access::of(server, [(&weather_name, &[][..]), (&users_name, &of_users[..])].into_iter());
     let sources = [weather_name, users_name].into();
-    let (_, settings) = watch::channel(Arc::new(Settings { sources, access }));
+    let cors = Cors::of(&server.cors_origins);
+    let (_, settings) = watch::channel(Arc::new(Settings { sources, access, cors, ..Settings::default() }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
-    let (reloads, _) = mpsc::channel(1);
-    ApiState { store, clock, announcer: Announcer::new(), settings, reloads }
+    ApiState { settings, ..pond::state(store, clock, server) }
 }
 
 async fn ask(served: &Served, method: &str, path: &str, fields: &[String]) -> Answer {
@@ -108,6 +110,19 @@ async fn each_token_opens_what_it_is_for(test: &TestStore) {
         ("a long one", bearer(&"x".repeat(12_000)), [401; 4]),
     ] {
         for (path, status) in [weather, meta, users, feed].into_iter().zip(expected) {
+            assert_status(&ask(&served, "GET", path, &fields).await, status, &format!("{who}: {path}"));
+        }
+        for (path, status) in [
+            ("/v1/weather", expected[0]),
+            ("/v1/weather?key=k0", expected[0]),
+            ("/v1/weather?keys=k0", expected[0]),
+            ("/v1/users", expected[2]),
+            ("/v1/users?key=k0", expected[2]),
+            ("/v1/users?keys=k0", expected[2]),
+            ("/v1/%75sers/k0", expected[2]),
+            // There are no metrics in this test.
+            ("/metrics", if expected[3] == 200 { 404 } else { expected[3] }),
+        ] {
             assert_status(&ask(&served, "GET", path, &fields).await, status, &format!("{who}: {path}"));
         }
         for path in [health, ready] {
@@ -187,6 +202,9 @@ async fn administering(test: &TestStore) {
     let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let with_tokens = server(&[READ], &[ADMIN]);
     let (local, remote) = (settings(), config::Server { listen: anywhere, ..settings() });
+    let origin = HeaderValue::from_static("http://127.0.0.1:8080");
+    let naming = config::Server { cors_origins: CorsOrigins::These(vec![origin]), ..settings() };
+    let all = config::Server { cors_origins: CorsOrigins::All, ..settings() };
     let from_page = vec!["Origin: http://127.0.0.1:8080".to_owned()];
     for (server, fields, status, why) in [
         (&with_tokens, bearer(ADMIN), 200, ""),
@@ -198,6 +216,10 @@ async fn administering(test: &TestStore) {
         (&local, vec![], 200, ""),
         (&local, from_page.clone(), 403, "from a web page"),
         (&local, vec!["Origin: null".into()], 403, "from a web page"),
+        (&naming, from_page.clone(), 200, ""),
+        (&naming, vec!["Origin: https://evil.example".into()], 403, "from a web page"),
+        (&naming, [from_page.clone(), vec!["Origin: null".into()]].concat(), 403, "from a web page"),
+        (&all, from_page.clone(), 403, "from a web page"),
         (&remote, vec![], 403, "set server.admin_tokens"),
         (&remote, bearer(USERS), 403, "set server.admin_tokens"),
     ] {

@@ -1,11 +1,19 @@
 //! The read API over real sockets.
 
 mod access;
+mod bad_input;
+mod bounds;
 mod connection;
+mod cors;
+mod encoding;
 mod errors;
 mod feed;
 mod keys;
+mod listing;
 mod pond;
 mod reading;
+mod refreshing;
 mod serving;
+mod status;
 mod validation;
+mod waiting;

@@ -2,9 +2,11 @@
 
 mod concurrent;
 mod crash;
+mod metrics;
 mod outage;
 mod poll;
 mod reloads;
+mod waiting;
 
 use std::time::Duration;
 

@@ -10,11 +10,11 @@ use headpond::refresh::fleet;
 use headpond::refresh::ownership::Ownership;
 use headpond::refresh::tally::Verdict;
 use headpond::refresh::{Refresher, Roster};
-use headpond::store::{Authority, Selection, SourceSpec};
+use headpond::store::{Authority, Selection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{HeldServer, PATIENCE, Process, answer, config, mock_server, soon, users};
+use super::{HeldServer, PATIENCE, Process, answer, config, mock_server, soon, specs, users};
 use crate::support::outcomes::content;
 use crate::support::program::eventually;
 use crate::support::store::{TestStore, on_each_database};
@@ -48,9 +48,7 @@ impl<'a> Fleet<'a> {
     /// Makes the sources of this TOML those that hold, as a reload does.
     async fn reload(&self, toml: &str) {
         let (config, store) = (config(toml), &self.process.test.store);
-        let of = |source| SourceSpec::of(source, &config.upstreams[&source.upstream]);
-        let specs: Vec<_> = config.sources.iter().map(of).collect();
-        let ids = store.register(&specs, Authority::Owns).await.unwrap();
+        let ids = store.register(&specs(&config), Authority::Owns).await.unwrap();
         for (source, ids) in config.sources.iter().zip(&ids) {
             store.add_keys(ids.source, &source.keys, Authority::Owns).await.unwrap();
         }

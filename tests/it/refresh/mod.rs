@@ -14,10 +14,11 @@ use headpond::announce::{Announcement, Announcer};
 use headpond::config::{self, Config, ProcessEnvironment};
 use headpond::domain::resource::Params;
 use headpond::refresh::committer::Committer;
+use headpond::refresh::follow::follow;
 use headpond::refresh::lane::{Lane, Task, Until};
 use headpond::refresh::tally::{Counts, Tally};
 use headpond::refresh::{Refresher, Roster};
-use headpond::store::{Authority, Registered, Selection, SourceSpec};
+use headpond::store::{Authority, Registered, Selection, SourceSpec, Store};
 use headpond::upstream::Fetcher;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -32,33 +33,43 @@ use crate::support::store::{TestStore, key, start};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One process's refresher, with sources from a configuration.
-struct Process<'a> {
+pub struct Process<'a> {
     test: &'a TestStore,
-    refresher: Arc<Refresher>,
+    pub refresher: Arc<Refresher>,
     /// The sources' ids, in the order of their names.
     ids: Vec<Registered>,
-    stop: CancellationToken,
-    abandon: CancellationToken,
+    pub stop: CancellationToken,
+    pub abandon: CancellationToken,
 }
 
 impl<'a> Process<'a> {
     /// Registers the sources of this TOML and adds their keys.
-    async fn with_config(test: &'a TestStore, toml: &str) -> Self {
+    pub async fn with_config(test: &'a TestStore, toml: &str) -> Self {
         let config = config(toml);
-        let specs: Vec<_> =
-            config.sources.iter().map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream])).collect();
+        let specs = specs(&config);
         let ids = test.store.register(&specs, Authority::Owns).await.unwrap();
         for (source, ids) in config.sources.iter().zip(&ids) {
             test.store.add_keys(ids.source, &source.keys, Authority::Owns).await.unwrap();
         }
+        Self::on(test, Arc::clone(&test.store), &config, ids)
+    }
+
+    /// Another process with the sources of this TOML, which the first has registered.
+    pub async fn beside(test: &'a TestStore, toml: &str) -> Self {
+        let (config, store) = (config(toml), test.another().await);
+        let ids = store.register(&specs(&config), Authority::Adds).await.unwrap();
+        Self::on(test, store, &config, ids)
+    }
+
+    fn on(test: &'a TestStore, store: Arc<dyn Store>, config: &Config, ids: Vec<Registered>) -> Self {
         // An error means that another test has installed it.
         _ = rustls::crypto::ring::default_provider().install_default();
         let refresher = Refresher {
-            store: Arc::clone(&test.store),
+            store,
             clock: Arc::clone(&test.clock) as _,
             fetcher: Fetcher::new(Arc::clone(&test.clock) as _).unwrap(),
             announcer: Announcer::new(),
-            roster: Roster::new(&config, &ids),
+            roster: Roster::new(config, &ids),
             worker: "test".into(),
         };
         let (stop, abandon) = Default::default();
@@ -71,7 +82,7 @@ impl<'a> Process<'a> {
     }
 
     /// Starts a lane for each upstream. They go on as `until` says, or until `stop` is cancelled.
-    fn start(&self, until: Until) -> JoinHandle<Counts> {
+    pub fn start(&self, until: Until) -> JoinHandle<Counts> {
         let refresher = &self.refresher;
         let (committer, commits) = Committer::new(refresher, self.abandon.clone());
         let tally = Arc::<Tally>::default();
@@ -90,8 +101,14 @@ impl<'a> Process<'a> {
         })
     }
 
+    /// Hears what other processes do, until `stop` is cancelled.
+    pub fn follow(&self) {
+        let Refresher { store, announcer, .. } = self.refresher.as_ref();
+        tokio::spawn(follow(Arc::clone(store), announcer.clone(), self.stop.clone()));
+    }
+
     /// Refreshes until nothing is due.
-    async fn refresh(&self) -> Counts {
+    pub async fn refresh(&self) -> Counts {
         soon(self.start(Until::NothingIsLeft)).await.unwrap()
     }
 
@@ -121,11 +138,15 @@ impl<'a> Process<'a> {
 }
 
 /// The TOML of one source, `users`, that is refreshed every hour, without a limit that a test could meet.
-fn users(origin: &str, keys: &[&str], more: &str) -> String {
+pub fn users(origin: &str, keys: &[&str], more: &str) -> String {
     format!(
         "[defaults]\nmax_concurrent_requests = 100\nrefresh_every = \"1h\"\n\
          [sources.users]\nurl = \"{origin}/users/{{key}}\"\nkeys = {keys:?}\n{more}\n"
     )
+}
+
+fn specs(config: &Config) -> Vec<SourceSpec> {
+    config.sources.iter().map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream])).collect()
 }
 
 fn config(toml: &str) -> Config {
@@ -136,12 +157,12 @@ fn config(toml: &str) -> Config {
 }
 
 /// What must come, and does before long.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it did not come")
 }
 
 /// wiremock on a port of its own: its pooled ports would meet connections that other tests' clients keep alive.
-async fn mock_server() -> MockServer {
+pub async fn mock_server() -> MockServer {
     MockServer::builder().listener(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).start().await
 }
 
@@ -152,7 +173,7 @@ async fn answer(server: &MockServer, key: &str, body: &str) {
 }
 
 /// The paths that were asked for, in order.
-async fn asked(server: &MockServer) -> Vec<String> {
+pub async fn asked(server: &MockServer) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
     requests.iter().map(|request| request.url.path().to_owned()).collect()
 }

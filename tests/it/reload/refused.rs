@@ -61,13 +61,14 @@ async fn what_can_not_change_is_named_and_the_rest_is_taken_over() {
     let headpond = Headpond::with_config(&config(SQLITE, &[("users", &upstream.uri(), "[\"1\"]", "")]));
     let serving = headpond.serve().await;
     let elsewhere = config("sqlite://elsewhere.db", &[("users", &upstream.uri(), "[\"1\", \"2\"]", "")])
-        .replace("127.0.0.1:0", "127.0.0.1:1")
+        .replace("127.0.0.1:0\"", "127.0.0.1:1\"\nmax_connections = 9")
         .replace("[database]", "[database]\nreaders = 9");
     headpond.configure(&elsewhere);
     let warnings = reload(&serving).await;
     let named: Vec<_> = warnings.iter().filter_map(|warning| warning.as_str()?.split_once(": ")).collect();
     let needs = "this needs a restart; until then the old value holds";
-    assert_eq!(named, [("server.listen", needs), ("database.url", needs), ("database.readers", needs)]);
+    let settings = ["server.listen", "server.max_connections", "database.url", "database.readers"];
+    assert_eq!(named, settings.map(|setting| (setting, needs)));
     serving.logged("database.readers: this needs a restart").await;
     reads(&serving, "/v1/users/2", "2").await;
     assert!(!headpond.path("elsewhere.db").exists());

@@ -2,15 +2,20 @@
 
 mod applies;
 mod authority;
+mod census;
 mod claims;
 mod databases;
 mod feed;
 mod gone;
+mod hasten;
 mod keys;
 mod limits;
+mod listing;
 mod postgres_servers;
 mod prune;
 mod reads;
 mod reloads;
 mod sqlite_files;
+mod status;
+mod survey;
 mod wishes;

@@ -96,7 +96,9 @@ impl Nginx {
     async fn spawn(&mut self) -> bool {
         self.child = Some(self.command().stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         tokio::time::timeout(PATIENCE, async {
+            let mut looks = tokio::time::interval(Duration::from_millis(5));
             loop {
+                looks.tick().await;
                 if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
                     self.child = None;
                     return false;
@@ -104,7 +106,6 @@ impl Nginx {
                 if self.answers() {
                     return true;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await

@@ -117,8 +117,9 @@ async fn the_timeout_is_for_all_of_it_and_not_for_each_piece() {
     let server = RawServer::start(async |mut connection| {
         connection.request().await;
         connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await;
+        let mut drips = tokio::time::interval(Duration::from_millis(20));
         while connection.say(b"x").await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            drips.tick().await;
         }
     })
     .await;

@@ -39,8 +39,8 @@ impl Pond {
     }
 
     fn gate_for_claim(&self, granted: Instant) -> TokenGate {
-        let upstream = (self.upstream, &self.limits);
-        TokenGate::for_claim(self.store.clone(), self.clock.clone(), upstream, granted, lease_for(TIMEOUT))
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        TokenGate::for_claim(store, clock, (self.upstream, "metno"), &self.limits, granted, lease_for(TIMEOUT))
     }
 
     /// Takes all tokens that are left, and says how many there were.

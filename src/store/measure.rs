@@ -1,0 +1,165 @@
+//! How long the store's calls take, and how many fail.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed, Wish,
+};
+use crate::clock::monotonic;
+use crate::domain::change::Cursor;
+use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
+use crate::domain::schedule::Cadence;
+use crate::telemetry::metrics;
+
+/// A store whose calls are measured.
+#[derive(Debug)]
+pub(super) struct Measured(pub(super) Arc<dyn Store>);
+
+/// Does the work, and reports it under this name.
+async fn measured<T>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let began = monotonic();
+    let result = work.await;
+    metrics::stored(operation, monotonic() - began, result.is_ok());
+    result
+}
+
+#[async_trait]
+impl Store for Measured {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        measured("database_time", self.0.database_time()).await
+    }
+
+    async fn register(&self, sources: &[SourceSpec], authority: Authority) -> Result<Vec<Registered>, StoreError> {
+        measured("register", self.0.register(sources, authority)).await
+    }
+
+    async fn add_keys(
+        &self,
+        source: SourceId,
+        keys: &[(Key, Params)],
+        authority: Authority,
+    ) -> Result<KeysChanged, StoreError> {
+        measured("add_keys", self.0.add_keys(source, keys, authority)).await
+    }
+
+    async fn reschedule(&self, source: SourceId, cadence: &Cadence) -> Result<u64, StoreError> {
+        measured("reschedule", self.0.reschedule(source, cadence)).await
+    }
+
+    async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
+        measured("own_config", self.0.own_config(worker, until)).await
+    }
+
+    async fn renew_config(&self, worker: &str, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        measured("renew_config", self.0.renew_config(worker, until)).await
+    }
+
+    async fn disown_config(&self, worker: &str) -> Result<(), StoreError> {
+        measured("disown_config", self.0.disown_config(worker)).await
+    }
+
+    async fn config_owner(&self, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
+        measured("config_owner", self.0.config_owner(now)).await
+    }
+
+    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
+        measured("retire_keys_except", self.0.retire_keys_except(source, keep)).await
+    }
+
+    async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
+        measured("retire_sources_except", self.0.retire_sources_except(keep)).await
+    }
+
+    async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError> {
+        measured("upstream", self.0.upstream(name)).await
+    }
+
+    async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {
+        measured("find", self.0.find(source, keys)).await
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
+        measured("claim", self.0.claim(request)).await
+    }
+
+    async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
+        measured("take_token", self.0.take_token(upstream)).await
+    }
+
+    async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
+        measured("apply", self.0.apply(batch)).await
+    }
+
+    async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {
+        measured("release", self.0.release(leased)).await
+    }
+
+    async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
+        measured("want", self.0.want(which, at)).await
+    }
+
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        measured("hasten", self.0.hasten(resource, wish)).await
+    }
+
+    async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {
+        measured("backlog", self.0.backlog(which, due_by)).await
+    }
+
+    async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError> {
+        measured("current", self.0.current(source, key)).await
+    }
+
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        measured("list", self.0.list(source, request)).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        measured("batch", self.0.batch(source, keys, bodies)).await
+    }
+
+    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
+        measured("survey", self.0.survey(now)).await
+    }
+
+    async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
+        measured("changes", self.0.changes(since, limit)).await
+    }
+
+    async fn applied_since(&self, number: i64) -> Result<AppliedSince, StoreError> {
+        measured("applied_since", self.0.applied_since(number)).await
+    }
+
+    async fn follow(&self) -> Result<Box<dyn Follower>, StoreError> {
+        measured("follow", self.0.follow()).await
+    }
+
+    async fn is_ready(&self) -> Result<bool, StoreError> {
+        measured("is_ready", self.0.is_ready()).await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        measured("status", self.0.status(now)).await
+    }
+
+    async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
+        measured("prune", self.0.prune(rules)).await
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
