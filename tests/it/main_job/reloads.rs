@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use headpond::clock::monotonic;
@@ -62,8 +62,11 @@ async fn readers_notice_neither_reloads_nor_restarts(database: &Database) {
         if step == size.times / 3 || step == size.times * 2 / 3 {
             readers.have_read_more().await;
             tokio::time::sleep(size.pace).await;
+            readers.counts.is_restarting.store(true, Ordering::SeqCst);
             serving.stop().await;
             (serving, reloaded) = (headpond.serve().await, 0);
+            readers.have_read_more().await;
+            readers.counts.is_restarting.store(false, Ordering::SeqCst);
         }
     }
     // What was written last arrives for every key that is still listed.
@@ -155,6 +158,8 @@ struct Readers {
 struct Counts {
     reads: AtomicU64,
     retries: AtomicU64,
+    /// Only then there may be no answer.
+    is_restarting: AtomicBool,
 }
 
 impl Readers {
@@ -212,7 +217,9 @@ impl Reader {
         loop {
             // What anyone has seen before this request is sent, it must not go back behind.
             let (version, known) = (seen.version.load(Ordering::SeqCst), seen.revision.load(Ordering::SeqCst));
-            let Ok((status, headers, body)) = self.ask(key).await else {
+            let answer = self.ask(key).await;
+            let Ok((status, headers, body)) = answer else {
+                assert!(self.counts.is_restarting.load(Ordering::SeqCst), "{key}: dropped by a reload: {answer:?}");
                 self.counts.retries.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(RETRY).await;
                 continue;
