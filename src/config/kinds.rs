@@ -152,15 +152,22 @@ pub(super) static HEED: Kind<Heed> = Kind {
     read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&HEEDS, text)),
 };
 
-const HEEDS: [(&str, Heed); 3] = [("schedule", Heed::Schedule), ("respect", Heed::Respect), ("ignore", Heed::Ignore)];
+const HEEDS: [(&str, Heed); 3] = [
+    (Heed::Schedule.as_str(), Heed::Schedule),
+    (Heed::Respect.as_str(), Heed::Respect),
+    (Heed::Ignore.as_str(), Heed::Ignore),
+];
 
 pub(super) static CONTENT_KIND: Kind<ContentKind> = Kind {
     wants: Wants { noun: "one of \"json\", \"text\" and \"bytes\"", example: "\"json\"" },
     read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&CONTENT_KINDS, text)),
 };
 
-const CONTENT_KINDS: [(&str, ContentKind); 3] =
-    [("json", ContentKind::Json), ("text", ContentKind::Text), ("bytes", ContentKind::Bytes)];
+const CONTENT_KINDS: [(&str, ContentKind); 3] = [
+    (ContentKind::Json.as_str(), ContentKind::Json),
+    (ContentKind::Text.as_str(), ContentKind::Text),
+    (ContentKind::Bytes.as_str(), ContentKind::Bytes),
+];
 
 pub(super) static PATH: Kind<JsonPath> = Kind {
     wants: Wants { noun: "a JSONPath (RFC 9535)", example: "\"$.data\"" },

@@ -21,6 +21,18 @@ pub enum ContentKind {
     Bytes,
 }
 
+impl ContentKind {
+    /// The name used in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
 /// What a source's bodies must be, and which part of them is kept. All paths are about the body as it comes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BodyRules {
@@ -53,6 +65,19 @@ impl BodyRules {
     fn kind_of(&self, content_type: &[u8]) -> ContentKind {
         let is_to_be_parsed = self.name_parts() || is_json(content_type);
         self.kind.unwrap_or(if is_to_be_parsed { ContentKind::Json } else { ContentKind::Bytes })
+    }
+
+    /// The hash of what counts of a body of which parts are named.
+    ///
+    /// With other parts to keep or to drop it is another one, also where the same counts: what is stored is another.
+    fn hash(&self, headers: &HeaderMap, counts: &[u8]) -> ContentHash {
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let mut parts = vec![content_type, counts];
+        if self.data.is_some() || !self.drop.is_empty() {
+            parts.push(self.data.as_ref().map_or("", JsonPath::as_str).as_bytes());
+            parts.extend(self.drop.iter().map(|path| path.as_str().as_bytes()));
+        }
+        ContentHash::of(&parts)
     }
 
     /// What may be kept of a body in which the parts to drop can't be found.
@@ -128,16 +153,11 @@ fn parts(headers: &HeaderMap, body: Bytes, document: &Value, rules: &BodyRules) 
     if is_rewritten && !headers.get(header::CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
+    let significant = without(&rest, &rules.ignore_changes_in);
+    // Where all of the part is ignored, nothing of it counts.
+    let counts = text_of(selected(&significant, rules.data.as_ref()).unwrap_or(&Value::Null));
     let etag = hash(&headers, &stored);
-    let content_hash = if rules.ignore_changes_in.is_empty() {
-        etag
-    } else {
-        let significant = without(&rest, &rules.ignore_changes_in);
-        // Where all of the part is ignored, nothing of it counts.
-        let part = selected(&significant, rules.data.as_ref()).unwrap_or(&Value::Null);
-        hash(&headers, &text_of(part))
-    };
-    Ok(Snapshot { body: stored, headers, etag, content_hash })
+    Ok(Snapshot { body: stored, content_hash: rules.hash(&headers, &counts), headers, etag })
 }
 
 /// The one part that `data` names, or all of it.
@@ -314,6 +334,18 @@ mod tests {
         let detail = refused("{\"email\":\"a@b.example\"").detail;
         assert!(detail.starts_with("the body is not JSON: ") && !detail.contains("example"), "{detail}");
         assert!(kept_of(r#"{"user":{"email":"a@b.example"}}"#, Some("$.user.email"), &["$..email"], &[]).is_err());
+    }
+
+    /// Else a copy that was stored before would keep what is dropped from now on.
+    #[test]
+    fn what_is_dropped_from_now_on_makes_another_content_though_it_was_ignored_before() {
+        let body = r#"{"email":"a@b.example","id":1}"#;
+        let ignored = kept_of(body, None, &[], &["$.email"]).unwrap();
+        for ignore in [&[][..], &["$.email"]] {
+            let dropped = kept_of(body, None, &["$.email"], ignore).unwrap();
+            assert_ne!(dropped.content_hash, ignored.content_hash);
+            assert_eq!(dropped.body, r#"{"id":1}"#);
+        }
     }
 
     #[test]

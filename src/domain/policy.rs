@@ -46,6 +46,18 @@ pub enum Heed {
     Ignore,
 }
 
+impl Heed {
+    /// The name used in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Respect => "respect",
+            Self::Ignore => "ignore",
+        }
+    }
+}
+
 /// When an absent resource is gone rather than failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GoneRules {

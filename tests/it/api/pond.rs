@@ -16,7 +16,7 @@ use headpond::domain::observation::{Seen, Via};
 use headpond::domain::policy::{Heed, Policy};
 use headpond::domain::resource::{Params, SourceName};
 use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::serving::{Answer, Served, settings};
@@ -137,6 +137,7 @@ pub fn state(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: &config::Se
         waiting: Waiting::default(),
         stopping: CancellationToken::new(),
         metrics: None,
+        reloads: mpsc::channel(1).0,
     }
 }
 

@@ -16,6 +16,7 @@ mod postgres_servers;
 mod prune;
 mod reads;
 mod refusals;
+mod reloads;
 mod sqlite_files;
 mod status;
 mod survey;

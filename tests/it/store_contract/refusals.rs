@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use headpond::domain::content::{BodyRules, JsonPath};
+use headpond::domain::fingerprint::Fingerprint;
 use headpond::domain::observation::{Seen, Via};
 use headpond::domain::policy::Policy;
 use headpond::domain::refused::MOST_KEPT;
 use headpond::domain::resource::{ResourceId, SourceName};
-use headpond::store::{MOST_REFUSED, PruneRules, Refusal, Settled};
+use headpond::store::{Authority, MOST_REFUSED, PruneRules, Refusal, Settled, SourceSpec};
 
 use crate::support::outcomes::{HOUR, content, policy, status, unreachable};
-use crate::support::store::{TestStore, key, on_each_database};
+use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec};
 
 on_each_database! {
     a_refused_body_is_kept_apart_until_something_usable_comes,
@@ -19,6 +20,7 @@ on_each_database! {
     of_a_long_body_the_beginning_is_kept,
     bodies_of_any_bytes_are_kept,
     what_is_dropped_is_nowhere_in_the_database,
+    what_was_refused_by_other_rules_goes_when_they_change,
     it_goes_with_its_resource,
     only_the_newest_are_kept,
 }
@@ -32,7 +34,7 @@ async fn refusal(test: &TestStore, name: &str) -> Option<Refusal> {
 /// The key's resource is asked for, an hour after the last time, and this comes.
 async fn sees(test: &TestStore, seen: Seen) {
     test.clock.advance(2 * HOUR);
-    let weather = test.source("weather", crate::support::store::UNLIMITED).await;
+    let weather = test.source("weather", UNLIMITED).await;
     test.settle(&test.claim_one(weather.upstream).await, seen).await;
 }
 
@@ -128,6 +130,19 @@ async fn what_is_dropped_is_nowhere_in_the_database(test: &TestStore) {
         assert!(failing.is_none_or(|failing| !failing.last.detail.contains("canary")));
     }
     assert_eq!(kept, ["{\"id\":1}", "{\"error\":{}}"]);
+}
+
+async fn what_was_refused_by_other_rules_goes_when_they_change(test: &TestStore) {
+    test.source_with_keys("weather", 1).await;
+    test.source_with_keys("users", 1).await;
+    for name in ["weather", "users"] {
+        let upstream = test.source(name, UNLIMITED).await.upstream;
+        test.settle_all(upstream, |_| content("<html>", &[JSON])).await;
+    }
+    let anew = SourceSpec { fingerprint: Fingerprint(2), ..spec("weather", "weather", UNLIMITED) };
+    test.store.register(&[anew], Authority::Owns).await.unwrap();
+    assert_eq!(refusal(test, "k0").await, None);
+    assert_eq!(test.number("SELECT count(*) FROM {refused}").await, 1, "that of the other source");
 }
 
 fn keeping_everything(test: &TestStore) -> PruneRules {
