@@ -1,5 +1,7 @@
 //! The decision: what a resource was, what the wire said, and what follows. Pure.
 
+mod outcome;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,168 +18,13 @@ use super::observation::{Observation, Seen, Via};
 use super::policy::{Heed, Policy};
 use super::refused::{MOST_KEPT, Refused};
 use super::retry_after::retry_after;
-use super::schedule::{AT_ONCE, Because, Due, Slot, has_lasted, jittered};
-use super::snapshot::{ContentHash, Snapshot, kept};
+use super::schedule::{AT_ONCE, Because, Due, has_lasted, jittered};
+use super::snapshot::kept;
 use super::terms::{Reuse, Terms};
 use super::time::later;
 use super::validators::Validators;
 
-/// What was known of a resource when it was claimed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Previous {
-    /// Its place in the interval.
-    pub slot: Slot,
-    /// Why it was due.
-    pub because: Because,
-    /// The version of its snapshot; 0 when it never had one.
-    pub version: u64,
-    /// [`Snapshot::content_hash`] of its snapshot.
-    pub content_hash: Option<ContentHash>,
-    /// What its snapshot came with.
-    pub metadata: Metadata,
-    /// Failures in a row.
-    pub failures: u32,
-    /// When that row of failures began.
-    pub failing_since: Option<DateTime<Utc>>,
-    /// 404s since the last content.
-    pub absence: Option<Absence>,
-    /// Since when it is gone.
-    pub gone_since: Option<DateTime<Utc>>,
-    /// From when on its snapshot is stale.
-    pub stale_after: Option<DateTime<Utc>>,
-}
-
-impl Previous {
-    /// What a key starts with.
-    #[must_use]
-    pub fn nothing(slot: Slot) -> Self {
-        Self {
-            slot,
-            because: Because::New,
-            version: 0,
-            content_hash: None,
-            metadata: Metadata::default(),
-            failures: 0,
-            failing_since: None,
-            absence: None,
-            gone_since: None,
-            stale_after: None,
-        }
-    }
-
-    /// The validators to send. None when there is no snapshot that a 304 could confirm.
-    #[must_use]
-    pub fn validators(&self) -> Option<&Validators> {
-        let can_be_confirmed = self.content_hash.is_some() && self.gone_since.is_none();
-        Some(&self.metadata.validators).filter(|validators| can_be_confirmed && !validators.is_empty())
-    }
-}
-
-/// What the upstream said about a snapshot besides its content.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Metadata {
-    /// What to ask for changes with.
-    pub validators: Validators,
-    /// The upstream's max-age in seconds; a 304 without Cache-Control leaves it standing.
-    pub max_age: Option<u32>,
-    /// The upstream's terms for answering with the copy, where they are respected.
-    pub terms: Option<Terms>,
-    /// Whether something between the upstream and us changed the content (203).
-    pub transformed: bool,
-    /// Where the upstream says that the resource is for good; see [`Via::moved_to`].
-    pub moved_to: Option<String>,
-}
-
-/// How fresh a copy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness {
-    /// When the upstream last said that this is its content.
-    pub fetched_at: DateTime<Utc>,
-    /// From when on it is stale.
-    pub stale_after: DateTime<Utc>,
-}
-
-/// What follows from an observation.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// New content came: it becomes the snapshot, under the next version, and is announced.
-    Replaced(Box<Replacement>),
-    /// The upstream said, by 304 or by sending the same again, that the snapshot is still its content.
-    Confirmed {
-        /// The copy's freshness from now on.
-        freshness: Freshness,
-        /// What is to be rewritten of the bookkeeping: `None` when the schedule alone moves.
-        metadata: Option<Metadata>,
-        /// Fields that describe the content and came anew: they replace those that are stored (RFC 9111 §3.2).
-        described: HeaderMap,
-        /// When it is next due.
-        due: Due,
-    },
-    /// A 304 came that can't be about our snapshot: the validators go, so that the next request is unconditional.
-    Reset {
-        /// When it is next due: at once.
-        due: Due,
-    },
-    /// Nothing usable came. Snapshot and validators stay.
-    Deferred(Deferral),
-    /// The resource is confirmed to be absent upstream.
-    Gone(Absent),
-}
-
-/// The content of [`Outcome::Replaced`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Replacement {
-    /// The new content.
-    pub snapshot: Snapshot,
-    /// Its version.
-    pub version: u64,
-    /// How it is announced.
-    pub kind: ChangeKind,
-    /// What it came with.
-    pub metadata: Metadata,
-    /// The copy's freshness.
-    pub freshness: Freshness,
-    /// When it is next due.
-    pub due: Due,
-}
-
-/// The content of [`Outcome::Deferred`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Deferral {
-    /// The run of failures, this one included.
-    pub failing: Failing,
-    /// 404s since the last content, this one included.
-    pub absence: Option<Absence>,
-    /// When it is next tried.
-    pub due: Due,
-    /// The body that came and was refused. `None` leaves what is kept of an earlier one.
-    pub refused: Option<Refused>,
-}
-
-/// The content of [`Outcome::Gone`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct Absent {
-    /// Since when it is gone.
-    pub since: DateTime<Utc>,
-    /// When it is next looked at.
-    pub due: Due,
-    /// What follows instead if too much of the source would go at once. `None` when nothing goes: it was gone before, or
-    /// never had content.
-    pub held: Option<Deferral>,
-}
-
-impl Outcome {
-    /// When the resource is next due.
-    #[must_use]
-    pub fn due(&self) -> Due {
-        match self {
-            Self::Replaced(replacement) => replacement.due,
-            Self::Confirmed { due, .. } | Self::Reset { due } => *due,
-            Self::Deferred(deferral) => deferral.due,
-            Self::Gone(absent) => absent.due,
-        }
-    }
-}
+pub use outcome::{Absent, Deferral, Freshness, Metadata, Outcome, Previous, Replacement};
 
 /// Decides what follows from an observation. `rand` in [0, 1) is the decision's only randomness.
 #[must_use]

@@ -34,6 +34,13 @@ pub enum Reuse {
 }
 
 impl Terms {
+    /// As they are stored: a JSON object.
+    #[must_use]
+    pub fn json(self) -> String {
+        // Numbers, names and flags can always be written.
+        serde_json::to_string(&self).unwrap_or_default()
+    }
+
     /// The terms after an answer with these fields. `held` are those of the stored copy that a 304 is about: what it does
     /// not supply stands (RFC 9111 §3.2). Pass `None` for an answer with content.
     #[must_use]

@@ -67,11 +67,6 @@ pub(super) fn feed_tag(seed: u64) -> u32 {
     tag
 }
 
-/// Terms as they are stored: a JSON object.
-pub(super) fn terms_json(terms: Option<&Terms>) -> Option<String> {
-    terms.and_then(|terms| serde_json::to_string(terms).ok())
-}
-
 /// Parameters as they are stored: a JSON object of texts.
 pub(super) fn params_json(params: &Params) -> String {
     params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<serde_json::Value>().to_string()

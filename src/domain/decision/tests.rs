@@ -10,7 +10,7 @@ mod letter;
 use crate::domain::content::BodyRules;
 use crate::domain::policy::{GoneRules, Heed};
 use crate::domain::resource::ResourceId;
-use crate::domain::schedule::{Backoff, Cadence};
+use crate::domain::schedule::{Backoff, Cadence, Slot};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);

@@ -11,7 +11,8 @@ use crate::domain::decision::{Deferral, Metadata, Replacement};
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
-use crate::store::columns::{micros, terms_json};
+use crate::domain::terms::Terms;
+use crate::store::columns::micros;
 use crate::store::plan::{Plan, ScheduleRow};
 use crate::store::{AT_ONCE, describe};
 
@@ -98,7 +99,7 @@ fn with_metadata(sql: &'static str, rows: &[(ResourceId, &Metadata)]) -> Query<'
         .bind(column(rows, |(_, metadata)| metadata.validators.etag.as_deref().map(<[u8]>::to_vec)))
         .bind(column(rows, |(_, metadata)| metadata.validators.last_modified.as_deref().map(<[u8]>::to_vec)))
         .bind(column(rows, |(_, metadata)| metadata.max_age.map(i64::from)))
-        .bind(column(rows, |(_, metadata)| terms_json(metadata.terms.as_ref())))
+        .bind(column(rows, |(_, metadata)| metadata.terms.map(Terms::json)))
         .bind(column(rows, |(_, metadata)| i16::from(metadata.transformed)))
         .bind(column(rows, |(_, metadata)| metadata.moved_to.clone()))
 }

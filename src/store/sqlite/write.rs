@@ -11,8 +11,9 @@ use crate::domain::decision::Replacement;
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
+use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
-use crate::store::columns::{micros, terms_json};
+use crate::store::columns::micros;
 use crate::store::plan::{Plan, RETRIES};
 use crate::store::{AT_ONCE, StoreError, describe};
 
@@ -151,14 +152,14 @@ pub(super) async fn number(
 async fn write_resources(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
     let confirmed = plan.confirmed.iter().map(|(id, metadata)| {
         let (etag, last_modified) = validators(&metadata.validators);
-        let terms = terms_json(metadata.terms.as_ref());
+        let terms = metadata.terms.map(Terms::json);
         (*id, etag, last_modified, metadata.max_age, terms, u8::from(metadata.transformed), &metadata.moved_to)
     });
     run(transaction, CONFIRMED, confirmed.collect()).await?;
     let replaced = plan.replaced.iter().map(|(id, _, new)| {
         let metadata = &new.metadata;
         let (etag, last_modified) = validators(&metadata.validators);
-        let (terms, transformed) = (terms_json(metadata.terms.as_ref()), u8::from(metadata.transformed));
+        let (terms, transformed) = (metadata.terms.map(Terms::json), u8::from(metadata.transformed));
         let hash = hex(&new.snapshot.content_hash.0);
         let max_age = metadata.max_age;
         (*id, etag, last_modified, max_age, terms, transformed, &metadata.moved_to, new.version, hash)
