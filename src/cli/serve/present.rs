@@ -65,15 +65,21 @@ impl Present {
     pub(super) async fn replace(&mut self, config: Config) -> Result<(), NotReplaced> {
         let old_holds = NotReplaced::OldHolds;
         let store = self.store.as_ref();
-        let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
+        // Taken before anything is written, so that of two processes that do this at once the last one's word stands.
         self.ownership.take().await.map_err(|error| old_holds(error.into()))?;
+        let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
         let refresher = self.refresher().with_roster(Roster::new(&config, &registered));
         self.refreshers.send_replace(Arc::new(refresher));
         self.settings.send_replace(Arc::new(Settings::of(&config)));
         self.server.send_replace(config.server.clone());
         self.database.send_replace(config.database.clone());
         self.config = config;
-        assemble::retire(store, &self.config, &registered).await.map_err(NotReplaced::NewHolds)
+        // Another process may have taken the configuration meanwhile: what is listed is its word then.
+        match self.ownership.renew().await {
+            Ok(true) => assemble::retire(store, &self.config, &registered).await.map_err(NotReplaced::NewHolds),
+            Ok(false) => Ok(()),
+            Err(error) => Err(NotReplaced::NewHolds(error.into())),
+        }
     }
 
     /// The configuration.
