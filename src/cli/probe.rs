@@ -16,7 +16,7 @@ use crate::domain::decision::{Freshness, Outcome, Previous, decide};
 use crate::domain::observation::Seen;
 use crate::domain::resource::{Key, Params, ResourceId};
 use crate::domain::schedule::{Due, Slot};
-use crate::upstream::{Exchange, FetchRequest, Fetcher, OpenGate, shown};
+use crate::upstream::{Exchange, FetchRequest, Fetchers, OpenGate, shown};
 
 /// The response fields that a decision can depend on. No others are shown: what they say may repeat the query.
 const MATTERING: [header::HeaderName; 11] = [
@@ -56,9 +56,9 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let (key, params) = named_key(source, args.key.as_deref())?;
     let url = source.url.expand(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let fetcher = Fetcher::new(Arc::clone(&clock)).map_err(|error| CliError::usage(error.to_string()))?;
+    let fetchers = Fetchers::of(&config, &clock).map_err(|error| CliError::usage(error.to_string()))?;
     let request = FetchRequest { url: &url, settings: &source.request, validators: None };
-    let exchange = fetcher.exchange(&request, &OpenGate).await?;
+    let exchange = fetchers.to(&source.upstream).exchange(&request, &OpenGate).await?;
     let mut text = shown_exchange(&url, source, &exchange);
     let previous = Previous::nothing(Slot::of(ResourceId(1), source.keys.len() as u64, fastrand::u64(..)));
     let outcome = decide(&source.policy, &previous, exchange.observation, clock.now(), fastrand::f64());

@@ -5,9 +5,12 @@
 //! (`section.rs`, `settings.rs`), and the sources, whose settings are looked up in their own table, in their upstream's and
 //! in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
 
+mod certificates;
+mod credentials;
 mod document;
 mod environment;
 mod error;
+mod fields;
 mod headers;
 mod keys;
 mod kinds;
@@ -19,6 +22,7 @@ mod server;
 mod setting;
 mod settings;
 mod source;
+mod transport;
 mod upstream;
 mod value;
 
@@ -34,9 +38,12 @@ use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
 use crate::domain::template::UrlTemplate;
 
+pub use certificates::ClientCertificate;
+pub use credentials::{Credentials, OAuth2, SendsSecret};
 pub use document::{Loaded, load};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
+pub use transport::{Proxy, Transport};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -86,6 +93,10 @@ pub struct Upstream {
     pub limits: Limits,
     /// The longest `timeout` of its sources: what a lease must outlast.
     pub longest_timeout: Duration,
+    /// How connections are made.
+    pub transport: Transport,
+    /// What is shown with each request.
+    pub credentials: Credentials,
 }
 
 /// One kind of upstream resource.

@@ -6,18 +6,23 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue};
+use rustls::pki_types::CertificateDer;
 
 use crate::domain::content::JsonPath;
 use crate::domain::template::UrlTemplate;
 
+use super::certificates::ClientCertificate;
+use super::credentials::Credentials;
 use super::environment::Text;
 use super::kinds::{
-    ADDRESS, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, NAME, PATHS,
-    POSITIVE_SPAN, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    ADDRESS, AUTHORITIES, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, COUNT, CREDENTIALS, CRON, DATABASE_URL, FLAG,
+    HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, NAME, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE,
+    SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
+use super::transport;
 
 /// Where requests of a source are described.
 const REQUEST: &[Scope] = &[Scope::Source, Scope::Upstream, Scope::Defaults];
@@ -41,6 +46,10 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &REQUESTS_PER_SECOND_LIMIT,
     &BURST,
     &MAX_CONCURRENT_REQUESTS,
+    &AUTH,
+    &CLIENT_CERTIFICATE,
+    &CA_CERTIFICATES,
+    &PROXY,
     &UPSTREAM,
     &URL,
     &KEYS,
@@ -162,6 +171,33 @@ pub(super) static BURST: Setting<u32> =
 pub(super) static MAX_CONCURRENT_REQUESTS: Setting<u32> =
     Setting { name: "max_concurrent_requests", scopes: LIMITS, kind: &COUNT, default: Is("8"), shows: Shows::Value };
 
+/// What the upstream is shown with each request to its sources' origins. Default: nothing.
+pub(super) static AUTH: Setting<Credentials> = Setting {
+    name: "auth",
+    // Not in [defaults]: it would go to every host.
+    scopes: &[Scope::Upstream],
+    kind: &CREDENTIALS,
+    default: Computed,
+    shows: Shows::Secret,
+};
+
+/// The certificate that is shown to servers which ask for one, and its key. Default: none.
+pub(super) static CLIENT_CERTIFICATE: Setting<ClientCertificate> = Setting {
+    name: "client_certificate",
+    scopes: &[Scope::Upstream],
+    kind: &CERTIFICATE_TABLE,
+    default: Computed,
+    shows: Shows::Value,
+};
+
+/// A file of certificate authorities that are trusted besides the machine's. Default: none.
+pub(super) static CA_CERTIFICATES: Setting<Vec<CertificateDer<'static>>> =
+    Setting { name: "ca_certificates", scopes: LIMITS, kind: &AUTHORITIES, default: Computed, shows: Shows::Value };
+
+/// The HTTP proxy through which requests go. What the environment says of proxies is not looked at.
+pub(super) static PROXY: Setting<Option<transport::Proxy>> =
+    Setting { name: "proxy", scopes: LIMITS, kind: &PROXY_URL, default: Is("\"none\""), shows: Shows::Url };
+
 /// The table of `[upstreams]` whose limits and request settings hold for this source. Default: one upstream for all
 /// sources with the same scheme, host and port.
 pub(super) static UPSTREAM: Setting<Text> =
@@ -271,7 +307,7 @@ pub(super) static MAX_DELETE_SHARE: Setting<f64> =
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::ffi::OsString;
+    use std::ffi::{OsStr, OsString};
     use std::io;
     use std::path::Path;
 
@@ -288,11 +324,15 @@ mod tests {
 
     impl Environment for Example {
         fn variable(&self, name: &str) -> Option<OsString> {
-            (name == "GITHUB_TOKEN").then(|| "t0ken".into())
+            ["GITHUB_TOKEN", "METNO_TOKEN"].contains(&name).then(|| "t0ken".into())
         }
 
-        fn file(&self, _: &Path) -> io::Result<Vec<u8>> {
-            Ok(self.0.clone().into())
+        fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
+            Ok(match path.extension().and_then(OsStr::to_str) {
+                Some("pem") => include_bytes!("../../tests/it/support/tls/client.cert.pem").into(),
+                Some("key") => include_bytes!("../../tests/it/support/tls/client.key.pem").into(),
+                _ => self.0.clone().into(),
+            })
         }
     }
 
@@ -358,6 +398,7 @@ mod tests {
         let loaded = load(Path::new("config.toml"), &example, now).unwrap();
         assert_eq!(loaded.warnings, []);
         assert!(loaded.config.sources[0].request.headers["authorization"].is_sensitive());
+        assert!(matches!(loaded.config.upstreams["metno"].credentials, Credentials::Header(..)));
     }
 
     #[test]

@@ -77,7 +77,8 @@ fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&Url
     if layers.has(&set::USER_AGENT) {
         return layers.get(reader, &set::USER_AGENT);
     }
-    if is_loopback(url?) {
+    let origin = Url::parse(url?.origin()).ok();
+    if origin.is_some_and(|origin| is_loopback(&origin)) {
         return Some(headers::own_user_agent());
     }
     let problem = "user_agent is not set: public APIs block clients that don't say who they are";
@@ -89,10 +90,9 @@ fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&Url
     None
 }
 
-/// Whether a source is on this machine.
-fn is_loopback(template: &UrlTemplate) -> bool {
-    let Ok(origin) = Url::parse(template.origin()) else { return false };
-    match origin.host() {
+/// Whether a URL is on this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::header;
+
 use crate::domain::limit::Limits;
 use crate::domain::resource::SourceName;
 
 use super::reader::Reader;
 use super::section::{Layers, Section};
-use super::{Source, Upstream, settings as set};
+use super::{Credentials, Source, Transport, Upstream, settings as set};
 
 /// The tables in `[upstreams]`.
 pub(super) struct DeclaredUpstreams<'a> {
@@ -89,7 +91,47 @@ fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, source
         }
     }
     let longest_timeout = members().map(|source| source.request.timeout).max();
-    Some(Upstream { limits: limits?, longest_timeout: longest_timeout.or(timeout)? })
+    let transport = transport(reader, layers);
+    let credentials = credentials(reader, layers, members());
+    Some(Upstream {
+        limits: limits?,
+        longest_timeout: longest_timeout.or(timeout)?,
+        transport: transport?,
+        credentials: credentials?,
+    })
+}
+
+/// How connections are made. What was wrong with it has been noted where it was read.
+fn transport(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Transport> {
+    let proxy = layers.get(reader, &set::PROXY);
+    let authorities = layers.optional(reader, &set::CA_CERTIFICATES);
+    let certificate = layers.optional(reader, &set::CLIENT_CERTIFICATE);
+    Some(Transport { proxy: proxy?, authorities: authorities?.unwrap_or_default(), certificate: certificate? })
+}
+
+fn credentials<'s>(
+    reader: &mut Reader<'_>,
+    layers: &Layers<'_, '_>,
+    mut sources: impl Iterator<Item = &'s Source>,
+) -> Option<Credentials> {
+    if !layers.has(&set::AUTH) {
+        return Some(Credentials::None);
+    }
+    let auth = layers.find(reader, &set::AUTH)?;
+    let field = match &auth.value {
+        Credentials::Header(name, _) => Some(name),
+        Credentials::OAuth2(_) => Some(&header::AUTHORIZATION),
+        Credentials::None | Credentials::Query { .. } => None,
+    };
+    let twice = field.and_then(|field| {
+        sources.find(|source| source.request.headers.contains_key(field)).map(|source| (field, &source.name))
+    });
+    if let Some((field, source)) = twice {
+        let problem = format!("source {source} has {field} in its headers, or in this upstream's");
+        reader.error(&auth.at.named(&auth.at.path), problem, "keep one of the two");
+        return None;
+    }
+    Some(auth.value)
 }
 
 /// What keeping a source's keys fresh takes.

@@ -45,6 +45,8 @@ pub enum FailureKind {
     UnusableNotModified,
     /// By the upstream's own limits the request could not be sent in time.
     Limited,
+    /// No access token could be had, so that nothing was asked.
+    Credentials,
     /// No request can be made of the URL template and this key.
     BadRequest,
     /// The database refused to store what came.
@@ -53,7 +55,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for parsing stored names and for documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -72,6 +74,7 @@ impl FailureKind {
         Self::Redirect,
         Self::UnusableNotModified,
         Self::Limited,
+        Self::Credentials,
         Self::BadRequest,
         Self::Unstorable,
     ];
@@ -98,6 +101,7 @@ impl FailureKind {
             Self::Redirect => "redirect",
             Self::UnusableNotModified => "unusable_not_modified",
             Self::Limited => "limited",
+            Self::Credentials => "credentials",
             Self::BadRequest => "bad_request",
             Self::Unstorable => "unstorable",
         }
@@ -129,11 +133,12 @@ pub struct Failure {
 
 impl Failure {
     /// Whether it says that the upstream as a whole is out of reach, rather than something about one resource: no answer
-    /// came, or what stands before it answered that it is down (502, 503, 504).
+    /// came, what stands before it answered that it is down (502, 503, 504), or there is no token to ask it with.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        use FailureKind::{Broken, Connect, Dns, Timeout, Tls};
-        matches!(self.kind, Dns | Connect | Tls | Timeout | Broken) || matches!(self.status, Some(502..=504))
+        use FailureKind::{Broken, Connect, Credentials, Dns, Timeout, Tls};
+        matches!(self.kind, Dns | Connect | Tls | Timeout | Broken | Credentials)
+            || matches!(self.status, Some(502..=504))
     }
 }
 

@@ -111,7 +111,8 @@ async fn observe(
         ticket.lease_for,
     );
     let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
-    let Exchange { status, observation, .. } = refresher.fetcher.exchange(&request, &gate).await?;
+    let Exchange { status, observation, .. } =
+        refresher.fetchers.to(&source.upstream).exchange(&request, &gate).await?;
     let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
     metrics::exchanged(&source.upstream, status.map(|status| status.as_u16()), took);
     Ok(observation)

@@ -16,7 +16,7 @@ use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::domain::time::later;
 use crate::store::{Registered, Store, StoreError};
-use crate::upstream::{Fetcher, lease_for};
+use crate::upstream::{Fetchers, lease_for};
 
 pub mod clockwork;
 pub mod committer;
@@ -34,7 +34,7 @@ pub struct Refresher {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// How requests are sent.
-    pub fetcher: Fetcher,
+    pub fetchers: Fetchers,
     /// Who hears of what was done.
     pub announcer: Announcer,
     /// What is refreshed.

@@ -5,24 +5,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Method, Request, Response};
+use reqwest::{Method, Request, Response};
 use url::Url;
 
-use super::client::{self, BadClient};
+use super::auth::{Auth, NoToken, Shown};
+use super::client::{BadClient, Clients};
 use super::gate::{Gate, NoPass};
 use super::progress::{Phase, Progress};
 use super::{body, redirect, request, trouble};
 use crate::clock::{Clock, monotonic};
-use crate::config::RequestSettings;
+use crate::config::{RequestSettings, Transport, Upstream};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::validators::Validators;
 use crate::store::StoreError;
 
-/// Sends requests. One per process: it keeps the connections to all upstreams.
+/// Sends the requests of one upstream, and keeps its connections.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    client: Client,
+    clients: Clients,
+    auth: Auth,
     clock: Arc<dyn Clock>,
 }
 
@@ -68,20 +70,18 @@ pub struct Hop {
 }
 
 impl Fetcher {
-    /// Sets up the HTTP client.
+    /// Sets up a plain HTTP client: directly, and without credentials.
     ///
     /// # Errors
     /// [`BadClient`] when this machine's network library can't be set up.
     pub fn new(clock: Arc<dyn Clock>) -> Result<Self, BadClient> {
-        Self::trusting(clock, &[])
+        Ok(Self { clients: Clients::new(&Transport::default())?, auth: Auth::Fixed(Shown::Nothing), clock })
     }
 
-    /// Sets up the HTTP client to trust these certificates (PEM) besides the machine's authorities.
-    ///
-    /// # Errors
-    /// [`BadClient`] when one isn't a certificate.
-    pub fn trusting(clock: Arc<dyn Clock>, certificates: &[Vec<u8>]) -> Result<Self, BadClient> {
-        Ok(Self { client: client::build(certificates)?, clock })
+    /// For the upstream of this name.
+    pub(super) fn with(clients: Clients, name: &str, upstream: &Upstream, clock: Arc<dyn Clock>) -> Self {
+        let auth = Auth::new(name, upstream, &clients.own, &clock);
+        Self { clients, auth, clock }
     }
 
     /// Asks for a resource. Whatever the upstream or the network does is in the observation.
@@ -98,43 +98,48 @@ impl Fetcher {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub async fn exchange(&self, request: &FetchRequest<'_>, gate: &dyn Gate) -> Result<Exchange, StoreError> {
-        let timeout = request.settings.timeout;
         let sent = request::headers(request.settings, request.validators);
-        let passed = gate.first(timeout).await;
-        let requested_at = self.clock.now();
-        let mut going = Going {
-            client: &self.client,
-            gate,
-            sent: &sent,
-            max_body: request.settings.max_body,
-            deadline: after(timeout),
-            progress: Progress::default(),
-            url: request.url.clone(),
-            earlier: Vec::new(),
-            redirects: Vec::new(),
-            status: None,
+        let shown = match self.auth.shown(request.url, gate).await {
+            Ok(shown) => shown,
+            Err(none) => return Ok(self.not_begun(sent, without_token(none)?)),
         };
+        let passed = gate.first(request.settings.timeout).await;
+        let requested_at = self.clock.now();
+        let mut going = Going::new(self, request, gate, sent, shown);
         let seen = match passed {
             Ok(()) => match tokio::time::timeout_at(going.deadline.into(), going.run()).await {
                 Ok(seen) => seen?,
-                Err(_) => going.timed_out(timeout),
+                Err(_) => going.timed_out(request.settings.timeout),
             },
             Err(NoPass::TooLate(detail)) => not_reached(FailureKind::Limited, None, detail),
             Err(NoPass::Store(error)) => return Err(error),
         };
-        let Going { redirects, status, .. } = going;
+        let Going { redirects, status, mut sent, shown, .. } = going;
         let conditional = request::is_conditional(&sent);
+        shown.put_into(&mut request.url.clone(), &mut sent);
         let observation = Observation { requested_at, answered_at: self.clock.now(), conditional, seen };
         tracing::debug!(status = status.map(|status| status.as_u16()), redirects = redirects.len(), "exchange over");
         Ok(Exchange { sent, redirects, status, observation })
+    }
+
+    /// An exchange of which nothing was sent.
+    fn not_begun(&self, sent: HeaderMap, seen: Seen) -> Exchange {
+        let now = self.clock.now();
+        let conditional = request::is_conditional(&sent);
+        let observation = Observation { requested_at: now, answered_at: now, conditional, seen };
+        Exchange { sent, redirects: Vec::new(), status: None, observation }
     }
 }
 
 /// An exchange under way. It outlives a timeout, so that it can tell how far it came.
 struct Going<'a> {
-    client: &'a Client,
+    fetcher: &'a Fetcher,
     gate: &'a dyn Gate,
-    sent: &'a HeaderMap,
+    sent: HeaderMap,
+    /// What is shown besides, at each hop.
+    shown: Shown,
+    /// Whether that is no longer what it was at first.
+    shown_anew: bool,
     max_body: u64,
     deadline: Instant,
     progress: Progress,
@@ -144,31 +149,67 @@ struct Going<'a> {
     status: Option<StatusCode>,
 }
 
-impl Going<'_> {
+/// What follows from an answer.
+enum Next {
+    /// One more request, which is prepared.
+    Send,
+    /// The end.
+    Over(Seen),
+}
+
+impl<'a> Going<'a> {
+    /// An exchange whose first request may be sent now.
+    fn new(
+        fetcher: &'a Fetcher,
+        request: &FetchRequest<'_>,
+        gate: &'a dyn Gate,
+        sent: HeaderMap,
+        shown: Shown,
+    ) -> Self {
+        Self {
+            fetcher,
+            gate,
+            sent,
+            shown,
+            shown_anew: false,
+            max_body: request.settings.max_body,
+            deadline: after(request.settings.timeout),
+            progress: Progress::default(),
+            url: request.url.clone(),
+            earlier: Vec::new(),
+            redirects: Vec::new(),
+            status: None,
+        }
+    }
+
     /// Sends requests until one is answered by something else than a redirect that can be followed.
     async fn run(&mut self) -> Result<Seen, StoreError> {
         loop {
-            let mut response = match self.send().await {
+            let response = match self.send().await {
                 Ok(response) => response,
                 Err(failure) => return Ok(Seen::Unreachable { failure }),
             };
             self.status = Some(response.status());
             self.progress.is_now(Phase::Body);
-            if !redirect::is_redirect(response.status()) {
-                return Ok(self.take(response).await);
-            }
-            body::drain(&mut response, self.deadline).await;
-            let to = match redirect::next(&self.url, &self.earlier, response.headers()) {
-                Ok(to) => to,
-                Err(detail) => return Ok(refused(&mut response, FailureKind::Redirect, detail)),
+            let (next, at) = if response.status() == StatusCode::UNAUTHORIZED {
+                (self.show_another(response).await?, "after a 401")
+            } else {
+                if speaks_of_the_resource(response.status()) {
+                    self.fetcher.auth.was_taken(&self.shown);
+                }
+                if !redirect::is_redirect(response.status()) {
+                    return Ok(self.take(response).await);
+                }
+                (self.follow(response).await, "at a redirect")
             };
-            self.redirects.push(Hop { status: response.status(), path: to.path().to_owned() });
-            self.earlier.push(std::mem::replace(&mut self.url, to));
+            if let Next::Over(seen) = next {
+                return Ok(seen);
+            }
             self.progress.is_now(Phase::Token);
             match self.gate.hop(self.deadline).await {
                 Ok(()) => {}
                 Err(NoPass::TooLate(detail)) => {
-                    return Ok(not_reached(FailureKind::Limited, self.status, format!("at a redirect: {detail}")));
+                    return Ok(not_reached(FailureKind::Limited, self.status, format!("{at}: {detail}")));
                 }
                 Err(NoPass::Store(error)) => return Err(error),
             }
@@ -177,11 +218,48 @@ impl Going<'_> {
 
     /// Sends one request, and returns when the header of the answer is there.
     async fn send(&self) -> Result<Response, Failure> {
-        let mut request = Request::new(Method::GET, self.url.clone());
-        request.headers_mut().clone_from(self.sent);
-        let is_tls = self.url.scheme() == "https";
-        let sending = self.progress.watch(self.client.execute(request));
+        let mut url = self.url.clone();
+        let mut headers = self.sent.clone();
+        self.shown.put_into(&mut url, &mut headers);
+        let is_tls = url.scheme() == "https";
+        let mut request = Request::new(Method::GET, url);
+        *request.headers_mut() = headers;
+        let sending = self.progress.watch(self.fetcher.clients.own.execute(request));
         sending.await.map_err(|error| trouble::without_answer(error, is_tls))
+    }
+
+    /// Goes where a redirect leads.
+    async fn follow(&mut self, mut response: Response) -> Next {
+        body::drain(&mut response, self.deadline).await;
+        let mut to = match redirect::target(&self.url, response.headers()) {
+            Ok(to) => to,
+            Err(detail) => return Next::Over(refused(&mut response, FailureKind::Redirect, detail)),
+        };
+        self.shown.take_out_of(&mut to);
+        if let Err(detail) = redirect::may_follow(&self.url, &self.earlier, &to) {
+            return Next::Over(refused(&mut response, FailureKind::Redirect, detail));
+        }
+        self.redirects.push(Hop { status: response.status(), path: to.path().to_owned() });
+        self.earlier.push(std::mem::replace(&mut self.url, to));
+        Next::Send
+    }
+
+    /// Has something else to show after a 401, once.
+    async fn show_another(&mut self, mut response: Response) -> Result<Next, StoreError> {
+        if !self.shown_anew {
+            self.progress.is_now(Phase::Credentials);
+            match self.fetcher.auth.after(&self.shown, &self.url, self.gate).await {
+                Ok(None) => {}
+                Ok(Some(shown)) => {
+                    body::drain(&mut response, self.deadline).await;
+                    (self.shown, self.shown_anew) = (shown, true);
+                    return Ok(Next::Send);
+                }
+                Err(none) => return Ok(Next::Over(without_token(none)?)),
+            }
+            self.progress.is_now(Phase::Body);
+        }
+        Ok(Next::Over(self.take(response).await))
     }
 
     /// What the last answer is, its body read if it is wanted.
@@ -193,6 +271,7 @@ impl Going<'_> {
             404 => (FailureKind::NotFound, "the upstream says that there is no such resource"),
             410 => (FailureKind::NotFound, "the upstream says that the resource is gone"),
             429 => (FailureKind::RateLimited, "the upstream says that it was asked too often"),
+            401 if self.shown_anew => (FailureKind::ClientError, "the upstream refused a new access token too"),
             400..=499 => (FailureKind::ClientError, "the upstream refused the request"),
             500..=599 => (FailureKind::ServerError, "the upstream failed to answer"),
             _ => (FailureKind::UnexpectedStatus, "the upstream answered with a status that has no meaning here"),
@@ -226,6 +305,20 @@ fn refused(response: &mut Response, kind: FailureKind, detail: String) -> Seen {
 
 fn not_reached(kind: FailureKind, status: Option<StatusCode>, detail: String) -> Seen {
     Seen::Unreachable { failure: Failure { kind, status: status.map(|status| status.as_u16()), detail } }
+}
+
+/// What is seen of an upstream that there is no access token for.
+fn without_token(none: NoToken) -> Result<Seen, StoreError> {
+    match none {
+        NoToken::Failed(failure) => Ok(Seen::Unreachable { failure }),
+        NoToken::NoPass(NoPass::TooLate(detail)) => Ok(not_reached(FailureKind::Limited, None, detail)),
+        NoToken::NoPass(NoPass::Store(error)) => Err(error),
+    }
+}
+
+/// Whether an answer can be taken for a sign that the upstream knew who asked. One that was too busy did not look.
+fn speaks_of_the_resource(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// The moment that comes after this span; for spans beyond any clock, a day from now.

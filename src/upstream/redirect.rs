@@ -11,13 +11,11 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where this answer of `from` leads, `earlier` being the URLs that led there.
-///
-/// Only the same scheme, host and port are followed: headers may hold secrets, and limits belong to an origin.
+/// Where this answer of `from` leads.
 ///
 /// # Errors
-/// A sentence that says why it isn't followed; of another origin it names the host and no more.
-pub(super) fn next(from: &Url, earlier: &[Url], headers: &HeaderMap) -> Result<Url, String> {
+/// A sentence that says why that is nowhere.
+pub(super) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
     let location = headers.get(header::LOCATION).ok_or("the upstream redirects without a Location")?;
     let location = std::str::from_utf8(location.as_bytes()).ok();
     let mut to = location
@@ -25,16 +23,26 @@ pub(super) fn next(from: &Url, earlier: &[Url], headers: &HeaderMap) -> Result<U
         .filter(|to| matches!(to.scheme(), "http" | "https") && to.username().is_empty() && to.password().is_none())
         .ok_or("the upstream redirects to a Location that is no http or https URL")?;
     to.set_fragment(None);
+    Ok(to)
+}
+
+/// Whether we go from `from` to `to`, `earlier` being the URLs that led to `from`.
+///
+/// Only the same scheme, host and port are followed: headers may hold secrets, and limits belong to an origin.
+///
+/// # Errors
+/// A sentence that says why not; of another origin it names the host and no more.
+pub(super) fn may_follow(from: &Url, earlier: &[Url], to: &Url) -> Result<(), String> {
     if to.origin() != from.origin() {
-        return Err(other_origin(&to));
+        return Err(other_origin(to));
     }
-    if to == *from || earlier.contains(&to) {
+    if to == from || earlier.contains(to) {
         return Err("the upstream redirects in a loop".into());
     }
     if earlier.len() >= MOST_HOPS {
         return Err(format!("the upstream redirects more than {MOST_HOPS} times"));
     }
-    Ok(to)
+    Ok(())
 }
 
 fn other_origin(to: &Url) -> String {
@@ -56,7 +64,8 @@ mod tests {
         let visited: Vec<Url> = visited.iter().map(|url| url.parse().unwrap()).collect();
         let (from, earlier) = visited.split_last().unwrap();
         let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_bytes(location).unwrap())]);
-        next(from, earlier, &headers).map(String::from)
+        let to = target(from, &headers)?;
+        may_follow(from, earlier, &to).map(|()| to.into())
     }
 
     #[test]
@@ -94,9 +103,8 @@ mod tests {
         {
             assert!(follow(&["https://api.example/a"], location).unwrap_err().contains("no http or https URL"));
         }
-        assert!(
-            next(&"https://api.example/a".parse().unwrap(), &[], &HeaderMap::new()).unwrap_err().contains("without")
-        );
+        let from = "https://api.example/a".parse().unwrap();
+        assert!(target(&from, &HeaderMap::new()).unwrap_err().contains("without"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use headpond::domain::schedule::Cadence;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
+use crate::support::raw_server::{CERTIFICATE, CLIENT, CLIENT_KEY, EXPIRED};
+
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// A source on this machine, without its `url`, to put settings behind.
@@ -38,14 +40,32 @@ impl Environment for Outside {
     }
 }
 
+/// A key behind a passphrase; only its label is looked at.
+const LOCKED_KEY: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\naGVsbG8=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+
 fn now() -> DateTime<Utc> {
     "2026-03-01T12:00:00Z".parse().unwrap()
 }
 
 fn load_bytes(toml: impl Into<Vec<u8>>) -> Result<Loaded, String> {
     let outside = Outside {
-        variables: HashMap::from([("SECRET", "hunter2"), ("BROKEN", "hunter2\n"), ("HOST", "localhost")]),
-        files: HashMap::from([("c.toml", toml.into()), ("/run/token", b"from-a-file\n".into())]),
+        variables: HashMap::from([
+            ("EMPTY", ""),
+            ("SECRET", "hunter2"),
+            ("BROKEN", "hunter2\n"),
+            ("HOST", "localhost"),
+        ]),
+        files: HashMap::from([
+            ("c.toml", toml.into()),
+            ("/run/token", b"from-a-file\n".into()),
+            ("/tls/client.pem", CLIENT.into()),
+            ("/tls/client.key", CLIENT_KEY.into()),
+            ("/tls/expired.pem", EXPIRED.into()),
+            ("/tls/both.pem", [EXPIRED, CLIENT].concat()),
+            ("/tls/other.pem", CERTIFICATE.into()),
+            ("/tls/locked.key", LOCKED_KEY.into()),
+            ("/tls/cut.pem", b"-----BEGIN CERTIFICATE-----\nMIIB".into()),
+        ]),
     };
     load(Path::new("c.toml"), &outside, now()).map_err(|errors| errors.to_string())
 }
@@ -414,6 +434,173 @@ listen on 127.0.0.1, or set allow_anonymous_reads = true
 in all
 11:17: upstreams.a-b.burst = 0: not a whole number of at least 1; write it like 4"
     );
+}
+
+/// What is said of an upstream with these settings, each line after `c.toml:`.
+fn said_of_upstream(settings: &str) -> String {
+    errors(&format!("{SOURCE_BY_THE_HOUR}\nupstream = 'up'\n[upstreams.up]\n{settings}"))
+}
+
+#[test]
+fn wrong_credentials_are_explained_without_being_shown() {
+    for (settings, said) in [
+        (
+            "auth = 'hunter2'",
+            "7:8: upstreams.up.auth: text, not a table with one of bearer, basic, header, query and oauth2; write it like \
+             { bearer = \"${env:TOKEN}\" }",
+        ),
+        (
+            "auth = {}",
+            "7:8: upstreams.up.auth: no way to authenticate is set; write it like { bearer = \"${env:TOKEN}\" }",
+        ),
+        (
+            "auth = { bearr = 'hunter2' }",
+            "7:8: upstreams.up.auth: no way to authenticate is set; write it like { bearer = \"${env:TOKEN}\" }\n\
+             7:10: upstreams.up.auth.bearr: there is no such setting here; did you mean `bearer`?",
+        ),
+        (
+            "auth = { bearer = 'hunter2', query = { name = 'a', value = 'hunter2' } }",
+            "7:8: upstreams.up.auth: bearer and query are both set; keep one of them",
+        ),
+        (
+            "auth = { bearer = '${env:EMPTY}' }",
+            "7:19: upstreams.up.auth.bearer = '${env:EMPTY}': what it stands for is not a token; write it like \
+             \"${env:TOKEN}\"",
+        ),
+        (
+            "auth = { bearer = '${file:/run/none}' }",
+            "7:19: upstreams.up.auth.bearer = '${file:/run/none}': `/run/none` can't be read: entity not found",
+        ),
+        (
+            "auth = { bearer = '${env:BROKEN}' }",
+            "7:19: upstreams.up.auth.bearer = '${env:BROKEN}': what it stands for is not a token; write it like \
+             \"${env:TOKEN}\"",
+        ),
+        (
+            "auth = { basic = { user = 'me:hunter2' } }",
+            "7:18: upstreams.up.auth.basic: password is not set; write it like { user = \"me\", password = \
+             \"${env:PASSWORD}\" }\n\
+             7:27: upstreams.up.auth.basic.user: a user's name can't have a `:` in it; write it like \"me\"",
+        ),
+        (
+            "auth = { header = { name = 'Host', value = 'hunter2' } }",
+            "7:28: upstreams.up.auth.header.name: the host is part of `url`; leave it out",
+        ),
+        (
+            "auth.oauth2 = { token_url = 'http://a.example/t?k=hunter2#x', client_id = 'me', secret_in = 'url' }",
+            "7:15: upstreams.up.auth.oauth2: client_secret is not set; write it like { token_url = \
+             \"https://auth.example/token\", client_id = \"…\", client_secret = \"${env:SECRET}\" }\n\
+             7:29: upstreams.up.auth.oauth2.token_url = 'http://a.example/t?…: a fragment (`#…`) is never sent to a \
+             server; write it like \"https://auth.example/token\"\n\
+             7:93: upstreams.up.auth.oauth2.secret_in: neither header nor body; write it like \"header\" or \"body\"",
+        ),
+        (
+            "auth = { bearer = 'hunter2' }\nheaders = { authorization = 'hunter2' }",
+            "7:8: upstreams.up.auth: source s has authorization in its headers, or in this upstream's; keep one of the two",
+        ),
+        (
+            "proxy = 'socks5://me:hunter2@localhost'",
+            "7:9: upstreams.up.proxy: only HTTP proxies are known, at http:// or https://; write it like \
+             \"http://proxy.example:3128\"",
+        ),
+        (
+            "proxy = 'http://me:hun/ter2@localhost'",
+            "7:9: upstreams.up.proxy: not a URL (invalid port number); special characters in a password are \
+             percent-encoded; write it like \"http://proxy.example:3128\"",
+        ),
+        (
+            "proxy = 'http://localhost/path'",
+            "7:9: upstreams.up.proxy = 'http://localhost/path': a proxy is a host and a port, without anything behind; \
+             write it like \"http://proxy.example:3128\"",
+        ),
+    ] {
+        let all = said_of_upstream(settings);
+        assert_eq!(all, said, "{settings}");
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+    let defaults = errors("[defaults]\nauth = { bearer = 'hunter2' }");
+    assert_eq!(defaults, "2:1: defaults.auth: there is no such setting in [defaults]; it belongs in [upstreams.NAME]");
+    let plain = "auth.oauth2 = { token_url = 'http://a.example/t', client_id = 'me', client_secret = 'x' }";
+    assert_eq!(
+        warnings(&format!("{SOURCE_BY_THE_HOUR}\nupstream = 'up'\n[upstreams.up]\n{plain}")),
+        "7:29: upstreams.up.auth.oauth2.token_url: the client's secret is sent without encryption; use https"
+    );
+}
+
+#[test]
+fn certificates_that_can_not_be_used_are_named_with_their_file() {
+    let pair = |certificate: &str, key: &str| {
+        said_of_upstream(&format!("client_certificate = {{ certificate = '/tls/{certificate}', key = '/tls/{key}' }}"))
+    };
+    let (certificate, key) = ("upstreams.up.client_certificate.certificate", "upstreams.up.client_certificate.key");
+    assert_eq!(pair("client.pem", "client.key"), "");
+    for (names, said) in [
+        (
+            ("expired.pem", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/expired.pem': the certificate expired at 2021-01-01T00:00:00+00:00; renew it"
+            ),
+        ),
+        (
+            ("none.pem", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/none.pem': can't be read: entity not found; write it like \
+                 \"/etc/headpond/client.pem\""
+            ),
+        ),
+        (
+            ("other.pem", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/other.pem': certificate and key can't be used together: keys may not be \
+                 consistent: KeyMismatch; name the key that the certificate was made for"
+            ),
+        ),
+        (
+            ("client.key", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/client.key': has no certificate in PEM; it begins with \
+                 -----BEGIN CERTIFICATE-----"
+            ),
+        ),
+        (
+            ("client.pem", "locked.key"),
+            format!(
+                "7:63: {key} = '/tls/locked.key': has no private key in PEM that can be read without a passphrase; it \
+                 begins with -----BEGIN PRIVATE KEY-----, or the same with EC or RSA"
+            ),
+        ),
+    ] {
+        assert_eq!(pair(names.0, names.1), said);
+    }
+    let trusting = |file: &str| format!("ca_certificates = '/tls/{file}'");
+    assert!(said_of_upstream(&trusting("none.pem")).contains("'/tls/none.pem': can't be read"));
+    assert!(said_of_upstream(&trusting("cut.pem")).contains("is not readable as PEM"));
+    assert_eq!(
+        said_of_upstream(&trusting("expired.pem")),
+        "7:19: upstreams.up.ca_certificates = '/tls/expired.pem': no certificate in it is valid now: the certificate \
+         expired at 2021-01-01T00:00:00+00:00; renew it"
+    );
+    let both = format!("{SOURCE_BY_THE_HOUR}\nupstream = 'up'\n[upstreams.up]\n{}", trusting("both.pem"));
+    assert_eq!(
+        warnings(&both),
+        "7:19: upstreams.up.ca_certificates = '/tls/both.pem': a certificate in it is not valid now: the certificate expired \
+         at 2021-01-01T00:00:00+00:00; renew it, or remove it"
+    );
+    assert_eq!(config(&both).upstreams["up"].transport.authorities.len(), 2);
+}
+
+#[test]
+fn a_proxy_of_the_defaults_is_for_all_upstreams_but_those_that_want_none() {
+    let toml = format!(
+        "[defaults]\nproxy = 'http://me:hunter2@proxy.example:3128'\n{SOURCE_BY_THE_HOUR}\n[upstreams.direct]\n\
+         proxy = 'none'\n[upstreams.through]\n"
+    );
+    let config = config(&toml);
+    let proxy = |name: &str| config.upstreams[name].transport.proxy.as_ref();
+    assert_eq!(proxy("through").unwrap().url.as_str(), "http://proxy.example:3128/");
+    assert_eq!(proxy("http://localhost"), proxy("through"));
+    assert_eq!(proxy("direct"), None);
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use headpond::refresh::lane::{Lane, Task, Until};
 use headpond::refresh::tally::{Counts, Tally};
 use headpond::refresh::{Refresher, Roster};
 use headpond::store::{Authority, Registered, Selection, SourceSpec};
-use headpond::upstream::Fetcher;
+use headpond::upstream::Fetchers;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ impl<'a> Process<'a> {
         let refresher = Refresher {
             store: Arc::clone(&test.store),
             clock: Arc::clone(&test.clock) as _,
-            fetcher: Fetcher::new(Arc::clone(&test.clock) as _).unwrap(),
+            fetchers: Fetchers::of(&config, &(Arc::clone(&test.clock) as _)).unwrap(),
             announcer: Announcer::new(),
             roster: Roster::new(&config, &ids),
             worker: "test".into(),

@@ -2,7 +2,10 @@
 
 mod answers;
 mod broken;
+mod configured;
+mod credentials;
 mod gates;
+mod oauth;
 mod redirects;
 mod requests;
 mod tls;
