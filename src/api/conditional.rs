@@ -40,6 +40,15 @@ pub fn evaluate(request: &HeaderMap, etag: &str, last_modified: DateTime<Utc>) -
     if known { Preconditions::NotModified } else { Preconditions::Send }
 }
 
+/// Whether a request's If-None-Match has this ETag (without quotes) as a weak one only: what its sender holds is then an
+/// encoded variant.
+#[must_use]
+pub fn is_held_weakly(request: &HeaderMap, etag: &[u8]) -> bool {
+    let Some(Tags::These(tags)) = Tags::of(request, &header::IF_NONE_MATCH) else { return false };
+    let mut held = tags.iter().filter(|(_, opaque)| *opaque == etag).peekable();
+    held.peek().is_some() && held.all(|(weak, _)| *weak)
+}
+
 /// A single HTTP date; what is none, or more than one, is ignored (§13.1.3, §13.1.4).
 fn date(request: &HeaderMap, name: &HeaderName) -> Option<DateTime<Utc>> {
     let mut values = request.get_all(name).iter();
@@ -167,6 +176,22 @@ mod tests {
             ("\"*\"", Send),
         ] {
             assert_eq!(evaluated(&[(header::IF_NONE_MATCH, value)]), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_weakly_has_no_strong_tag_beside_it() {
+        for (value, expected) in [
+            ("W/\"0123abc\"", true),
+            ("\"x\", W/\"0123abc\"", true),
+            ("\"0123abc\"", false),
+            ("W/\"0123abc\", \"0123abc\"", false),
+            ("W/\"x\"", false),
+            ("*", false),
+            ("", false),
+        ] {
+            let request = HeaderMap::from_iter([(header::IF_NONE_MATCH, http::HeaderValue::from_static(value))]);
+            assert_eq!(is_held_weakly(&request, ETAG.as_bytes()), expected, "{value:?}");
         }
     }
 

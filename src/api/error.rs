@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::freshness_headers::timestamp;
 use super::problem::Problem;
@@ -26,6 +26,10 @@ pub enum ApiError {
         /// The method.
         method: Method,
     },
+    /// No token, or none that there is.
+    Unauthorized,
+    /// Not for this caller.
+    Forbidden(Forbidden),
     /// The path, percent-decoded, is not UTF-8.
     UnreadablePath,
     /// There can be no such key.
@@ -51,6 +55,8 @@ pub enum ApiError {
     UnknownKey(ResourcePath),
     /// The key is known, but there is no content to answer with.
     Missing(Box<Missing>),
+    /// Accept-Encoding refuses whatever could be sent.
+    NotAcceptable,
     /// If-Match or If-Unmodified-Since asked for other content than there is.
     PreconditionFailed,
     /// The feed no longer has this place, or never had it.
@@ -63,6 +69,17 @@ pub enum ApiError {
     TimedOut,
     /// A handler panicked.
     Panicked,
+}
+
+/// Why a request is refused, whoever sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forbidden {
+    /// The token is good, but for something else.
+    OtherToken,
+    /// There are no admin tokens, and more than this machine can reach us.
+    NoAdminTokens,
+    /// There are no admin tokens, and a web page sent this.
+    WebPage,
 }
 
 /// A known resource without content.
@@ -121,6 +138,13 @@ impl ApiError {
                 let detail = format!("{method} is not possible here; the Allow header says what is.");
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
             }
+            Self::Unauthorized => {
+                let detail = "This needs a token that the configuration lists, sent as `Authorization: Bearer TOKEN`.";
+                // RFC 6750 §3. Without an error code: whether a token was missing or wrong is not for guessers.
+                Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
+                    .with_field(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            }
+            Self::Forbidden(why) => Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", why.detail()),
             Self::UnreadablePath => bad_request(
                 "unreadable-path",
                 "Unreadable path",
@@ -145,6 +169,11 @@ impl ApiError {
                 about(&path, Problem::new(StatusCode::NOT_FOUND, "unknown-key", "Unknown key", detail))
             }
             Self::Missing(missing) => missing.problem(),
+            Self::NotAcceptable => {
+                let detail = "Accept-Encoding refuses everything that could be sent: leave `identity` possible, or accept \
+                              gzip, br or zstd.";
+                Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable", detail)
+            }
             Self::PreconditionFailed => {
                 let detail = "The content is not what If-Match or If-Unmodified-Since asks for.";
                 Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed", detail)
@@ -169,6 +198,22 @@ impl ApiError {
                 unavailable("timed-out", "Timed out", detail, SOON)
             }
             Self::Panicked => internal("This is a fault in Headpond. The log says where."),
+        }
+    }
+}
+
+impl Forbidden {
+    fn detail(self) -> &'static str {
+        match self {
+            Self::OtherToken => "The token is not one of those that this is for.",
+            Self::NoAdminTokens => {
+                "This needs an admin token, and none is configured: set server.admin_tokens. (Without them it is possible \
+                 only while server.listen is this machine's own address.)"
+            }
+            Self::WebPage => {
+                "This came from a web page, and without an admin token nobody can tell who wants it: set \
+                 server.admin_tokens, or name the page's origin in server.cors_origins."
+            }
         }
     }
 }

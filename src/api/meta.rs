@@ -48,13 +48,20 @@ struct Upstream {
 /// Bytes from a header as text; those that aren't UTF-8 can't be shown in JSON, and it is said that they can't.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Text {
+pub enum Text {
+    /// It is text.
     Exact(String),
-    Lossy { lossy: String },
+    /// It was none.
+    Lossy {
+        /// With U+FFFD in the place of what can't be shown.
+        lossy: String,
+    },
 }
 
 impl Text {
-    fn of(bytes: &[u8]) -> Self {
+    /// What these bytes say.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
         match String::from_utf8_lossy(bytes) {
             std::borrow::Cow::Borrowed(text) => Self::Exact(text.to_owned()),
             std::borrow::Cow::Owned(lossy) => Self::Lossy { lossy },

@@ -3,24 +3,39 @@
 //! | route | answers |
 //! |---|---|
 //! | `GET /v1/{source}/{key}` | the snapshot's body as the upstream sent it, with its age and freshness; 304 on validators |
+//! | `GET /v1/{source}?key=` | the same, for keys that something on the way would decode |
+//! | `GET /v1/{source}` | a list of the source, page by page |
+//! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `GET /v1/-/changes` | the change feed |
+//! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
+//! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
 //! | `GET /metrics` | the process's metrics, for Prometheus |
 //!
 //! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
-//! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400, 414 or 431 without a
+//! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400 or 431 without a
 //! body.
+//!
+//! Who may ask for what is said in [`access`]; the health checks are for everyone. Answers are compressed for readers that
+//! accept it ([`encoding`]), and shown to web pages that the config names ([`cors`]). Ranges are not served: a body is
+//! read whole.
 //!
 //! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
 //! whatever they ask for, the answer is the copy that there is.
 
+pub mod access;
 pub mod changes;
+pub mod collection;
 pub mod conditional;
+pub mod cors;
+pub mod crowd;
+pub mod encoding;
 pub mod error;
 pub mod freshness_headers;
 pub mod health;
+pub mod item;
 pub mod measure;
 pub mod meta;
 pub mod parameters;
@@ -30,13 +45,14 @@ pub mod read;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
+pub mod status;
 
 use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::from_fn;
+use axum::middleware::{from_extractor_with_state, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -73,18 +89,34 @@ impl ApiState {
 
 /// All routes.
 pub fn router(state: ApiState) -> Router {
-    Router::new()
-        .route("/v1/{source}/{key}", get(read::read))
-        .route("/v1/{source}/{key}/meta", get(meta::meta))
-        .route("/v1/-/changes", get(changes::changes))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(measure::metrics))
+    reading(&state)
+        .merge(open())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(encoding::compression())
+        .layer(from_fn(encoding::variants))
+        .layer(from_fn_with_state(state.clone(), cors::cors))
         .layer(from_fn(measure::measured))
         .with_state(state)
+}
+
+/// Routes for whoever may read what their path is about. Those that change something take an [`access::Admin`] as well.
+fn reading(state: &ApiState) -> Router<ApiState> {
+    Router::new()
+        .route("/v1/{source}", get(collection::collection))
+        .route("/v1/{source}/{key}", get(read::read))
+        .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/-/changes", get(changes::changes))
+        .route("/v1/-/sources", get(status::sources))
+        .route("/v1/-/status", get(status::status))
+        .route("/metrics", get(measure::metrics))
+        .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
+}
+
+/// Routes for everyone.
+fn open() -> Router<ApiState> {
+    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
 }
 
 async fn unknown_route(uri: Uri) -> ApiError {

@@ -96,6 +96,13 @@ impl Watch {
         Answering(self.clone())
     }
 
+    /// Since when nothing was asked for on it that is still to be answered; `None` while a request is being answered.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        let progress = *self.progress();
+        (progress.phase != Phase::Answering).then_some(progress.since)
+    }
+
     /// Drives a connection to its end, or drops it when it has kept us waiting too long.
     ///
     /// # Errors

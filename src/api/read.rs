@@ -33,8 +33,16 @@ pub async fn read(
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
     Parameters::of(&uri, &[])?;
+    read_copy(&api, path, &request).await
+}
+
+/// The answer to a request for this resource, however its URL names it.
+///
+/// # Errors
+/// What keeps the content from being there: see [`ApiError`].
+pub async fn read_copy(api: &ApiState, path: ResourcePath, request: &HeaderMap) -> Result<Response, ApiError> {
     let current = api.current(&path).await?;
-    answer(path, current, &request, api.clock.now())
+    answer(path, current, request, api.clock.now())
 }
 
 impl ApiState {

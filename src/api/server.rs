@@ -15,22 +15,24 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tower::Service;
 
+use super::crowd::{Crowd, make_room};
 use super::error::ApiError;
 use super::patience::{Patience, Watch, Watched};
 use crate::config;
 
-/// Connections at the same time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 10_000;
-/// Bytes of a request line and its headers; a key of 2 KiB takes up to 6 KiB percent-encoded.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Bytes of a request line and its headers: room for a thousand keys of up to 60 bytes in one query, or for a key of 2 KiB,
+/// which takes up to 6 KiB percent-encoded. (No URL can be longer than 64 KiB in any case.)
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// How often to look whether there is a connection that can give way, when there was none for the newest.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long to wait when no connection can be accepted, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` until `shutdown`; then accepts no more, lets requests under way finish within `shutdown_grace`, and drops
-/// what is left.
+/// what is left. When `max_connections` are there, one that is idle has to go for each that comes; without such a one, all
+/// further ones wait in the kernel's queue.
 ///
 /// # Errors
 /// When the listener isn't usable.
@@ -42,23 +44,24 @@ pub async fn serve(
 ) -> io::Result<()> {
     let server = Server::new(router, settings);
     let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
+    let mut crowd = Crowd::of_at_most(make_room(settings.max_connections));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            // Takes finished connections out of the set. A panic in one has been reported by the panic hook.
-            Some(_) = connections.join_next() => {}
-            stream = accept(&listener), if connections.len() < MAX_CONNECTIONS => {
-                _ = connections.spawn(server.clone().attend(stream, graceful.watcher()));
+            Some(()) = crowd.ended() => {}
+            stream = accept(&listener), if crowd.is_open() => {
+                let watch = Watch::new(server.patience);
+                crowd.join(watch.clone(), server.clone().attend(stream, watch, graceful.watcher()));
             }
+            () = tokio::time::sleep(LOOK_AGAIN), if crowd.is_overfull() => crowd.dismiss_one(),
         }
     }
     drop(listener);
     if tokio::time::timeout(settings.shutdown_grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("dropping connections that did not finish within shutdown_grace");
     }
-    connections.shutdown().await;
+    crowd.close().await;
     Ok(())
 }
 
@@ -103,11 +106,10 @@ impl Server {
         Self { router: within(router, settings.request_timeout), http, patience }
     }
 
-    async fn attend(self, stream: TcpStream, watcher: Watcher) {
+    async fn attend(self, stream: TcpStream, watch: Watch, watcher: Watcher) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection can't have TCP_NODELAY");
         }
-        let watch = Watch::new(self.patience);
         let stream = TokioIo::new(Watched::new(stream, watch.clone()));
         let (router, requests) = (self.router, watch.clone());
         let service = service_fn(move |request: Request<Incoming>| {

@@ -11,6 +11,7 @@ mod assemble;
 mod check;
 mod demo;
 mod get;
+mod health;
 mod init;
 mod migrate;
 mod outcome;
@@ -19,6 +20,8 @@ mod progress;
 mod refresh;
 mod serve;
 mod signals;
+mod status;
+mod table;
 
 use outcome::{CliError, Exit};
 
@@ -49,6 +52,10 @@ enum Command {
     Try(probe::Args),
     /// Print a resource's stored content.
     Get(get::Args),
+    /// Tell how sources and upstreams stand, whether or not `serve` runs. It ends with 0 whenever the database could be read.
+    Status(status::Args),
+    /// Ask the running `serve` whether it is up, for health checks. It ends with 0 if so, else with 1.
+    Health(health::Args),
     /// Check the configuration file.
     Check(check::Args),
     /// Show what it does: a simulated upstream and a service that polls it, on this machine alone.
@@ -96,6 +103,8 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Try(args) => probe::run(&cli.config, &args).await,
             Command::Get(args) => get::run(&cli.config, &args).await,
             Command::Demo(args) => demo::run(&args).await,
+            Command::Status(args) => status::run(&cli.config, &args).await,
+            Command::Health(args) => health::run(&cli.config, &args).await,
             Command::Check(args) => check::run(&cli.config, &args),
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Init(args) => init::run(&cli.config, &args),

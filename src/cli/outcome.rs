@@ -52,6 +52,11 @@ impl CliError {
         }
     }
 
+    /// The same with the exit code of what failed, where no other is known.
+    pub(super) fn or_failed(self) -> Self {
+        Self { exit: Exit::Failed, ..self }
+    }
+
     /// The exit code.
     pub(super) fn exit(&self) -> Exit {
         self.exit

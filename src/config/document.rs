@@ -14,7 +14,7 @@ use super::section::{Section, did_you_mean};
 use super::setting::Scope;
 use super::upstream::DeclaredUpstreams;
 use super::value::{Value, Wants, dotted};
-use super::{Config, policy, server, source};
+use super::{Config, policy, server, source, tokens};
 
 /// The tables that a document may have.
 const TABLES: [&str; 5] = ["server", "database", "defaults", "upstreams", "sources"];
@@ -100,6 +100,7 @@ fn config(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Option<Config> {
     let upstreams = DeclaredUpstreams::new(reader, upstreams);
     let tables = many(reader, root, Scope::Source, "sources");
 
+    tokens::check_roles(reader, &server, tables.values());
     let server = server::server(reader, &server);
     let database = server::database(reader, &database);
     let sources: Vec<_> =

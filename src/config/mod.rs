@@ -15,6 +15,7 @@ mod headers;
 mod keys;
 mod kinds;
 mod nearest;
+mod origins;
 mod policy;
 mod reader;
 mod section;
@@ -22,6 +23,7 @@ mod server;
 mod setting;
 mod settings;
 mod source;
+mod tokens;
 mod transport;
 mod upstream;
 mod value;
@@ -63,6 +65,14 @@ pub struct Config {
 pub struct Server {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// Who may read the sources without tokens of their own. With none, everyone may.
+    pub read_tokens: Vec<SecretString>,
+    /// Who may administer, and read everything.
+    pub admin_tokens: Vec<SecretString>,
+    /// The web pages that may read.
+    pub cors_origins: CorsOrigins,
+    /// Readers' connections at the same time.
+    pub max_connections: u32,
     /// How long work under way may take to finish after SIGTERM.
     pub shutdown_grace: Duration,
     /// How long a client may take to send a request's headers.
@@ -71,6 +81,15 @@ pub struct Server {
     pub request_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
+}
+
+/// Origins of web pages, as browsers write them in `Origin`: `https://app.example`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// These; none when there are none.
+    These(Vec<HeaderValue>),
+    /// All.
+    All,
 }
 
 /// Where the copy is kept.
@@ -110,6 +129,8 @@ pub struct Source {
     pub url: UrlTemplate,
     /// The keys that the config lists; each makes a URL with the template.
     pub keys: Vec<(Key, Params)>,
+    /// Who may read it, besides those who administer; with none, whoever the server's tokens let in.
+    pub read_tokens: Vec<SecretString>,
     /// When to refresh, and what counts as fresh, failed, gone and changed.
     pub policy: Policy,
     /// The share of its keys that may become gone within one interval, 0 to 1.
@@ -126,6 +147,7 @@ impl std::fmt::Debug for Source {
             .field("upstream", &self.upstream)
             .field("origin", &self.url.origin())
             .field("keys", &self.keys.len())
+            .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)
             .field("request", &self.request)

@@ -5,31 +5,48 @@ use secrecy::SecretString;
 use super::reader::Reader;
 use super::section::{Layers, Section};
 use super::settings as set;
-use super::{Database, Server};
+use super::{Database, Server, tokens};
 
 /// Reads `[server]`.
 pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Server> {
     let layers = Layers { sections: vec![section] };
-    let allowed = layers.get(reader, &set::ALLOW_ANONYMOUS_READS);
-    if allowed == Some(false)
-        && let Some(listen) = section.find(reader, &set::LISTEN)
-        && !listen.value.ip().to_canonical().is_loopback()
-    {
-        let problem = "whoever reaches this address could read everything, since there are no tokens yet";
-        reader.error(&listen.at, problem, "listen on 127.0.0.1, or set allow_anonymous_reads = true");
-    }
+    check_anonymous_reads(reader, section, &layers);
+    let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
+    let admin_tokens = tokens::of(reader, section, &set::ADMIN_TOKENS);
+    let cors_origins = layers.get(reader, &set::CORS_ORIGINS);
     let listen = layers.get(reader, &set::LISTEN);
+    let max_connections = layers.get(reader, &set::MAX_CONNECTIONS);
     let shutdown_grace = layers.get(reader, &set::SHUTDOWN_GRACE);
     let header_timeout = layers.get(reader, &set::HEADER_TIMEOUT);
     let request_timeout = layers.get(reader, &set::REQUEST_TIMEOUT);
     let idle_timeout = layers.get(reader, &set::IDLE_TIMEOUT);
     Some(Server {
         listen: listen?,
+        read_tokens: read_tokens?,
+        admin_tokens: admin_tokens?,
+        cors_origins: cors_origins?,
+        max_connections: max_connections?,
         shutdown_grace: shutdown_grace?,
         header_timeout: header_timeout?,
         request_timeout: request_timeout?,
         idle_timeout: idle_timeout?,
     })
+}
+
+/// Refuses to show everything to other machines by mistake.
+fn check_anonymous_reads(reader: &mut Reader<'_>, section: &Section<'_>, layers: &Layers<'_, '_>) {
+    let allowed = layers.get(reader, &set::ALLOW_ANONYMOUS_READS);
+    if section.value(&set::READ_TOKENS).is_some() {
+        if let Some(allowed) = section.find(reader, &set::ALLOW_ANONYMOUS_READS).filter(|allowed| allowed.value) {
+            reader.warn(&allowed.at, "has no effect beside read_tokens: who reads needs one", "leave one of them out");
+        }
+    } else if allowed == Some(false)
+        && let Some(listen) = section.find(reader, &set::LISTEN)
+        && !listen.value.ip().to_canonical().is_loopback()
+    {
+        let problem = "whoever reaches this address could read everything, since read_tokens is not set";
+        reader.error(&listen.at, problem, "set read_tokens, listen on 127.0.0.1, or set allow_anonymous_reads = true");
+    }
 }
 
 /// Reads `[database]`.

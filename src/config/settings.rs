@@ -7,10 +7,12 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue};
 use rustls::pki_types::CertificateDer;
+use secrecy::SecretString;
 
 use crate::domain::content::JsonPath;
 use crate::domain::template::UrlTemplate;
 
+use super::CorsOrigins;
 use super::certificates::ClientCertificate;
 use super::credentials::Credentials;
 use super::environment::Text;
@@ -19,9 +21,11 @@ use super::kinds::{
     HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, NAME, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE,
     SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
+use super::origins::ORIGINS;
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
+use super::tokens::TOKENS;
 use super::transport;
 
 /// Where requests of a source are described.
@@ -34,7 +38,11 @@ const POLICY: &[Scope] = &[Scope::Source, Scope::Defaults];
 /// All settings.
 pub(super) static ALL: &[&dyn AnySetting] = &[
     &LISTEN,
+    &READ_TOKENS,
+    &ADMIN_TOKENS,
     &ALLOW_ANONYMOUS_READS,
+    &CORS_ORIGINS,
+    &MAX_CONNECTIONS,
     &SHUTDOWN_GRACE,
     &HEADER_TIMEOUT,
     &REQUEST_TIMEOUT,
@@ -87,12 +95,38 @@ pub(super) static LISTEN: Setting<SocketAddr> = Setting {
     shows: Shows::Value,
 };
 
-/// Whether `listen` may be an address that other machines reach: they can then read everything.
+/// Who may read. A source's own take the place of the server's for that source.
+pub(super) static READ_TOKENS: Setting<Vec<SecretString>> = Setting {
+    name: "read_tokens",
+    scopes: &[Scope::Server, Scope::Source],
+    kind: &TOKENS,
+    default: Computed,
+    shows: Shows::Secret,
+};
+
+/// Who may administer, and read everything.
+pub(super) static ADMIN_TOKENS: Setting<Vec<SecretString>> =
+    Setting { name: "admin_tokens", scopes: &[Scope::Server], kind: &TOKENS, default: Computed, shows: Shows::Secret };
+
+/// Whether `listen` may be an address that other machines reach, without `read_tokens`: they can then read everything.
 pub(super) static ALLOW_ANONYMOUS_READS: Setting<bool> = Setting {
     name: "allow_anonymous_reads",
     scopes: &[Scope::Server],
     kind: &FLAG,
     default: Is("false"),
+    shows: Shows::Value,
+};
+
+/// The web pages that may read.
+pub(super) static CORS_ORIGINS: Setting<CorsOrigins> =
+    Setting { name: "cors_origins", scopes: &[Scope::Server], kind: &ORIGINS, default: Is("[]"), shows: Shows::Value };
+
+/// Readers' connections at the same time.
+pub(super) static MAX_CONNECTIONS: Setting<u32> = Setting {
+    name: "max_connections",
+    scopes: &[Scope::Server],
+    kind: &COUNT,
+    default: Is("10_000"),
     shows: Shows::Value,
 };
 
@@ -324,7 +358,8 @@ mod tests {
 
     impl Environment for Example {
         fn variable(&self, name: &str) -> Option<OsString> {
-            ["GITHUB_TOKEN", "METNO_TOKEN"].contains(&name).then(|| "t0ken".into())
+            // Each has a value of its own: two that are the same would be refused.
+            name.contains("TOKEN").then(|| format!("the-value-of-{name}").into())
         }
 
         fn file(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -9,7 +9,7 @@ use crate::domain::template::UrlTemplate;
 use super::reader::Reader;
 use super::section::{Layers, Section, did_you_mean};
 use super::upstream::DeclaredUpstreams;
-use super::{RequestSettings, Source, headers, keys, policy, settings as set};
+use super::{RequestSettings, Source, headers, keys, policy, settings as set, tokens};
 
 /// Reads a source. What is wrong with it is noted, all of it.
 pub(super) fn read(
@@ -33,6 +33,7 @@ pub(super) fn read(
     let layers = Layers { sections: [Some(section), declared, Some(defaults)].into_iter().flatten().collect() };
     let policy = policy::read(reader, &layers, name);
     let max_delete_share = layers.get(reader, &set::MAX_DELETE_SHARE);
+    let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
     let url = url(reader, section);
     let request = request(reader, &layers, url.as_ref());
     let keys = match (section.value(&set::KEYS), &url) {
@@ -47,6 +48,7 @@ pub(super) fn read(
         name: source_name.ok()?,
         upstream: upstream.map_or_else(|| url.origin().to_owned(), |upstream| upstream.value.text),
         keys,
+        read_tokens: read_tokens?,
         policy: policy?,
         max_delete_share: max_delete_share?,
         request: request?,

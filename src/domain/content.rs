@@ -73,8 +73,9 @@ fn significant_part(body: &[u8], ignore: &[JsonPath]) -> serde_json::Result<Opti
     serde_json::to_vec(&value).map(Some)
 }
 
-/// `application/json`, `application/problem+json`, `text/json; charset=utf-8`, …
-fn is_json(content_type: &[u8]) -> bool {
+/// Whether a Content-Type says JSON: `application/json`, `application/problem+json`, `text/json; charset=utf-8`, …
+#[must_use]
+pub fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     essence.ends_with(b"/json") || essence.ends_with(b"+json")
 }

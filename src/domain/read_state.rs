@@ -35,6 +35,15 @@ impl ReadState {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Fresh, Self::Stale, Self::Pending, Self::Gone];
+
+    /// The state of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     /// The name used in headers and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -22,7 +22,7 @@ pub struct Due {
 pub const AT_ONCE: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// The rule that decided a due time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Because {
     /// The key was never fetched.

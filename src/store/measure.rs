@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError, Surveyed,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
+    Store, StoreError, Surveyed,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
@@ -105,6 +106,14 @@ impl Store for Measured {
         measured("current", self.0.current(source, key)).await
     }
 
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        measured("list", self.0.list(source, request)).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        measured("batch", self.0.batch(source, keys, bodies)).await
+    }
+
     async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
         measured("survey", self.0.survey(now)).await
     }
@@ -123,6 +132,10 @@ impl Store for Measured {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         measured("is_ready", self.0.is_ready()).await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        measured("status", self.0.status(now)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

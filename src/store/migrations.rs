@@ -22,6 +22,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0001_init.sql"),
     },
     Migration {
+        version: 2,
+        name: "census",
+        sqlite: include_str!("../../migrations/sqlite/0002_census.sql"),
+        postgres: include_str!("../../migrations/postgres/0002_census.sql"),
+    },
+    Migration {
         version: 4,
         name: "snapshots",
         sqlite: include_str!("../../migrations/sqlite/0004_snapshots.sql"),

@@ -10,6 +10,8 @@
 //! | `resource` | resource: identity, validators, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
+//! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
+//! | `last_failure` | source that ever failed: its latest failure | by a trigger |
 //! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
@@ -33,6 +35,16 @@
 //! time and nothing else, since each refresh moves its entry; the other two on `schedule` are partial, and empty on an
 //! ordinary day. Neighbouring ids fall due together, so that a batch touches few pages.
 //!
+//! # Counts that are kept
+//!
+//! [`status`](Store::status) reads a few hundred rows, whatever the number of resources. Triggers keep `census`, so that no
+//! statement can forget to: by row on SQLite, where it costs a refresh 2 µs, and by statement on Postgres, 1 µs a row and
+//! 15 B of WAL for a 304 (both measured on a batch of 256 of 100,000 rows).
+//! SQLite has one writer, which adds and takes away. On Postgres two transactions that update the same count would wait for
+//! each other, and for ever where they take several in different order: so each only inserts what it adds and takes away,
+//! the count is the sum, and one statement in fifty folds the rows that are alike into one. The module `status` says what is
+//! rounded.
+//!
 //! # How long a call may take
 //!
 //! Every call returns while the database is away. Postgres: 5 s for a connection or a lock, 60 s for a statement, 120 s for
@@ -42,12 +54,14 @@
 
 mod columns;
 mod grant;
+mod listing;
 mod measure;
 mod migrations;
 mod plan;
 mod postgres;
 mod retry;
 mod sqlite;
+mod status;
 mod survey;
 
 use std::collections::BTreeSet;
@@ -58,6 +72,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 
+pub use self::status::{Counts, Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
 use crate::clock::Clock;
 use crate::domain::change::{Change, Cursor};
 use crate::domain::decision::{Freshness, Outcome, Previous};
@@ -68,6 +83,7 @@ use crate::domain::schedule::{self, Because, Due};
 use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
 
+pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use survey::Surveyed;
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
@@ -150,6 +166,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// What a reader sees of a resource; `None` when the key is unknown. All parts are of one moment.
     async fn current(&self, source: &SourceName, key: &Key) -> Result<Option<Current>, StoreError>;
 
+    /// A page of a source's polled keys, all of one moment; `None` when the source is unknown. It looks at
+    /// [`MOST_SCANNED`] resources at the most.
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError>;
+
+    /// What a reader sees of these keys of a source, which must all be different, retired ones too, and all of one moment;
+    /// `None` when the source is unknown.
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError>;
+
     /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;
 
@@ -162,6 +186,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Whether every registered source has tried each key that it had when it was first started. Once true it stays true
     /// for that source, in the database.
     async fn is_ready(&self) -> Result<bool, StoreError>;
+
+    /// How all sources and upstreams stand at `now`, and what the database takes up: of one moment, and without counting
+    /// resources. Counts by state are those of `now` after rounding; see [`Counts`].
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError>;
 
     /// Looks at every resource there is, and counts, for each source that was ever registered, how its copies are at `now`;
     /// in the order of the sources' names. It reads all rows: for the demo's few, and for tests.

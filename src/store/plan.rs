@@ -14,7 +14,7 @@ use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::{Due, has_lasted};
 
 /// After so many answers in a row that say "out of reach", the first that says otherwise ends an outage.
-const OUTAGE: u32 = 3;
+pub(super) const OUTAGE: u32 = 3;
 
 /// How many resources one apply retries at the most when an outage ends, so that nobody waits long for its commit.
 pub(super) const RETRIES: u32 = 10_000;

@@ -49,6 +49,12 @@ const EXCHANGES: &str = "headpond_upstream_exchange_duration_seconds";
 const IN_FLIGHT: &str = "headpond_upstream_in_flight";
 const TOKENS: &str = "headpond_access_token_requests_total";
 const WAITING: &str = "headpond_grants_waiting";
+const RESOURCES: &str = "headpond_resources";
+const FAILING: &str = "headpond_resources_failing";
+const DUE: &str = "headpond_due_resources";
+const OVERDUE: &str = "headpond_due_oldest_seconds";
+const LEASED: &str = "headpond_leased_resources";
+const SIZE: &str = "headpond_database_bytes";
 const STORE: &str = "headpond_store_duration_seconds";
 const STORE_ERRORS: &str = "headpond_store_errors_total";
 const READS: &str = "headpond_reads_total";
@@ -100,6 +106,37 @@ pub static ALL: &[Metric] = &[
         labels: &["upstream"],
         help: "Refreshes under way in this process that wait to be allowed one more request.",
     },
+    Metric {
+        name: RESOURCES,
+        kind: Kind::Gauge,
+        labels: &["source", "state"],
+        help: "Keys that are polled, by the state that a reader is told: fresh, stale, pending, gone.",
+    },
+    Metric {
+        name: FAILING,
+        kind: Kind::Gauge,
+        labels: &["source"],
+        help: "Keys whose latest refresh failed, by whatever process.",
+    },
+    Metric {
+        name: DUE,
+        kind: Kind::Gauge,
+        labels: &["upstream"],
+        help: "Resources that are due and not being refreshed; beyond 100,000 they are not counted on.",
+    },
+    Metric {
+        name: OVERDUE,
+        kind: Kind::Gauge,
+        labels: &["upstream"],
+        help: "How long the first of those has been due.",
+    },
+    Metric {
+        name: LEASED,
+        kind: Kind::Gauge,
+        labels: &["upstream"],
+        help: "Resources that are being refreshed, by whatever process.",
+    },
+    Metric { name: SIZE, kind: Kind::Gauge, labels: &[], help: "What the database takes up on disk." },
     Metric {
         name: STORE,
         kind: Kind::Histogram(LOCAL),
@@ -212,6 +249,34 @@ impl Drop for WaitsForGrant {
     fn drop(&mut self) {
         gauge!(WAITING, "upstream" => std::mem::take(&mut self.upstream)).decrement(1);
     }
+}
+
+/// So many keys of a source are in this state.
+pub fn resources(source: &str, state: &'static str, number: u64) {
+    gauge!(RESOURCES, "source" => source.to_owned(), "state" => state).set(rounded(number));
+}
+
+/// So many keys of a source are failing.
+pub fn failing(source: &str, number: u64) {
+    gauge!(FAILING, "source" => source.to_owned()).set(rounded(number));
+}
+
+/// So many resources of an upstream are due and free, the first of them for so long; and so many are leased.
+pub fn backlog(upstream: &str, due: u64, oldest: Duration, leased: u64) {
+    gauge!(DUE, "upstream" => upstream.to_owned()).set(rounded(due));
+    gauge!(OVERDUE, "upstream" => upstream.to_owned()).set(oldest);
+    gauge!(LEASED, "upstream" => upstream.to_owned()).set(rounded(leased));
+}
+
+/// The database takes up so many bytes.
+pub fn database_size(bytes: u64) {
+    gauge!(SIZE).set(rounded(bytes));
+}
+
+/// A sample is a floating-point number, whose 53 bits no count here exceeds.
+#[expect(clippy::cast_precision_loss)]
+fn rounded(number: u64) -> f64 {
+    number as f64
 }
 
 /// A call of the database took so long, and went well or not.

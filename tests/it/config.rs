@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use headpond::config::{Config, Environment, Loaded, Source, load};
+use headpond::config::{Config, CorsOrigins, Environment, Loaded, Source, load};
 use headpond::domain::schedule::Cadence;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -52,6 +52,7 @@ fn load_bytes(toml: impl Into<Vec<u8>>) -> Result<Loaded, String> {
         variables: HashMap::from([
             ("EMPTY", ""),
             ("SECRET", "hunter2"),
+            ("LONG_SECRET", "hunter2-hunter2-hunter2"),
             ("BROKEN", "hunter2\n"),
             ("HOST", "localhost"),
         ]),
@@ -426,8 +427,8 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
 2:18: sources.Weather: a source name is a lower-case letter, then lower-case letters, digits or `_`, at most 63 bytes in all
 3:15: sources.Weather.url = 'https://api.example/{key': not a URI template (RFC 6570); write it like \
 \"https://api.example/users/{key}\"
-6:18: server.listen = '0.0.0.0:80': whoever reaches this address could read everything, since there are no tokens yet; \
-listen on 127.0.0.1, or set allow_anonymous_reads = true
+6:18: server.listen = '0.0.0.0:80': whoever reaches this address could read everything, since read_tokens is not set; \
+set read_tokens, listen on 127.0.0.1, or set allow_anonymous_reads = true
 7:10: databse: there is no such table or setting; did you mean `database`?
 9:9: defaults.headers: there is no such setting in [defaults]; it belongs in [upstreams.NAME] or [sources.NAME]
 10:20: upstreams.a-b: an upstream's name is a lower-case letter, then lower-case letters, digits or `_`, at most 63 bytes \
@@ -620,18 +621,126 @@ fn a_client_of_a_public_api_must_say_who_it_is() {
 }
 
 #[test]
-fn the_listening_address_is_this_machine_unless_reads_may_be_anonymous() {
+fn the_listening_address_is_this_machine_unless_reads_need_a_token_or_may_be_anonymous() {
     for (server, accepted) in [
         ("listen = '127.0.0.1:0'", true),
         ("listen = '[::1]:80'", true),
         ("listen = '[::]:80'", false),
         ("listen = '192.0.2.1:80'", false),
         ("listen = '192.0.2.1:80'\nallow_anonymous_reads = true", true),
+        ("listen = '192.0.2.1:80'\nread_tokens = ['0123456789abcdef']", true),
+        ("listen = '192.0.2.1:80'\nadmin_tokens = ['0123456789abcdef']", false),
+        ("listen = '192.0.2.1:80'\nread_tokens = []", false),
         ("listen = 'localhost:80'", false),
     ] {
         assert_eq!(errors(&format!("[server]\n{server}")).is_empty(), accepted, "{server}");
     }
 }
+
+#[test]
+fn tokens_are_kept_and_never_shown() {
+    let config = config(&format!(
+        "{SOURCE_BY_THE_HOUR}\nread_tokens = ['read-just-this-source']\n\
+         [server]\nread_tokens = ['read-everything-1', 'read-everything-2']\nadmin_tokens = ['${{env:LONG_SECRET}}']"
+    ));
+    let shown = |tokens: &[secrecy::SecretString]| -> Vec<String> {
+        tokens.iter().map(|token| token.expose_secret().to_owned()).collect()
+    };
+    assert_eq!(shown(&config.server.read_tokens), ["read-everything-1", "read-everything-2"]);
+    assert_eq!(shown(&config.server.admin_tokens), ["hunter2-hunter2-hunter2"]);
+    assert_eq!(shown(&config.sources[0].read_tokens), ["read-just-this-source"]);
+    let debug = format!("{config:?}");
+    for secret in ["read-", "hunter2"] {
+        assert!(!debug.contains(secret), "{debug}");
+    }
+}
+
+#[test]
+fn tokens_that_protect_nothing_are_refused_without_being_shown() {
+    let of_server = |setting: &str| errors(&format!("[server]\n{setting}"));
+    for (setting, said) in [
+        (
+            "read_tokens = 'x'",
+            "2:15: server.read_tokens: text, not a list of tokens; write it like [\"${env:READ_TOKEN}\"]",
+        ),
+        ("read_tokens = []", "2:15: server.read_tokens: an empty list lets nobody in; list a token, or leave it out"),
+        (
+            "admin_tokens = ['']",
+            "2:17: server.admin_tokens: a token has at least 16 characters, this one has 0; make one with `openssl \
+             rand -hex 32`",
+        ),
+        (
+            "admin_tokens = ['0123456789abcde']",
+            "2:17: server.admin_tokens: a token has at least 16 characters, this one has 15; make one with `openssl \
+             rand -hex 32`",
+        ),
+        (
+            "read_tokens = ['${env:SECRET}']",
+            "2:16: server.read_tokens = '${env:SECRET}': a token has at least 16 characters, this one has 7; make one \
+             with `openssl rand -hex 32`",
+        ),
+        (
+            "read_tokens = ['0123456789 abcdef']",
+            "2:16: server.read_tokens: has a character that no `Authorization: Bearer` can carry; make one with `openssl \
+             rand -hex 32`",
+        ),
+        ("read_tokens = [1]", "2:16: server.read_tokens: an integer, not a token; write it like \"${env:READ_TOKEN}\""),
+        (
+            "read_tokens = ['0123456789abcdef', '0123456789abcdeg', '0123456789abcdef']",
+            "2:56: server.read_tokens: is in the list twice; list each token once",
+        ),
+        (
+            "read_tokens = ['0123456789abcdef']\nadmin_tokens = ['0123456789abcdef']",
+            "2:15: server.read_tokens: has a token that is in admin_tokens too; give each role tokens of its own",
+        ),
+        (
+            "admin_tokens = ['0123456789abcdef']\n[sources.s]\nkeys = ['k']\nurl = 'http://localhost/{key}'\n\
+             refresh_every = '1h'\nread_tokens = ['0123456789abcdef']",
+            "7:15: sources.s.read_tokens: has a token that is in admin_tokens too; give each role tokens of its own",
+        ),
+    ] {
+        let errors = of_server(setting);
+        assert_eq!(errors, said, "{setting}");
+    }
+    let shared = "[server]\nread_tokens = ['0123456789abcdef']\n".to_owned() + SOURCE_BY_THE_HOUR;
+    assert_eq!(errors(&format!("{shared}\nread_tokens = ['0123456789abcdef']")), "", "one reader may have both");
+    let beside = "[server]\nread_tokens = ['0123456789abcdef']\nallow_anonymous_reads = true\n";
+    assert_eq!(
+        warnings(&format!("{beside}{SOURCE_BY_THE_HOUR}")),
+        "3:25: server.allow_anonymous_reads = true: has no effect beside read_tokens: who reads needs one; leave one of \
+         them out"
+    );
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let origins = |written: &str| config(&format!("[server]\ncors_origins = {written}")).server.cors_origins;
+    assert_eq!(config("").server.cors_origins, CorsOrigins::These(vec![]));
+    assert_eq!(origins("['*']"), CorsOrigins::All);
+    let two = ["https://app.example", "http://localhost:3000"].map(http::HeaderValue::from_static);
+    assert_eq!(origins("['https://app.example', 'http://localhost:3000']"), CorsOrigins::These(two.into()));
+    for (origin, said) in [
+        ("https://app.example/", "not as browsers write it; write \"https://app.example\""),
+        ("https://App.Example:443", "not as browsers write it; write \"https://app.example\""),
+        ("https://app.example/page?q", "not as browsers write it; write \"https://app.example\""),
+        ("https://b\u{fc}cher.example", "not as browsers write it; write \"https://xn--bcher-kva.example\""),
+        ("app.example", NO_ORIGIN),
+        ("null", NO_ORIGIN),
+        ("", NO_ORIGIN),
+        ("https://", NO_ORIGIN),
+        ("https://*.app.example", "a `*` can't be part of an origin; list each origin"),
+        ("ftp://app.example", NO_ORIGIN),
+    ] {
+        let errors = errors(&format!("[server]\ncors_origins = ['{origin}']"));
+        assert!(errors.starts_with(&format!("2:17: server.cors_origins = '{origin}': {said}")), "{origin}: {errors}");
+    }
+    assert_eq!(
+        errors("[server]\ncors_origins = ['https://app.example', '*']"),
+        "2:40: server.cors_origins = '*': stands for all origins, and others are listed beside it; list it alone"
+    );
+}
+
+const NO_ORIGIN: &str = "not an origin: a scheme, http or https, and a host; write it like \"https://app.example\"";
 
 #[test]
 fn databases_of_unknown_kinds_are_refused() {

@@ -5,6 +5,7 @@
 
 #[path = "../it/main_job/crash.rs"]
 mod crash;
+mod idle;
 mod metrics;
 #[path = "../it/support/mod.rs"]
 mod support;

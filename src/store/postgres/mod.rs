@@ -1,8 +1,8 @@
 //! The store on Postgres, in a schema of its own: `headpond`.
 //!
 //! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`,
-//! `upstream`, `schedule` and `resource` by id, and `counter` last. A claim alone takes an upstream before leases, and skips
-//! those that are locked instead of waiting for them.
+//! `upstream`, `schedule` and `resource` by id, `last_failure` by source, and `counter` last. A claim alone takes an upstream
+//! before leases, and skips those that are locked instead of waiting for them. Nobody ever waits for a row of `census`.
 
 mod apply;
 mod claim;
@@ -12,12 +12,14 @@ mod feed;
 mod follow;
 mod keys;
 mod lease;
+mod list;
 mod migrate;
 mod owner;
 #[cfg(test)]
 mod plans;
 mod read;
 mod register;
+mod status;
 mod survey;
 mod upkeep;
 mod want;
@@ -35,8 +37,9 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use self::error::Result;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError, Surveyed,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
+    Store, StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -170,6 +173,14 @@ impl Store for PostgresStore {
         bounded(read::current(self, source, key)).await
     }
 
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        bounded(list::list(self, source, request)).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        bounded(list::batch(self, source, keys, bodies)).await
+    }
+
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
         bounded(feed::changes(self, since, limit)).await
     }
@@ -184,6 +195,10 @@ impl Store for PostgresStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         bounded(upkeep::is_ready(self)).await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        bounded(status::status(self, now)).await
     }
 
     async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {

@@ -21,7 +21,7 @@ pub(super) async fn disown(store: &PostgresStore, worker: &str) -> Result<()> {
     Ok(())
 }
 
-const OWNER: &str = "SELECT value FROM headpond.meta WHERE name = $1";
+pub(super) const OWNER: &str = "SELECT value FROM headpond.meta WHERE name = $1";
 
 pub(super) async fn owner(store: &PostgresStore, now: DateTime<Utc>) -> Result<Option<String>> {
     let stored: Option<String> = sqlx::query_scalar(OWNER).bind(CONFIG_OWNER).fetch_optional(&store.readers).await?;

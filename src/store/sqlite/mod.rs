@@ -14,6 +14,7 @@ mod feed;
 mod follow;
 mod keys;
 mod lease;
+mod list;
 mod migrate;
 mod owner;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod plans;
 mod prune;
 mod read;
 mod register;
+mod status;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -40,8 +42,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::writer::Writer;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Changes, ClaimRequest, Claimed, Current, Follower, KeysChanged,
-    LeaseToken, PruneRules, Registered, Selection, Settled, SourceSpec, Store, StoreError, Surveyed,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
+    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
+    Store, StoreError, Surveyed,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -156,6 +159,14 @@ impl Store for SqliteStore {
         self.read_current(source, key).await
     }
 
+    async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
+        self.read_list(source, request).await
+    }
+
+    async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
+        self.read_batch(source, keys, bodies).await
+    }
+
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
         self.read_changes(since, limit).await
     }
@@ -170,6 +181,10 @@ impl Store for SqliteStore {
 
     async fn is_ready(&self) -> Result<bool, StoreError> {
         self.latch_readiness().await
+    }
+
+    async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
+        self.read_status(now).await
     }
 
     async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {

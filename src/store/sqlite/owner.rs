@@ -13,7 +13,7 @@ const OWN: &str = "
 
 const DISOWN: &str = "DELETE FROM headpond_meta WHERE name = ?1 AND substr(value, instr(value, ' ') + 1) = ?2";
 
-const OWNER: &str = "SELECT value FROM headpond_meta WHERE name = ?1";
+pub(super) const OWNER: &str = "SELECT value FROM headpond_meta WHERE name = ?1";
 
 impl SqliteStore {
     pub(super) async fn set_config_owner(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {

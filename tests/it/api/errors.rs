@@ -29,7 +29,7 @@ async fn paths_that_lead_nowhere_are_not_found(test: &TestStore) {
         "/",
         "/v1",
         "/v1/",
-        "/v1/weather",
+        "/v1/-",
         "/v1/weather/",
         "/v1/weather/berlin/",
         "/v1/weather/berlin/history",
@@ -49,7 +49,16 @@ async fn paths_that_lead_nowhere_are_not_found(test: &TestStore) {
 
 async fn other_methods_are_refused_with_those_that_are_allowed(test: &TestStore) {
     let pond = Pond::with_keys(test, &["berlin"]).await;
-    for path in ["/v1/weather/berlin", "/v1/weather/berlin/meta", "/v1/-/changes", "/healthz", "/readyz"] {
+    for path in [
+        "/v1/weather",
+        "/v1/weather/berlin",
+        "/v1/weather/berlin/meta",
+        "/v1/-/changes",
+        "/v1/-/sources",
+        "/v1/-/status",
+        "/healthz",
+        "/readyz",
+    ] {
         for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE"] {
             let answer = pond.ask(method, path, &["Content-Length: 0"]).await;
             assert_eq!(answer.status(), 405, "{method} {path}");
@@ -62,7 +71,15 @@ async fn other_methods_are_refused_with_those_that_are_allowed(test: &TestStore)
 async fn a_store_that_fails_is_a_503_without_its_secrets(test: &TestStore) {
     let pond = Pond::with_keys(test, &["berlin"]).await;
     test.store.close().await;
-    for path in ["/v1/weather/berlin", "/v1/weather/berlin/meta", "/v1/-/changes", "/readyz"] {
+    for path in [
+        "/v1/weather",
+        "/v1/weather?keys=berlin",
+        "/v1/weather?key=berlin",
+        "/v1/weather/berlin",
+        "/v1/weather/berlin/meta",
+        "/v1/-/changes",
+        "/readyz",
+    ] {
         let answer = pond.get(path, &[]).await;
         assert_eq!(answer.status(), 503, "{path}");
         assert_eq!(answer.field("retry-after"), Some("5"), "{path}");

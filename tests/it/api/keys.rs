@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::pond::{Pond, path_of};
+use super::pond::{Pond, path_of, query_of};
 use crate::support::store::{TestStore, on_each_database};
 
 on_each_database!(
@@ -25,6 +25,7 @@ async fn a_key_may_be_any_text(test: &TestStore) {
         "../../etc/passwd",
         "a b",
         "a+b",
+        "a,b",
         " ",
         "f\u{fc}r \u{1F600}",
         "who?me#here",
@@ -44,6 +45,11 @@ async fn a_key_may_be_any_text(test: &TestStore) {
         let answer = pond.get(&path_of(key), &[]).await;
         assert_eq!((answer.status(), answer.text()), (200, format!("content of {key}")), "{key}");
         assert_eq!(pond.json(&format!("{}/meta", path_of(key))).await["key"], json!(key));
+        let in_query = pond.get(&query_of("key", key), &[]).await;
+        assert_eq!((in_query.status(), in_query.text()), (200, format!("content of {key}")), "{key}");
+        let among_others = pond.json(&query_of("keys", key)).await;
+        assert_eq!(among_others["items"][0]["data"], json!(format!("content of {key}")), "{key}");
+        assert_eq!(among_others["items"][0]["key"], json!(key));
     }
 }
 
@@ -78,6 +84,10 @@ async fn a_path_that_can_name_no_key_is_a_bad_request(test: &TestStore) {
         ("/v1/weather/%00".to_owned(), "impossible-key"),
         ("/v1/weather/a%0D%0Ab/meta".to_owned(), "impossible-key"),
         (format!("/v1/weather/{}", "k".repeat(2049)), "impossible-key"),
+        ("/v1/%ff".to_owned(), "unreadable-path"),
+        ("/v1/weather?key=".to_owned(), "impossible-key"),
+        ("/v1/weather?key=%00".to_owned(), "impossible-key"),
+        (format!("/v1/weather?key={}", "k".repeat(2049)), "impossible-key"),
     ] {
         let answer = pond.get(&path, &[]).await;
         assert_eq!(answer.status(), 400, "{path}");
@@ -93,7 +103,8 @@ async fn an_unknown_source_is_told_from_an_unknown_key(test: &TestStore) {
         ("/v1/users/berlin", "unknown-source", "source", "users"),
         ("/v1/Weather/berlin", "unknown-source", "source", "Weather"),
     ] {
-        for path in [path.to_owned(), format!("{path}/meta")] {
+        let (collection, key) = path.rsplit_once('/').unwrap();
+        for path in [path.to_owned(), format!("{path}/meta"), format!("{collection}?key={key}")] {
             let answer = pond.get(&path, &[]).await;
             assert_eq!(answer.status(), 404, "{path}");
             assert_eq!(answer.field("headpond-state"), None, "{path}");

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use headpond::announce::Announcer;
+use headpond::api::access::Access;
+use headpond::api::cors::Cors;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
@@ -75,6 +77,11 @@ impl<'a> Pond<'a> {
         self.served.exchange(method, format!("{method} {path} HTTP/1.1\r\n{lines}")).await
     }
 
+    /// The head of what these bytes are answered with.
+    pub async fn raw(&self, request: &[u8]) -> Answer {
+        self.served.exchange("HEAD", request).await
+    }
+
     /// What a JSON route answers.
     pub async fn json(&self, path: &str) -> serde_json::Value {
         let answer = self.get(path, &[]).await;
@@ -93,7 +100,8 @@ impl<'a> Pond<'a> {
 /// Serves what this store holds by that clock.
 pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
     let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
-    let (_, reading) = watch::channel(Arc::new(Settings { sources }));
+    let (access, cors) = (Access::of(&settings, std::iter::empty()), Cors::of(&settings.cors_origins));
+    let (_, reading) = watch::channel(Arc::new(Settings { sources, access, cors }));
     let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
     Served::start(router(state), settings).await
 }
@@ -101,4 +109,9 @@ pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: confi
 /// The path of a key with everything encoded that may be.
 pub fn path_of(key: &str) -> String {
     key.bytes().fold("/v1/weather/".to_owned(), |path, byte| format!("{path}%{byte:02X}"))
+}
+
+/// The same key in this parameter of its source.
+pub fn query_of(parameter: &str, key: &str) -> String {
+    key.bytes().fold(format!("/v1/weather?{parameter}="), |path, byte| format!("{path}%{byte:02X}"))
 }

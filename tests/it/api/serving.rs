@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn settings() -> config::Server {
     config::Server {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        read_tokens: Vec::new(),
+        admin_tokens: Vec::new(),
+        cors_origins: config::CorsOrigins::These(Vec::new()),
+        max_connections: 1000,
         shutdown_grace: HOUR,
         header_timeout: HOUR,
         request_timeout: HOUR,
@@ -81,18 +85,42 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads one answer; its length must be stated.
+    /// Reads one answer; its length must be stated, or it must come in chunks.
     pub async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
+        if answer.field("transfer-encoding") == Some("chunked") {
+            answer.body = self.chunks().await;
+            return answer;
+        }
         let length = match answer.status() {
             304 => 0,
             _ => answer.field("content-length").unwrap().parse().unwrap(),
         };
+        answer.body = self.exactly(length).await;
+        answer
+    }
+
+    async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.ahead.len() < length {
             assert!(self.read_more().await > 0, "the connection ended within an answer's body");
         }
-        answer.body = self.ahead.drain(..length).collect();
-        answer
+        self.ahead.drain(..length).collect()
+    }
+
+    async fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let mut size = Vec::new();
+            while !size.ends_with(b"\r\n") {
+                size.extend(self.exactly(1).await);
+            }
+            let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap().trim_end(), 16).unwrap();
+            body.extend(self.exactly(size).await);
+            assert_eq!(self.exactly(2).await, b"\r\n");
+            if size == 0 {
+                return body;
+            }
+        }
     }
 
     /// Reads an answer that has no body.
@@ -122,6 +150,17 @@ impl Wire {
             }
             self.ahead.clear();
         }
+    }
+
+    /// Whether the server closes the connection within this time.
+    pub async fn is_closed_within(&mut self, time: Duration) -> bool {
+        let end = tokio::time::timeout(time, self.stream.read_buf(&mut self.ahead)).await;
+        matches!(end, Ok(Ok(0) | Err(_)))
+    }
+
+    /// Sends what may find the connection closed; whether it could be sent.
+    pub async fn tries_to_send(&mut self, bytes: &str) -> bool {
+        self.stream.write_all(bytes.as_bytes()).await.is_ok()
     }
 
     async fn read_more(&mut self) -> usize {

@@ -37,6 +37,7 @@ async fn a_304_freshens_what_the_client_has(test: &TestStore) {
         "headpond-stale-after",
         "headpond-state",
         "headpond-version",
+        "vary",
     ];
     assert_eq!(answer.fields(), expected.map(str::to_owned).into());
     for name in expected.iter().filter(|name| **name != "date") {
@@ -68,12 +69,14 @@ async fn preconditions_decide_between_200_304_and_412(test: &TestStore) {
         (vec![format!("If-Unmodified-Since: {BEFORE}")], 412),
     ] {
         let lines: Vec<&str> = fields.iter().map(String::as_str).collect();
-        let answer = pond.get(BERLIN, &lines).await;
-        assert_eq!(answer.status(), status, "{lines:?}");
-        match status {
-            200 => assert_eq!(answer.text(), "sunny"),
-            412 => _ = answer.problem("precondition-failed"),
-            _ => {}
+        for path in [BERLIN, "/v1/weather?key=berlin"] {
+            let answer = pond.get(path, &lines).await;
+            assert_eq!(answer.status(), status, "{path} {lines:?}");
+            match status {
+                200 => assert_eq!(answer.text(), "sunny"),
+                412 => _ = answer.problem("precondition-failed"),
+                _ => {}
+            }
         }
     }
 }
@@ -83,10 +86,15 @@ async fn a_head_is_a_get_without_the_body(test: &TestStore) {
     for (path, lines) in [
         (BERLIN, vec![]),
         (BERLIN, vec![format!("If-None-Match: {etag}")]),
+        ("/v1/weather?key=berlin", vec![format!("If-None-Match: {etag}")]),
+        ("/v1/weather?limit=1", vec![]),
+        ("/v1/weather?keys=berlin,x", vec![]),
+        ("/v1/weather?limit=0", vec![]),
         ("/v1/weather/berlin/meta", vec![]),
         ("/v1/weather/nowhere", vec![]),
         ("/v1/-/changes", vec![]),
         ("/healthz", vec![]),
+        ("/readyz", vec![]),
         ("/nowhere", vec![]),
     ] {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();

@@ -16,6 +16,7 @@ use crate::support::store::Database;
 const CANARY: &str = "canary-";
 const TOKEN: &str = "canary-token-7f3a";
 const KEY: &str = "canary-key-91bc";
+const ADMIN: &str = "canary-admin-c04e";
 const PASSWORD: &str = "canary-password-55de";
 const BEARER: &str = "canary-bearer-0a11";
 const PARAMETER: &str = "canary-parameter-62c9";
@@ -106,6 +107,7 @@ async fn everything_with(database_url: &str) {
         let args = [&["--log", "trace"], command].concat();
         let broken = config(&upstream.uri())
             .replace("refresh_every", "refresh_evry")
+            .replace(ADMIN, &format!("{ADMIN}\", \"{ADMIN}\", \"{}", &ADMIN[..10]))
             .replace("${env:DATABASE}", "x${env:DATABASE}");
         std::fs::write(headpond.path("broken.toml"), broken).unwrap();
         assert_silent(&headpond.run(&args).await);
@@ -185,7 +187,7 @@ async fn upstream() -> MockServer {
 fn config(origin: &str) -> String {
     let headers = "headers = { authorization = \"Bearer ${env:TOKEN}\" }\nrefresh_every = \"1h\"";
     format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"${{env:DATABASE}}\"\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_tokens = [\"{ADMIN}\"]\n[database]\nurl = \"${{env:DATABASE}}\"\n\
          [sources.users]\nurl = \"{origin}/users/{{key}}?api_key=${{env:KEY}}\"\nkeys = [\"good\", \"bad\", \"moved\", \"elsewhere\"]\n{headers}\n\
          [sources.down]\nurl = \"http://127.0.0.1:9/{{key}}?api_key=${{env:KEY}}\"\nkeys = [\"k\"]\n{headers}\n{}",
         upstreams(origin)

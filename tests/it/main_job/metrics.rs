@@ -44,6 +44,11 @@ async fn what_happened_is_counted_by_source_and_upstream_and_never_by_key(databa
         ("headpond_http_request_duration_seconds_count{route=\"/v1/{source}/{key}\",status=\"200\"}", 2.0),
         ("headpond_http_request_duration_seconds_count{route=\"/v1/{source}/{key}\",status=\"404\"}", 2.0),
         ("headpond_upstream_in_flight{upstream=\"files\"}", 0.0),
+        ("headpond_resources{source=\"users\",state=\"fresh\"}", 19.0),
+        ("headpond_resources{source=\"users\",state=\"gone\"}", 1.0),
+        ("headpond_resources{source=\"lost\",state=\"pending\"}", 1.0),
+        ("headpond_resources_failing{source=\"lost\"}", 1.0),
+        ("headpond_due_resources{upstream=\"files\"}", 0.0),
     ] {
         assert_eq!(value(&text, sample), Some(expected), "{sample} in {text}");
     }

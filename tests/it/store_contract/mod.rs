@@ -2,15 +2,18 @@
 
 mod applies;
 mod authority;
+mod census;
 mod claims;
 mod databases;
 mod feed;
 mod gone;
 mod keys;
 mod limits;
+mod listing;
 mod postgres_servers;
 mod prune;
 mod reads;
 mod sqlite_files;
+mod status;
 mod survey;
 mod wishes;

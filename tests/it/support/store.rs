@@ -205,7 +205,12 @@ impl Database {
 
     /// Runs statements; `{name}` stands for our table of that name.
     pub async fn execute(&self, sql: &str) -> Result<(), sqlx::Error> {
-        let sql = AssertSqlSafe(self.with_table_names(sql));
+        self.execute_as_it_is(self.with_table_names(sql)).await
+    }
+
+    /// Runs statements as they are written.
+    pub async fn execute_as_it_is(&self, sql: String) -> Result<(), sqlx::Error> {
+        let sql = AssertSqlSafe(sql);
         match self {
             Self::Sqlite { .. } => {
                 let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
@@ -220,6 +225,26 @@ impl Database {
         }
     }
 
+    /// What a program that knows only the first migration makes of an empty database.
+    pub fn first_migration(&self) -> String {
+        match self {
+            Self::Sqlite { .. } => format!(
+                "CREATE TABLE headpond_migration (version integer PRIMARY KEY, name text NOT NULL, applied_at integer NOT NULL);
+                 INSERT INTO headpond_migration VALUES (1, 'init', 0);
+                 {}",
+                include_str!("../../../migrations/sqlite/0001_init.sql")
+            ),
+            Self::Postgres { .. } => format!(
+                "CREATE SCHEMA headpond;
+                 CREATE TABLE headpond.migration (version bigint PRIMARY KEY, name text NOT NULL,
+                     applied_at timestamptz NOT NULL DEFAULT now());
+                 INSERT INTO headpond.migration VALUES (1, 'init');
+                 {}",
+                include_str!("../../../migrations/postgres/0001_init.sql")
+            ),
+        }
+    }
+
     /// The number that a query finds; `{name}` stands for our table of that name.
     pub async fn number(&self, sql: &str) -> i64 {
         let sql = AssertSqlSafe(self.with_table_names(sql));
@@ -231,6 +256,23 @@ impl Database {
             Self::Postgres { .. } => {
                 let mut connection = PgConnection::connect(&self.url()).await.unwrap();
                 sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+            }
+        }
+    }
+
+    /// The rows of a query for integers (`bigint` on Postgres); `{name}` stands for our table of that name.
+    pub async fn integers(&self, sql: &str) -> Vec<Vec<Option<i64>>> {
+        let sql = AssertSqlSafe(self.with_table_names(sql));
+        match self {
+            Self::Sqlite { .. } => {
+                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+                let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+                rows.iter().map(|row| (0..row.len()).map(|column| row.get(column)).collect()).collect()
+            }
+            Self::Postgres { .. } => {
+                let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+                let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+                rows.iter().map(|row| (0..row.len()).map(|column| row.get(column)).collect()).collect()
             }
         }
     }
