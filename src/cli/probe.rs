@@ -54,12 +54,12 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         .find(|source| source.name.as_str() == args.source)
         .ok_or_else(|| unknown_source(&config, &args.source))?;
     let (key, params) = named_key(source, args.key.as_deref())?;
-    let url = source.url.expand(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
+    let ask = source.ask(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let fetchers = Fetchers::of(&config, &clock).map_err(|error| CliError::usage(error.to_string()))?;
-    let request = FetchRequest { url: &url, settings: &source.request, validators: None };
+    let request = FetchRequest { url: &ask.url, body: ask.body.as_ref(), settings: &source.request, validators: None };
     let exchange = fetchers.to(&source.upstream).exchange(&request, &OpenGate).await?;
-    let mut text = shown_exchange(&url, source, &exchange);
+    let mut text = shown_exchange(&ask.url, source, &exchange);
     let previous = Previous::nothing(Slot::of(ResourceId(1), source.keys.len() as u64, fastrand::u64(..)));
     let outcome = decide(&source.policy, &previous, exchange.observation, clock.now(), fastrand::f64());
     text.push_str(&shown_outcome(&outcome));
@@ -85,7 +85,7 @@ fn named_key(source: &Source, key: Option<&str>) -> Result<(Key, Params), CliErr
 /// either may hold a secret.
 fn shown_exchange(url: &Url, source: &Source, exchange: &Exchange) -> String {
     let hides_path = source.url.has_secret_path();
-    let mut text = format!("GET {}\n", shown_url(url, hides_path));
+    let mut text = format!("{} {}\n", source.request.method, shown_url(url, hides_path));
     for (name, value) in shown(&exchange.sent) {
         line(&mut text, &format!("  {name}: {value}"));
     }

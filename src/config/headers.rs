@@ -16,6 +16,7 @@ const REFUSED: &[(&[&str], &str, &str)] = &[
         "leave it out",
     ),
     (&["accept-encoding"], "Headpond asks for the encodings that it can decompress", "leave it out"),
+    (&["content-type"], "the type of a body has its own setting", "set `content_type`, or leave it out"),
     (&["host"], "the host is part of `url`", "leave it out"),
     (&["referer"], "a Referer would tell one upstream about another", "leave it out"),
     (

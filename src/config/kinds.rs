@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use chrono_tz::Tz;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
@@ -13,6 +13,7 @@ use crate::domain::content::JsonPath;
 use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
 
+use super::ask;
 use super::certificates::{self, ClientCertificate};
 use super::credentials::{self, Credentials};
 use super::environment::Text;
@@ -135,6 +136,21 @@ pub(super) static ZONE: Kind<Tz> = Kind {
 pub(super) static HEADERS: Kind<HeaderMap> = Kind {
     wants: Wants { noun: "a table of header names and values", example: "{ accept = \"application/json\" }" },
     read: headers::read,
+};
+
+pub(super) static METHOD: Kind<Method> = Kind {
+    wants: Wants { noun: "GET or POST", example: "\"POST\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, ask::method),
+};
+
+pub(super) static BODY: Kind<Text> = Kind {
+    wants: Wants { noun: "the text of a body", example: "\"\"\"{ \"id\": \"{key}\" }\"\"\"" },
+    read: |reader, value, wants| value.text(reader, wants),
+};
+
+pub(super) static MEDIA_TYPES: Kind<HeaderValue> = Kind {
+    wants: Wants { noun: "a media type", example: "\"application/json\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, ask::field),
 };
 
 pub(super) static CREDENTIALS: Kind<Credentials> = Kind {

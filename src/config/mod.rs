@@ -5,6 +5,7 @@
 //! (`section.rs`, `settings.rs`), and the sources, whose settings are looked up in their own table, in their upstream's and
 //! in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
 
+mod ask;
 mod certificates;
 mod credentials;
 mod document;
@@ -32,7 +33,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use secrecy::SecretString;
 
 use crate::domain::limit::Limits;
@@ -40,6 +41,7 @@ use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
 use crate::domain::template::UrlTemplate;
 
+pub use ask::{Ask, BadAsk, Body};
 pub use certificates::ClientCertificate;
 pub use credentials::{Credentials, OAuth2, SendsSecret};
 pub use document::{Loaded, load};
@@ -158,6 +160,10 @@ impl std::fmt::Debug for Source {
 /// What every request of a source carries and may take.
 #[derive(Clone)]
 pub struct RequestSettings {
+    /// GET, or POST for what only answers to that.
+    pub method: Method,
+    /// What is sent with a POST.
+    pub body: Option<Body>,
     /// Header fields to send. Values may be secret: `Debug` shows names only.
     pub headers: HeaderMap,
     /// The User-Agent.
@@ -171,6 +177,8 @@ pub struct RequestSettings {
 impl std::fmt::Debug for RequestSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestSettings")
+            .field("method", &self.method)
+            .field("body", &self.body)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("user_agent", &self.user_agent)
             .field("timeout", &self.timeout)

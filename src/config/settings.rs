@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 
@@ -17,9 +17,9 @@ use super::certificates::ClientCertificate;
 use super::credentials::Credentials;
 use super::environment::Text;
 use super::kinds::{
-    ADDRESS, AUTHORITIES, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, COUNT, CREDENTIALS, CRON, DATABASE_URL, FLAG,
-    HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, NAME, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE,
-    SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, COUNT, CREDENTIALS, CRON,
+    DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, MEDIA_TYPES, METHOD as GET_OR_POST, NAME,
+    PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::origins::ORIGINS;
 use super::reader::Shows;
@@ -68,6 +68,10 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &STALE_AFTER,
     &FRESHNESS_CAP,
     &IGNORE_CHANGES_IN,
+    &METHOD,
+    &BODY,
+    &CONTENT_TYPE,
+    &ACCEPT,
     &HEADERS,
     &USER_AGENT,
     &TIMEOUT,
@@ -275,6 +279,28 @@ pub(super) static FRESHNESS_CAP: Setting<Duration> =
 /// Parts of a JSON body whose changes make no new version.
 pub(super) static IGNORE_CHANGES_IN: Setting<Vec<JsonPath>> =
     Setting { name: "ignore_changes_in", scopes: POLICY, kind: &PATHS, default: Is("[]"), shows: Shows::Value };
+
+/// How its resources are asked for: `"GET"`, or `"POST"` for search endpoints and GraphQL. A POST is never conditional: its
+/// If-None-Match would mean something else (RFC 9110 §13.1.2). Default: "POST" where there is a body, else "GET".
+pub(super) static METHOD: Setting<Method> =
+    Setting { name: "method", scopes: &[Scope::Source], kind: &GET_OR_POST, default: Computed, shows: Shows::Value };
+
+/// What a POST sends: a text in which `{key}` stands for the key, other names for parameters of the key. Default: nothing.
+pub(super) static BODY: Setting<Text> =
+    Setting { name: "body", scopes: &[Scope::Source], kind: &BODY_TEXT, default: Computed, shows: Shows::Secret };
+
+/// The media type of `body`. Default: "application/json".
+pub(super) static CONTENT_TYPE: Setting<HeaderValue> = Setting {
+    name: "content_type",
+    scopes: &[Scope::Source],
+    kind: &MEDIA_TYPES,
+    default: Computed,
+    shows: Shows::Value,
+};
+
+/// Which media types are asked for. Default: any.
+pub(super) static ACCEPT: Setting<HeaderValue> =
+    Setting { name: "accept", scopes: REQUEST, kind: &MEDIA_TYPES, default: Computed, shows: Shows::Value };
 
 /// Header fields to send. A source adds to those of its upstream, and wins where both have one.
 pub(super) static HEADERS: Setting<HeaderMap> = Setting {

@@ -9,7 +9,7 @@ use crate::domain::template::UrlTemplate;
 use super::reader::Reader;
 use super::section::{Layers, Section, did_you_mean};
 use super::upstream::DeclaredUpstreams;
-use super::{RequestSettings, Source, headers, keys, policy, settings as set, tokens};
+use super::{RequestSettings, Source, ask, headers, keys, policy, settings as set, tokens};
 
 /// Reads a source. What is wrong with it is noted, all of it.
 pub(super) fn read(
@@ -35,9 +35,12 @@ pub(super) fn read(
     let max_delete_share = layers.get(reader, &set::MAX_DELETE_SHARE);
     let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
     let url = url(reader, section);
-    let request = request(reader, &layers, url.as_ref());
+    let request = request(reader, section, &layers, url.as_ref());
     let keys = match (section.value(&set::KEYS), &url) {
-        (Some(list), Some(url)) => keys::read(reader, list, url),
+        (Some(list), Some(url)) => {
+            let body = request.as_ref().and_then(|request| request.body.as_ref());
+            keys::read(reader, list, url, body.map(|body| &body.template))
+        }
         _ => Vec::new(),
     };
     if section.value(&set::KEYS).is_none_or(|list| list.is_empty_list()) {
@@ -63,7 +66,12 @@ fn url(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<UrlTemplate> {
     section.find(reader, &set::URL).map(|url| url.value)
 }
 
-fn request(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTemplate>) -> Option<RequestSettings> {
+fn request(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    layers: &Layers<'_, '_>,
+    url: Option<&UrlTemplate>,
+) -> Option<RequestSettings> {
     let user_agent = user_agent(reader, layers, url);
     let timeout = layers.get(reader, &set::TIMEOUT);
     let max_body = layers.get(reader, &set::MAX_BODY);
@@ -72,7 +80,18 @@ fn request(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTem
         let own = section.find(reader, &set::HEADERS);
         all = all.zip(own).map(|(all, own)| headers::merged(all, own.value));
     }
-    Some(RequestSettings { headers: all?, user_agent: user_agent?, timeout: timeout?, max_body: max_body? })
+    let method = ask::method_of(reader, section);
+    let body = method.as_ref().and_then(|method| ask::body(reader, section, method));
+    let mut headers = all?;
+    ask::accept(reader, layers, &mut headers);
+    Some(RequestSettings {
+        method: method?,
+        body: body?,
+        headers,
+        user_agent: user_agent?,
+        timeout: timeout?,
+        max_body: max_body?,
+    })
 }
 
 fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTemplate>) -> Option<HeaderValue> {

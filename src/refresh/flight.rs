@@ -89,8 +89,8 @@ async fn observe(
     source: &Source,
     ticket: Ticket,
 ) -> Result<Observation, StoreError> {
-    let url = match source.url.expand(&claim.key, &claim.params) {
-        Ok(url) => url,
+    let ask = match source.ask(&claim.key, &claim.params) {
+        Ok(ask) => ask,
         Err(problem) => {
             let now = refresher.clock.now();
             let failure = Failure { kind: FailureKind::BadRequest, status: None, detail: problem.to_string() };
@@ -110,7 +110,12 @@ async fn observe(
         granted(refresher, claim),
         ticket.lease_for,
     );
-    let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
+    let request = FetchRequest {
+        url: &ask.url,
+        body: ask.body.as_ref(),
+        settings: &source.request,
+        validators: claim.previous.validators(),
+    };
     let Exchange { status, observation, .. } =
         refresher.fetchers.to(&source.upstream).exchange(&request, &gate).await?;
     let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();

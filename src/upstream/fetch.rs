@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Request, Response};
 use url::Url;
 
@@ -33,7 +34,9 @@ pub struct Fetcher {
 pub struct FetchRequest<'a> {
     /// Where the resource is. Redirects are followed within its origin only.
     pub url: &'a Url,
-    /// Header fields, deadline and cap.
+    /// What is sent along, if anything is.
+    pub body: Option<&'a Bytes>,
+    /// Method, header fields, deadline and cap.
     pub settings: &'a RequestSettings,
     /// What makes it conditional, if anything was kept.
     pub validators: Option<&'a Validators>,
@@ -98,7 +101,9 @@ impl Fetcher {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub async fn exchange(&self, request: &FetchRequest<'_>, gate: &dyn Gate) -> Result<Exchange, StoreError> {
-        let sent = request::headers(request.settings, request.validators);
+        // On a POST, If-None-Match would mean "do it only if there is none" (RFC 9110 §13.1.2).
+        let validators = request.validators.filter(|_| request.settings.method == Method::GET);
+        let sent = request::headers(request.settings, validators);
         let shown = match self.auth.shown(request.url, gate).await {
             Ok(shown) => shown,
             Err(none) => return Ok(self.not_begun(sent, without_token(none)?)),
@@ -140,6 +145,9 @@ struct Going<'a> {
     shown: Shown,
     /// Whether that is no longer what it was at first.
     shown_anew: bool,
+    method: Method,
+    /// What is sent along, and its type.
+    content: Option<(Bytes, HeaderValue)>,
     max_body: u64,
     deadline: Instant,
     progress: Progress,
@@ -172,6 +180,8 @@ impl<'a> Going<'a> {
             sent,
             shown,
             shown_anew: false,
+            method: request.settings.method.clone(),
+            content: request.body.cloned().zip(request.settings.body.as_ref().map(|body| body.content_type.clone())),
             max_body: request.settings.max_body,
             deadline: after(request.settings.timeout),
             progress: Progress::default(),
@@ -222,7 +232,14 @@ impl<'a> Going<'a> {
         let mut headers = self.sent.clone();
         self.shown.put_into(&mut url, &mut headers);
         let is_tls = url.scheme() == "https";
-        let mut request = Request::new(Method::GET, url);
+        let mut request = Request::new(self.method.clone(), url);
+        if let Some((body, content_type)) = &self.content {
+            headers.insert(header::CONTENT_TYPE, content_type.clone());
+            *request.body_mut() = Some(body.clone().into());
+        } else if self.method == Method::POST {
+            // RFC 9110 §8.6: a POST without content says so.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         *request.headers_mut() = headers;
         let sending = self.progress.watch(self.fetcher.clients.own.execute(request));
         sending.await.map_err(|error| trouble::without_answer(error, is_tls))
@@ -238,6 +255,10 @@ impl<'a> Going<'a> {
         self.shown.take_out_of(&mut to);
         if let Err(detail) = redirect::may_follow(&self.url, &self.earlier, &to) {
             return Next::Over(refused(&mut response, FailureKind::Redirect, detail));
+        }
+        if response.status() == StatusCode::SEE_OTHER {
+            // RFC 9110 §15.4.4: what a POST brought about is there to be read. All others mean the same request again.
+            (self.method, self.content) = (Method::GET, None);
         }
         self.redirects.push(Hop { status: response.status(), path: to.path().to_owned() });
         self.earlier.push(std::mem::replace(&mut self.url, to));

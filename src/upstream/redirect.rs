@@ -6,7 +6,8 @@ use url::Url;
 /// How many redirects are followed for one resource.
 pub(super) const MOST_HOPS: usize = 5;
 
-/// Whether a status sends us elsewhere (RFC 9110 §15.4). All of these mean the same to a GET.
+/// Whether a status sends us elsewhere (RFC 9110 §15.4). All of these mean the same to a GET. Of a POST, all
+/// but 303 mean the same POST elsewhere: a 301 or 302 may be taken for a GET, but that would ask for something else.
 pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }

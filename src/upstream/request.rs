@@ -72,6 +72,8 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         RequestSettings {
+            method: http::Method::GET,
+            body: None,
             headers: headers.iter().map(pair).collect(),
             user_agent: HeaderValue::from_static("test/1"),
             timeout: Duration::from_secs(1),

@@ -591,6 +591,78 @@ fn certificates_that_can_not_be_used_are_named_with_their_file() {
 }
 
 #[test]
+fn a_body_makes_a_post_and_its_values_are_put_in_for_each_key() {
+    let toml = "
+        [sources.s]
+        url = 'http://localhost/search'
+        refresh_every = '1h'
+        accept = 'application/json'
+        keys = [{ key = 'berlin', size = 5 }]
+        body = '{ \"q\": \"{key} ${env:SECRET}\", \"size\": {size} }'
+    ";
+    let source = source(toml);
+    let body = source.request.body.as_ref().unwrap();
+    assert_eq!((source.request.method.as_str(), &body.content_type), ("POST", &"application/json".parse().unwrap()));
+    assert_eq!(source.request.headers["accept"], "application/json");
+    let (key, params) = &source.keys[0];
+    assert_eq!(source.ask(key, params).unwrap().body.unwrap(), r#"{ "q": "berlin hunter2", "size": 5 }"#);
+    assert!(!format!("{source:?}").contains("hunter2"));
+    let get = self::source(SOURCE_BY_THE_HOUR);
+    assert_eq!((get.request.method.as_str(), get.request.body.is_none()), ("GET", true));
+}
+
+#[test]
+fn wrong_requests_are_explained() {
+    let body = "write {name} where a value of the key goes, or set content_type if it is something else";
+    for (settings, said) in [
+        (
+            "method = 'HEAD'",
+            "5:10: sources.s.method = 'HEAD': its answer has no content to keep; write it like \"POST\"".to_owned(),
+        ),
+        (
+            "method = 'DELETE'",
+            "5:10: sources.s.method = 'DELETE': it could change what is upstream, and a refresh is no reason to; write it \
+             like \"POST\""
+                .into(),
+        ),
+        ("method = 'get'", "5:10: sources.s.method = 'get': only GET and POST are known; write it like \"POST\"".into()),
+        (
+            "method = 'GET'\nbody = '{}'",
+            "6:8: sources.s.body: a GET has no body; write method = \"POST\", or leave one of the two out".into(),
+        ),
+        (
+            "content_type = 'text/plain'",
+            "5:16: sources.s.content_type = 'text/plain': has no meaning without a body; set `body`, or leave it out".into(),
+        ),
+        (
+            "body = '{ \"hunter2\": }'",
+            format!(
+                "5:8: sources.s.body: with values in it, it would not be JSON: expected value at line 1 column 14; {body}"
+            ),
+        ),
+        (
+            "body = '{ me { name } {size} }'\ncontent_type = 'application/graphql'",
+            "3:9: sources.s.keys = 'k': `body` needs a value for {size}, and this key has none; write it like \
+             { key = …, size = … }, or `{ size }` in `body` if braces are meant"
+                .into(),
+        ),
+        (
+            "accept = 'text/plain'\nheaders = { accept = 'text/html' }",
+            "5:10: sources.s.accept = 'text/plain': `headers` has an accept too; keep one of the two".into(),
+        ),
+        (
+            "headers = { content-type = 'text/html' }",
+            "5:13: sources.s.headers.content-type: the type of a body has its own setting; set `content_type`, or leave it \
+             out"
+                .into(),
+        ),
+    ] {
+        let toml = "[sources.s]\nurl = 'http://localhost/'\nkeys = ['k']\nrefresh_every = '1h'\n";
+        assert_eq!(errors(&format!("{toml}{settings}")), said, "{settings}");
+    }
+}
+
+#[test]
 fn a_proxy_of_the_defaults_is_for_all_upstreams_but_those_that_want_none() {
     let toml = format!(
         "[defaults]\nproxy = 'http://me:hunter2@proxy.example:3128'\n{SOURCE_BY_THE_HOUR}\n[upstreams.direct]\n\
@@ -882,6 +954,13 @@ fn what_is_probably_not_meant_is_warned_of() {
             "",
             "keys = ['a', 'b']",
             "4:8: sources.s.keys: 2 keys, but `url` has no variables: all have the same URL; put {key} into `url`",
+        ),
+        (
+            "",
+            "keys = [{ key = 'a', idd = 1 }, 'b']\nbody = '{}'",
+            "4:8: sources.s.keys: 2 keys, but neither `url` nor `body` has variables: all have the same request; put {key} \
+             into `url`\n\
+             4:28: sources.s.keys.idd: neither `url` nor `body` has such a variable; leave it out",
         ),
         (
             "{latitude}",

@@ -3,6 +3,7 @@
 mod commits;
 mod lanes;
 mod outages;
+mod posts;
 mod stopping;
 
 use std::sync::Arc;

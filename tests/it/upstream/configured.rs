@@ -51,7 +51,7 @@ impl Configured {
         gate: &dyn Gate,
     ) -> Result<Exchange, StoreError> {
         let source = &self.config.sources[0];
-        let request = FetchRequest { url, settings: &source.request, validators };
+        let request = FetchRequest { url, settings: &source.request, body: None, validators };
         self.fetchers.to(&source.upstream).exchange(&request, gate).await
     }
 }

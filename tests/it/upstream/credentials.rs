@@ -6,7 +6,6 @@ use wiremock::{Mock, MockBuilder, ResponseTemplate};
 
 use super::configured::Configured;
 use super::{body, mock_server, url};
-use crate::support::program::Headpond;
 use crate::support::raw_server::RawServer;
 
 /// `me:s3cret`
@@ -81,19 +80,4 @@ async fn https_through_a_proxy_is_a_tunnel_that_alone_sees_the_password() {
     assert!(request.to_lowercase().contains(&format!("proxy-authorization: {BASIC}").to_lowercase()), "{request}");
     assert!(!request.contains("Bearer"), "{request}");
     assert!(!failure.contains("s3cret") && !failure.contains("me:"), "{failure}");
-}
-
-#[tokio::test]
-async fn proxies_of_the_environment_are_not_looked_at() {
-    let server = RawServer::saying("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx").await;
-    let config = format!(
-        "[database]\nurl = 'sqlite://x.db'\n[sources.s]\nurl = '{}{{key}}'\nkeys = ['k']\nrefresh_every = '1h'\n",
-        server.url("/")
-    );
-    let headpond = Headpond::with_config(&config)
-        .with_variable("HTTP_PROXY", "http://127.0.0.1:9")
-        .with_variable("http_proxy", "http://127.0.0.1:9")
-        .with_variable("ALL_PROXY", "http://127.0.0.1:9");
-    let tried = headpond.run(&["try", "s"]).await;
-    assert_eq!(tried.code(), Some(0), "{tried:?}");
 }

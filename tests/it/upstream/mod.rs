@@ -6,6 +6,7 @@ mod configured;
 mod credentials;
 mod gates;
 mod oauth;
+mod posts;
 mod redirects;
 mod requests;
 mod tls;
@@ -26,6 +27,8 @@ use wiremock::MockServer;
 
 fn settings() -> RequestSettings {
     RequestSettings {
+        method: http::Method::GET,
+        body: None,
         headers: HeaderMap::new(),
         user_agent: HeaderValue::from_static("headpond-test/1"),
         timeout: Duration::from_secs(20),
@@ -43,7 +46,7 @@ async fn ask(url: &Url) -> Observation {
 }
 
 async fn ask_with(url: &Url, settings: &RequestSettings, validators: Option<&Validators>) -> Observation {
-    let request = FetchRequest { url, settings, validators };
+    let request = FetchRequest { url, settings, body: None, validators };
     fetcher().fetch(&request, &OpenGate).await.unwrap()
 }
 
