@@ -91,7 +91,7 @@ fn shown_exchange(url: &Url, source: &Source, exchange: &Exchange) -> String {
     }
     for hop in &exchange.redirects {
         let path = if hides_path { HIDDEN_PATH } else { &hop.path };
-        line(&mut text, &format!("{} to {path}", hop.status.as_u16()));
+        line(&mut text, &format!("{} to {}{path}", hop.status.as_u16(), hop.origin.as_deref().unwrap_or_default()));
     }
     match exchange.status {
         Some(status) => line(&mut text, &format!("\n{status}")),

@@ -20,7 +20,7 @@ use super::environment::Text;
 use super::headers;
 use super::nearest::nearest;
 use super::reader::Reader;
-use super::transport::{self, Proxy};
+use super::transport::{self, Proxy, RedirectHost};
 use super::value::{Value, Wants, Wrong};
 
 /// A kind of value.
@@ -151,6 +151,18 @@ pub(super) static BODY: Kind<Text> = Kind {
 pub(super) static MEDIA_TYPES: Kind<HeaderValue> = Kind {
     wants: Wants { noun: "a media type", example: "\"application/json\"" },
     read: |reader, value, wants| value.parsed(reader, wants, ask::field),
+};
+
+pub(super) static HOSTS: Kind<Vec<RedirectHost>> = Kind {
+    wants: Wants { noun: "a list of hosts", example: "[\"cdn.example\"]" },
+    read: |reader, value, wants| {
+        let elements = value.list(reader, wants)?.iter().map(|node| Value { node, ..value });
+        let wants = Wants { noun: "a host", example: "\"cdn.example\"" };
+        let hosts: Vec<_> = elements
+            .map(|one| one.parsed(reader, &wants, |text| RedirectHost::new(text).map_err(Wrong::from)))
+            .collect();
+        hosts.into_iter().collect()
+    },
 };
 
 pub(super) static CREDENTIALS: Kind<Credentials> = Kind {

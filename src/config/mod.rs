@@ -47,7 +47,7 @@ pub use credentials::{Credentials, OAuth2, SendsSecret};
 pub use document::{Loaded, load};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
-pub use transport::{Proxy, Transport};
+pub use transport::{Proxy, RedirectHost, Transport};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -168,6 +168,8 @@ pub struct RequestSettings {
     pub headers: HeaderMap,
     /// The User-Agent.
     pub user_agent: HeaderValue,
+    /// The other hosts that redirects may lead to.
+    pub redirect_hosts: Vec<RedirectHost>,
     /// The total deadline, from connecting to the last byte, redirects included.
     pub timeout: Duration,
     /// The largest body, in bytes after decompression.
@@ -179,6 +181,7 @@ impl std::fmt::Debug for RequestSettings {
         f.debug_struct("RequestSettings")
             .field("method", &self.method)
             .field("body", &self.body)
+            .field("redirect_hosts", &self.redirect_hosts)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("user_agent", &self.user_agent)
             .field("timeout", &self.timeout)

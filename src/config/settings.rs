@@ -18,8 +18,8 @@ use super::credentials::Credentials;
 use super::environment::Text;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, COUNT, CREDENTIALS, CRON,
-    DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, INTERVAL, KEYS as KEY_LIST, MEDIA_TYPES, METHOD as GET_OR_POST, NAME,
-    PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HOSTS, INTERVAL, KEYS as KEY_LIST, MEDIA_TYPES, METHOD as GET_OR_POST,
+    NAME, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::origins::ORIGINS;
 use super::reader::Shows;
@@ -58,6 +58,8 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &CLIENT_CERTIFICATE,
     &CA_CERTIFICATES,
     &PROXY,
+    &BLOCK_PRIVATE_NETWORKS,
+    &ALLOW_REDIRECT_HOSTS,
     &UPSTREAM,
     &URL,
     &KEYS,
@@ -235,6 +237,20 @@ pub(super) static CA_CERTIFICATES: Setting<Vec<CertificateDer<'static>>> =
 /// The HTTP proxy through which requests go. What the environment says of proxies is not looked at.
 pub(super) static PROXY: Setting<Option<transport::Proxy>> =
     Setting { name: "proxy", scopes: LIMITS, kind: &PROXY_URL, default: Is("\"none\""), shows: Shows::Url };
+
+/// Whether only public addresses are connected to: none of this machine, of private networks and of single links, be they
+/// written down, named, or led to by redirects.
+pub(super) static BLOCK_PRIVATE_NETWORKS: Setting<bool> =
+    Setting { name: "block_private_networks", scopes: LIMITS, kind: &FLAG, default: Is("false"), shows: Shows::Value };
+
+/// The hosts that redirects may lead to besides the one that was asked. They are shown no credentials and none of `headers`.
+pub(super) static ALLOW_REDIRECT_HOSTS: Setting<Vec<transport::RedirectHost>> = Setting {
+    name: "allow_redirect_hosts",
+    scopes: &[Scope::Source, Scope::Upstream],
+    kind: &HOSTS,
+    default: Is("[]"),
+    shows: Shows::Value,
+};
 
 /// The table of `[upstreams]` whose limits and request settings hold for this source. Default: one upstream for all
 /// sources with the same scheme, host and port.

@@ -75,6 +75,7 @@ fn request(
     let user_agent = user_agent(reader, layers, url);
     let timeout = layers.get(reader, &set::TIMEOUT);
     let max_body = layers.get(reader, &set::MAX_BODY);
+    let redirect_hosts = layers.get(reader, &set::ALLOW_REDIRECT_HOSTS);
     let mut all = Some(HeaderMap::new());
     for section in layers.sections.iter().rev().filter(|section| section.value(&set::HEADERS).is_some()) {
         let own = section.find(reader, &set::HEADERS);
@@ -89,6 +90,7 @@ fn request(
         body: body?,
         headers,
         user_agent: user_agent?,
+        redirect_hosts: redirect_hosts?,
         timeout: timeout?,
         max_body: max_body?,
     })

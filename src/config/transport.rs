@@ -21,6 +21,39 @@ pub struct Transport {
     pub authorities: Vec<CertificateDer<'static>>,
     /// What is shown to whom asks who is calling.
     pub certificate: Option<ClientCertificate>,
+    /// Whether only public addresses are connected to.
+    pub block_private_networks: bool,
+}
+
+/// A host that redirects may lead to, although it is none of the sources'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedirectHost {
+    /// A URL there.
+    at: Url,
+}
+
+impl RedirectHost {
+    /// A host by its name or address, with a port where it is not the scheme's own.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn new(text: &str) -> Result<Self, String> {
+        if text.contains(['/', '?', '#', '@', '\\']) {
+            return Err("a host stands alone, without scheme and path".into());
+        }
+        let at = Url::parse(&format!("https://{text}/")).map_err(|error| format!("not a host ({error})"))?;
+        if at.host_str().is_some_and(|host| host.contains('*')) {
+            return Err("hosts are named one by one, without `*`".into());
+        }
+        Ok(Self { at })
+    }
+
+    /// Whether a URL is there.
+    #[must_use]
+    pub fn is_of(&self, url: &Url) -> bool {
+        // `port` is none where it is the scheme's own.
+        url.host() == self.at.host() && url.port() == self.at.port()
+    }
 }
 
 impl fmt::Debug for Transport {
@@ -29,6 +62,7 @@ impl fmt::Debug for Transport {
             .field("proxy", &self.proxy)
             .field("authorities", &self.authorities.len())
             .field("certificate", &self.certificate)
+            .field("block_private_networks", &self.block_private_networks)
             .finish()
     }
 }

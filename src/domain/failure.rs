@@ -43,6 +43,8 @@ pub enum FailureKind {
     Redirect,
     /// A 304 to a request that was not conditional.
     UnusableNotModified,
+    /// Its host is in a private network, and `block_private_networks` is set.
+    Blocked,
     /// By the upstream's own limits the request could not be sent in time.
     Limited,
     /// No access token could be had, so that nothing was asked.
@@ -55,7 +57,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for parsing stored names and for documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -73,6 +75,7 @@ impl FailureKind {
         Self::UnexpectedStatus,
         Self::Redirect,
         Self::UnusableNotModified,
+        Self::Blocked,
         Self::Limited,
         Self::Credentials,
         Self::BadRequest,
@@ -100,6 +103,7 @@ impl FailureKind {
             Self::UnexpectedStatus => "unexpected_status",
             Self::Redirect => "redirect",
             Self::UnusableNotModified => "unusable_not_modified",
+            Self::Blocked => "blocked",
             Self::Limited => "limited",
             Self::Credentials => "credentials",
             Self::BadRequest => "bad_request",

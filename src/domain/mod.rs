@@ -8,6 +8,7 @@ pub mod decision;
 pub mod failure;
 pub mod freshness;
 pub mod limit;
+pub mod network;
 pub mod observation;
 pub mod policy;
 pub mod read_state;

@@ -7,6 +7,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect, ret
 use rustls::crypto::{CryptoProvider, ring};
 use secrecy::ExposeSecret;
 
+use super::guard::Guard;
 use super::progress::WatchConnecting;
 use crate::config::{ClientCertificate, Transport};
 
@@ -30,6 +31,10 @@ impl BadClient {
 pub(super) struct Clients {
     /// For the origins of the config, and for the token endpoint.
     pub own: Client,
+    /// For other origins that redirects lead to: those are not shown who is calling.
+    pub elsewhere: Client,
+    /// What both connect to; `None` is anything.
+    pub guard: Option<Guard>,
 }
 
 impl fmt::Debug for Clients {
@@ -45,7 +50,22 @@ impl Clients {
     /// # Errors
     /// [`BadClient`] when the network library refuses it.
     pub(super) fn new(transport: &Transport) -> Result<Self, BadClient> {
-        Ok(Self { own: build(transport, transport.certificate.as_ref())? })
+        Self::guarded(transport, transport.block_private_networks.then(Guard::public))
+    }
+
+    fn guarded(transport: &Transport, guard: Option<Guard>) -> Result<Self, BadClient> {
+        let elsewhere = build(transport, None, guard.as_ref())?;
+        let own = match &transport.certificate {
+            Some(certificate) => build(transport, Some(certificate), guard.as_ref())?,
+            None => elsewhere.clone(),
+        };
+        Ok(Self { own, elsewhere, guard })
+    }
+
+    /// Plain clients that connect to what this guard lets pass.
+    #[cfg(test)]
+    pub(super) fn for_tests(guard: Guard) -> Self {
+        Self::guarded(&Transport::default(), Some(guard)).unwrap()
     }
 }
 
@@ -53,7 +73,11 @@ impl Clients {
 ///
 /// A machine without any (a container without `ca-certificates`) can still ask `http` upstreams; the handshake with
 /// `https` ones then fails.
-fn build(transport: &Transport, certificate: Option<&ClientCertificate>) -> Result<Client, BadClient> {
+fn build(
+    transport: &Transport,
+    certificate: Option<&ClientCertificate>,
+    guard: Option<&Guard>,
+) -> Result<Client, BadClient> {
     // The client takes the process's provider and panics without one. An error means that there is one already.
     _ = CryptoProvider::install_default(ring::default_provider());
     let authorities: Vec<_> = transport
@@ -62,10 +86,10 @@ fn build(transport: &Transport, certificate: Option<&ClientCertificate>) -> Resu
         .map(|der| Certificate::from_der(der))
         .collect::<Result<_, _>>()
         .map_err(|error| BadClient(with_causes(&error)))?;
-    match configured(transport, certificate)?.tls_certs_merge(authorities.clone()).build() {
+    match configured(transport, certificate, guard)?.tls_certs_merge(authorities.clone()).build() {
         Ok(client) => Ok(client),
         Err(error) => {
-            let client = configured(transport, certificate)?.tls_certs_only(authorities).build();
+            let client = configured(transport, certificate, guard)?.tls_certs_only(authorities).build();
             let client = client.map_err(|error| BadClient(with_causes(&error)))?;
             tracing::warn!(
                 error = with_causes(&error),
@@ -76,9 +100,16 @@ fn build(transport: &Transport, certificate: Option<&ClientCertificate>) -> Resu
     }
 }
 
-/// With the transport's proxy, and this certificate to show.
-fn configured(transport: &Transport, certificate: Option<&ClientCertificate>) -> Result<ClientBuilder, BadClient> {
+/// With the transport's proxy, this certificate to show, and this guard.
+fn configured(
+    transport: &Transport,
+    certificate: Option<&ClientCertificate>,
+    guard: Option<&Guard>,
+) -> Result<ClientBuilder, BadClient> {
     let mut builder = plain();
+    if let Some(guard) = guard {
+        builder = builder.dns_resolver(guard.clone());
+    }
     if let Some(proxy) = &transport.proxy {
         let mut to = Proxy::all(proxy.url.clone()).map_err(|error| BadClient(with_causes(&error.without_url())))?;
         if let Some(authorization) = &proxy.authorization {

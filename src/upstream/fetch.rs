@@ -15,7 +15,7 @@ use super::gate::{Gate, NoPass};
 use super::progress::{Phase, Progress};
 use super::{body, redirect, request, trouble};
 use crate::clock::{Clock, monotonic};
-use crate::config::{RequestSettings, Transport, Upstream};
+use crate::config::{RedirectHost, RequestSettings, Transport, Upstream};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::validators::Validators;
@@ -32,7 +32,7 @@ pub struct Fetcher {
 /// What to ask, and how.
 #[derive(Clone, Copy)]
 pub struct FetchRequest<'a> {
-    /// Where the resource is. Redirects are followed within its origin only.
+    /// Where the resource is. Redirects are followed within its origin, and to the hosts that the settings name.
     pub url: &'a Url,
     /// What is sent along, if anything is.
     pub body: Option<&'a Bytes>,
@@ -68,7 +68,9 @@ pub struct Exchange {
 pub struct Hop {
     /// The status that sent us on.
     pub status: StatusCode,
-    /// The path that it led to, on the same origin; without its query, which may hold a secret.
+    /// The origin that it led to, if that is another one.
+    pub origin: Option<String>,
+    /// The path that it led to; without its query, which may hold a secret.
     pub path: String,
 }
 
@@ -141,8 +143,12 @@ struct Going<'a> {
     fetcher: &'a Fetcher,
     gate: &'a dyn Gate,
     sent: HeaderMap,
-    /// What is shown besides, at each hop.
+    /// What is shown besides, at each hop on the first one's origin.
     shown: Shown,
+    /// Whether a redirect led to another origin. From then on nothing is shown, also if another one leads back.
+    is_elsewhere: bool,
+    /// The other origins that redirects may lead to.
+    redirect_hosts: &'a [RedirectHost],
     /// Whether that is no longer what it was at first.
     shown_anew: bool,
     method: Method,
@@ -169,7 +175,7 @@ impl<'a> Going<'a> {
     /// An exchange whose first request may be sent now.
     fn new(
         fetcher: &'a Fetcher,
-        request: &FetchRequest<'_>,
+        request: &FetchRequest<'a>,
         gate: &'a dyn Gate,
         sent: HeaderMap,
         shown: Shown,
@@ -179,6 +185,8 @@ impl<'a> Going<'a> {
             gate,
             sent,
             shown,
+            is_elsewhere: false,
+            redirect_hosts: &request.settings.redirect_hosts,
             shown_anew: false,
             method: request.settings.method.clone(),
             content: request.body.cloned().zip(request.settings.body.as_ref().map(|body| body.content_type.clone())),
@@ -204,7 +212,7 @@ impl<'a> Going<'a> {
             let (next, at) = if response.status() == StatusCode::UNAUTHORIZED {
                 (self.show_another(response).await?, "after a 401")
             } else {
-                if speaks_of_the_resource(response.status()) {
+                if !self.is_elsewhere && speaks_of_the_resource(response.status()) {
                     self.fetcher.auth.was_taken(&self.shown);
                 }
                 if !redirect::is_redirect(response.status()) {
@@ -228,9 +236,17 @@ impl<'a> Going<'a> {
 
     /// Sends one request, and returns when the header of the answer is there.
     async fn send(&self) -> Result<Response, Failure> {
+        if let Some(guard) = &self.fetcher.clients.guard {
+            guard.check(&self.url).map_err(|why| trouble::blocked(&why))?;
+        }
         let mut url = self.url.clone();
-        let mut headers = self.sent.clone();
-        self.shown.put_into(&mut url, &mut headers);
+        let (client, mut headers) = if self.is_elsewhere {
+            (&self.fetcher.clients.elsewhere, request::for_elsewhere(&self.sent))
+        } else {
+            let mut headers = self.sent.clone();
+            self.shown.put_into(&mut url, &mut headers);
+            (&self.fetcher.clients.own, headers)
+        };
         let is_tls = url.scheme() == "https";
         let mut request = Request::new(self.method.clone(), url);
         if let Some((body, content_type)) = &self.content {
@@ -241,7 +257,7 @@ impl<'a> Going<'a> {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         *request.headers_mut() = headers;
-        let sending = self.progress.watch(self.fetcher.clients.own.execute(request));
+        let sending = self.progress.watch(client.execute(request));
         sending.await.map_err(|error| trouble::without_answer(error, is_tls))
     }
 
@@ -253,21 +269,29 @@ impl<'a> Going<'a> {
             Err(detail) => return Next::Over(refused(&mut response, FailureKind::Redirect, detail)),
         };
         self.shown.take_out_of(&mut to);
-        if let Err(detail) = redirect::may_follow(&self.url, &self.earlier, &to) {
+        if let Err(detail) = redirect::may_follow(&self.url, &self.earlier, &to, self.redirect_hosts) {
             return Next::Over(refused(&mut response, FailureKind::Redirect, detail));
         }
         if response.status() == StatusCode::SEE_OTHER {
             // RFC 9110 §15.4.4: what a POST brought about is there to be read. All others mean the same request again.
             (self.method, self.content) = (Method::GET, None);
         }
-        self.redirects.push(Hop { status: response.status(), path: to.path().to_owned() });
+        if to.origin() != self.url.origin() {
+            if self.content.is_some() {
+                let detail = "the upstream redirects a request with a body to another origin, which is not sent there";
+                return Next::Over(refused(&mut response, FailureKind::Redirect, detail.into()));
+            }
+            self.is_elsewhere = true;
+        }
+        let origin = (to.origin() != self.url.origin()).then(|| to.origin().ascii_serialization());
+        self.redirects.push(Hop { status: response.status(), origin, path: to.path().to_owned() });
         self.earlier.push(std::mem::replace(&mut self.url, to));
         Next::Send
     }
 
     /// Has something else to show after a 401, once.
     async fn show_another(&mut self, mut response: Response) -> Result<Next, StoreError> {
-        if !self.shown_anew {
+        if !self.shown_anew && !self.is_elsewhere {
             self.progress.is_now(Phase::Credentials);
             match self.fetcher.auth.after(&self.shown, &self.url, self.gate).await {
                 Ok(None) => {}
@@ -292,7 +316,9 @@ impl<'a> Going<'a> {
             404 => (FailureKind::NotFound, "the upstream says that there is no such resource"),
             410 => (FailureKind::NotFound, "the upstream says that the resource is gone"),
             429 => (FailureKind::RateLimited, "the upstream says that it was asked too often"),
-            401 if self.shown_anew => (FailureKind::ClientError, "the upstream refused a new access token too"),
+            401 if self.shown_anew && !self.is_elsewhere => {
+                (FailureKind::ClientError, "the upstream refused a new access token too")
+            }
             400..=499 => (FailureKind::ClientError, "the upstream refused the request"),
             500..=599 => (FailureKind::ServerError, "the upstream failed to answer"),
             _ => (FailureKind::UnexpectedStatus, "the upstream answered with a status that has no meaning here"),
@@ -347,3 +373,6 @@ fn after(span: Duration) -> Instant {
     let now = monotonic();
     now.checked_add(span).unwrap_or(now + Duration::from_secs(86_400))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@
 //! | `progress` | how far an exchange has come, for telling where a timeout struck |
 //! | `client` | how the HTTP client is set up |
 //! | `fetchers` | which upstream's clients and credentials are used |
+//! | `guard` | which addresses are asked, where private networks are blocked |
 //! | `auth` | what an upstream is shown, and the access tokens for it |
 //!
 //! # How long things can take
@@ -30,7 +31,8 @@
 //!
 //! # Credentials
 //!
-//! They go to the origins of the config's templates, and to each hop of a redirect there. A query parameter is put into the
+//! They go to the origins of the config's templates, and to each hop of a redirect there. Where a redirect leads to another
+//! origin, which the configuration must name, neither they nor any configured header field goes along, nor do they come back. A query parameter is put into the
 //! URL when the request is sent, and taken out of what a redirect says, so that no URL that is kept or compared has it.
 //! After a 401 an access token is replaced once and the request sent once more, for a token of its own from the gate.
 //! Requests to a token endpoint elsewhere are not counted against the upstream's limits: there is one for each life of a
@@ -56,6 +58,7 @@ mod client;
 pub mod fetch;
 mod fetchers;
 pub mod gate;
+mod guard;
 mod progress;
 mod redirect;
 mod request;

@@ -3,6 +3,8 @@
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
+use crate::config::RedirectHost;
+
 /// How many redirects are followed for one resource.
 pub(super) const MOST_HOPS: usize = 5;
 
@@ -29,13 +31,17 @@ pub(super) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
 
 /// Whether we go from `from` to `to`, `earlier` being the URLs that led to `from`.
 ///
-/// Only the same scheme, host and port are followed: headers may hold secrets, and limits belong to an origin.
+/// Another scheme, host or port is only followed if the configuration names the host: limits belong to an origin, and an
+/// upstream has no say in whom else we ask. Nothing leads from https to http.
 ///
 /// # Errors
 /// A sentence that says why not; of another origin it names the host and no more.
-pub(super) fn may_follow(from: &Url, earlier: &[Url], to: &Url) -> Result<(), String> {
+pub(super) fn may_follow(from: &Url, earlier: &[Url], to: &Url, hosts: &[RedirectHost]) -> Result<(), String> {
     if to.origin() != from.origin() {
-        return Err(other_origin(to));
+        let is_listed = hosts.iter().any(|host| host.is_of(to));
+        if !is_listed || (from.scheme() == "https" && to.scheme() == "http") {
+            return Err(other_origin(to, is_listed));
+        }
     }
     if to == from || earlier.contains(to) {
         return Err("the upstream redirects in a loop".into());
@@ -46,14 +52,17 @@ pub(super) fn may_follow(from: &Url, earlier: &[Url], to: &Url) -> Result<(), St
     Ok(())
 }
 
-fn other_origin(to: &Url) -> String {
+fn other_origin(to: &Url, is_listed: bool) -> String {
     let port = to.port().map(|port| format!(", port {port}")).unwrap_or_default();
     let host = to.host_str().unwrap_or_default();
     let scheme = to.scheme();
-    format!(
-        "the upstream redirects to another origin ({scheme} at {host}{port}), which is not followed: if that is where \
-         the resource is now, change the source's url"
-    )
+    let why = if is_listed {
+        "which is not followed, since it leads from https to http"
+    } else {
+        "which is not followed: if that is where the resource is now, change the source's url, or name the host in \
+         allow_redirect_hosts"
+    };
+    format!("the upstream redirects to another origin ({scheme} at {host}{port}), {why}")
 }
 
 #[cfg(test)]
@@ -61,12 +70,16 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn follow(visited: &[&str], location: &'static [u8]) -> Result<String, String> {
+    fn hosts() -> Vec<RedirectHost> {
+        ["cdn.example", "files.example:8080", "10.0.0.1"].map(|host| RedirectHost::new(host).ok().unwrap()).into()
+    }
+
+    fn follow(visited: &[&str], location: &[u8]) -> Result<String, String> {
         let visited: Vec<Url> = visited.iter().map(|url| url.parse().unwrap()).collect();
         let (from, earlier) = visited.split_last().unwrap();
         let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_bytes(location).unwrap())]);
         let to = target(from, &headers)?;
-        may_follow(from, earlier, &to).map(|()| to.into())
+        may_follow(from, earlier, &to, &hosts()).map(|()| to.into())
     }
 
     #[test]
@@ -98,10 +111,38 @@ mod tests {
     }
 
     #[test]
+    fn a_listed_host_is_followed_at_its_port_and_never_from_https_to_http() {
+        for (from, to, follows) in [
+            ("https://api.example/a", "https://cdn.example/b", true),
+            ("https://api.example/a", "https://cdn.example:443/b", true),
+            ("https://api.example/a", "https://CDN.example/b", true),
+            ("https://api.example/a", "https://cdn.example:8443/b", false),
+            ("https://api.example/a", "https://x.cdn.example/b", false),
+            ("https://api.example/a", "https://cdn.example.evil.example/b", false),
+            ("https://api.example/a", "https://files.example:8080/b", true),
+            ("https://api.example/a", "https://files.example/b", false),
+            ("https://api.example/a", "http://cdn.example/b", false),
+            ("http://api.example/a", "http://cdn.example/b", true),
+            ("http://api.example/a", "https://cdn.example/b", true),
+            ("http://api.example/a", "http://0x0a000001/b", true),
+        ] {
+            assert_eq!(follow(&[from], to.as_bytes()).is_ok(), follows, "{from} {to}");
+        }
+        assert!(
+            follow(&["https://api.example/a"], b"http://cdn.example/b").unwrap_err().contains("from https to http")
+        );
+    }
+
+    #[test]
     fn what_is_no_url_for_us_is_not_followed() {
-        for location in
-            [&b"http://"[..], b"ftp://api.example/a", b"javascript:alert(1)", b"/\xff", b"https://me:pw@api.example/a"]
-        {
+        for location in [
+            &b"http://"[..],
+            b"ftp://api.example/a",
+            b"javascript:alert(1)",
+            b"file:///etc/passwd",
+            b"/\xff",
+            b"https://me:pw@api.example/a",
+        ] {
             assert!(follow(&["https://api.example/a"], location).unwrap_err().contains("no http or https URL"));
         }
         let from = "https://api.example/a".parse().unwrap();

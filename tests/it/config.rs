@@ -663,6 +663,54 @@ fn wrong_requests_are_explained() {
 }
 
 #[test]
+fn what_blocking_private_networks_can_not_go_with_is_explained() {
+    let said = |url: &str, settings: &str| {
+        errors(&format!(
+            "[sources.s]\nupstream = 'up'\nkeys = ['k']\nuser_agent = 'me'\nrefresh_every = '1h'\nurl = '{url}'\n\
+             [upstreams.up]\nblock_private_networks = true\n{settings}"
+        ))
+    };
+    assert_eq!(said("https://api.example/{key}", ""), "");
+    assert_eq!(said("https://8.8.8.8/{key}", ""), "");
+    let at = "8:26: upstreams.up.block_private_networks = true";
+    for url in ["http://2852039166", "http://169.254.169.254", "http://0xa9.254.169.254"] {
+        assert_eq!(
+            said(&format!("{url}/{{key}}"), ""),
+            format!(
+                "{at}: source s is at http://169.254.169.254, which is not public; give the source an upstream of its own, \
+                 without this"
+            )
+        );
+    }
+    assert!(said("http://[::ffff:10.0.0.1]/{key}", "").contains("which is not public"));
+    assert_eq!(
+        said("https://api.example/{key}", "proxy = 'http://proxy.example:3128'"),
+        format!(
+            "{at}: can't be kept through a proxy, which resolves names itself; let the proxy block them, or set proxy = \
+             \"none\""
+        )
+    );
+}
+
+#[test]
+fn hosts_for_redirects_are_named_one_by_one() {
+    for (host, said) in [
+        ("https://cdn.example", "a host stands alone, without scheme and path"),
+        ("cdn.example/x", "a host stands alone, without scheme and path"),
+        ("me@cdn.example", "a host stands alone, without scheme and path"),
+        ("*.example", "hosts are named one by one, without `*`"),
+        ("cdn.example:x", "not a host (invalid port number)"),
+        ("", "not a host (empty host)"),
+    ] {
+        let expected =
+            format!("5:25: sources.s.allow_redirect_hosts = '{host}': {said}; write it like \"cdn.example\"");
+        assert_eq!(errors(&format!("{SOURCE_BY_THE_HOUR}\nallow_redirect_hosts = ['{host}']")), expected);
+    }
+    let source = source(&format!("{SOURCE_BY_THE_HOUR}\nallow_redirect_hosts = ['CDN.example', '[::1]:80']"));
+    assert_eq!(source.request.redirect_hosts.len(), 2);
+}
+
+#[test]
 fn a_proxy_of_the_defaults_is_for_all_upstreams_but_those_that_want_none() {
     let toml = format!(
         "[defaults]\nproxy = 'http://me:hunter2@proxy.example:3128'\n{SOURCE_BY_THE_HOUR}\n[upstreams.direct]\n\

@@ -4,6 +4,7 @@ mod answers;
 mod broken;
 mod configured;
 mod credentials;
+mod elsewhere;
 mod gates;
 mod oauth;
 mod posts;
@@ -29,6 +30,7 @@ fn settings() -> RequestSettings {
     RequestSettings {
         method: http::Method::GET,
         body: None,
+        redirect_hosts: Vec::new(),
         headers: HeaderMap::new(),
         user_agent: HeaderValue::from_static("headpond-test/1"),
         timeout: Duration::from_secs(20),

@@ -31,7 +31,7 @@ async fn all_redirects_on_the_same_origin_are_followed() {
         let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
         let exchange = fetcher().exchange(&request, &OpenGate).await.unwrap();
         assert_eq!(body(&exchange.observation), b"x");
-        let hop = Hop { status: StatusCode::from_u16(status).unwrap(), path: "/to".into() };
+        let hop = Hop { status: StatusCode::from_u16(status).unwrap(), origin: None, path: "/to".into() };
         assert_eq!((exchange.redirects, exchange.status), (vec![hop], Some(StatusCode::OK)));
     }
 }
