@@ -1,8 +1,13 @@
 //! What a committed apply sets off in this process: whoever waits for a resource, or for work, is woken.
 
+mod watched;
+
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
+
+pub use watched::ResourceListener;
+use watched::Watched;
 
 use crate::domain::resource::ResourceId;
 
@@ -14,7 +19,9 @@ const BACKLOG: usize = 1024;
 pub enum Announcement {
     /// These resources were settled: replaced, confirmed, deferred or gone.
     Settled(Arc<[ResourceId]>),
-    /// Anything may have happened: something was wanted, or news was missed.
+    /// Something may be due earlier than it was: it was wanted, added or given back. Nothing was settled.
+    Wanted,
+    /// Anything may have happened: news was missed.
     LookAround,
 }
 
@@ -22,17 +29,19 @@ pub enum Announcement {
 #[derive(Debug, Clone)]
 pub struct Announcer {
     sender: broadcast::Sender<Announcement>,
+    watched: Arc<Watched>,
 }
 
 impl Announcer {
     /// An announcer without listeners.
     #[must_use]
     pub fn new() -> Self {
-        Self { sender: broadcast::Sender::new(BACKLOG) }
+        Self { sender: broadcast::Sender::new(BACKLOG), watched: Arc::default() }
     }
 
     /// Tells all who listen now.
     pub fn announce(&self, news: Announcement) {
+        self.watched.tell(&news);
         // An error means that nobody listens, which is fine.
         _ = self.sender.send(news);
     }
@@ -41,6 +50,12 @@ impl Announcer {
     #[must_use]
     pub fn listen(&self) -> Listener {
         Listener { receiver: self.sender.subscribe() }
+    }
+
+    /// Listens from now on to what concerns one resource. What is settled of others costs such a listener nothing.
+    #[must_use]
+    pub fn listen_to(&self, resource: ResourceId) -> ResourceListener {
+        Watched::listen(&self.watched, resource)
     }
 }
 

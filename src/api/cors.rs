@@ -11,6 +11,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::ApiState;
 use super::freshness_headers::{CACHE_STATUS, FETCHED_AT, LAST_FAILURE, STALE_AFTER, STATE, VERSION};
+use super::prefer::{PREFER, PREFERENCE_APPLIED};
 use crate::config::CorsOrigins;
 
 /// How long a browser may remember what it may send. Longer than any of them does.
@@ -24,7 +25,7 @@ const ALLOWED: [HeaderName; 7] = [
     header::IF_MODIFIED_SINCE,
     header::IF_NONE_MATCH,
     header::IF_UNMODIFIED_SINCE,
-    HeaderName::from_static("prefer"),
+    PREFER,
 ];
 
 /// What a page may see besides what all pages may.
@@ -35,7 +36,7 @@ const EXPOSED: [HeaderName; 11] = [
     FETCHED_AT,
     LAST_FAILURE,
     header::LINK,
-    HeaderName::from_static("preference-applied"),
+    PREFERENCE_APPLIED,
     header::RETRY_AFTER,
     STALE_AFTER,
     STATE,

@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use super::bounds::Bound;
 use super::freshness_headers::timestamp;
 use super::problem::Problem;
 use super::resource_path::ResourcePath;
@@ -53,8 +54,10 @@ pub enum ApiError {
     },
     /// The source has no such key.
     UnknownKey(ResourcePath),
-    /// The key is known, but there is no content to answer with.
+    /// The key is known, but there is no content to answer with, or none that the request wants.
     Missing(Box<Missing>),
+    /// The key is not polled any more, so it can't be refreshed.
+    NotPolled(ResourcePath),
     /// Accept-Encoding refuses whatever could be sent.
     NotAcceptable,
     /// If-Match or If-Unmodified-Since asked for other content than there is.
@@ -82,7 +85,7 @@ pub enum Forbidden {
     WebPage,
 }
 
-/// A known resource without content.
+/// A known resource without content that would do.
 #[derive(Debug)]
 pub struct Missing {
     /// Which.
@@ -93,7 +96,7 @@ pub struct Missing {
     pub fields: HeaderMap,
 }
 
-/// Why a known resource has no content.
+/// Why a known resource has no content that would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingBecause {
     /// The upstream never had anything under its key.
@@ -108,6 +111,8 @@ pub enum MissingBecause {
         /// Seconds after which to ask again.
         retry_after: u64,
     },
+    /// The request's Cache-Control asks for a better copy than there is.
+    Bound(Bound),
 }
 
 impl From<StoreError> for ApiError {
@@ -169,6 +174,11 @@ impl ApiError {
                 about(&path, Problem::new(StatusCode::NOT_FOUND, "unknown-key", "Unknown key", detail))
             }
             Self::Missing(missing) => missing.problem(),
+            Self::NotPolled(path) => {
+                let detail = "The configuration no longer has this key, so it is not refreshed. What there is of it is served \
+                              until its retention ends.";
+                about(&path, Problem::new(StatusCode::CONFLICT, "not-polled", "Not polled", detail))
+            }
             Self::NotAcceptable => {
                 let detail = "Accept-Encoding refuses everything that could be sent: leave `identity` possible, or accept \
                               gzip, br or zstd.";
@@ -233,6 +243,21 @@ impl Missing {
                 let detail = "The key is known, but its content has not been fetched yet. Its /meta says when it is due, \
                               and what went wrong if it was tried.";
                 unavailable("pending", "Not fetched yet", detail, retry_after)
+            }
+            // RFC 9111 §5.2.1.7 names the status for only-if-cached; the others fail alike.
+            MissingBecause::Bound(bound) => {
+                let detail = format!(
+                    "{}, and the request's Cache-Control allows no other answer. The key's /meta says when it is due, and \
+                     what went wrong if it was tried.",
+                    bound.complaint()
+                );
+                Problem::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "bound-not-kept",
+                    "No copy within the request's bounds",
+                    detail,
+                )
+                .with("bound", bound.to_string())
             }
         };
         about(&self.path, problem).with_fields(self.fields)

@@ -46,18 +46,33 @@ pub fn freshness_fields(freshness: Freshness, now: DateTime<Utc>) -> HeaderMap {
     let mut fields = HeaderMap::new();
     fields.insert(header::AGE, HeaderValue::from(age));
     fields.insert(header::CACHE_CONTROL, text(format!("max-age={max_age}")));
-    fields.insert(CACHE_STATUS, text(cache_status(stale_after - now)));
-    fields.insert(FETCHED_AT, text(timestamp(fetched_at)));
-    fields.insert(STALE_AFTER, text(timestamp(stale_after)));
+    fields.insert(CACHE_STATUS, text(format!("headpond;hit;ttl={}", ttl(stale_after - now))));
+    fields.extend(time_fields(freshness));
     fields
 }
 
-/// A `hit` with its remaining freshness lifetime, negative when the copy is stale (RFC 9211 §2.2), written by the rules of
-/// RFC 9651 §4.1: no space after `;`.
-fn cache_status(remaining: TimeDelta) -> String {
+/// When a copy was fetched, and how long it is fresh.
+#[must_use]
+pub fn time_fields(freshness: Freshness) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    fields.insert(FETCHED_AT, text(timestamp(freshness.fetched_at)));
+    fields.insert(STALE_AFTER, text(timestamp(freshness.stale_after)));
+    fields
+}
+
+/// The Cache-Status of an answer that is no hit, because a request to the upstream was waited for (RFC 9211 §2.2): why, and
+/// whether other readers share that request (§2.6).
+#[must_use]
+pub fn forwarded(because: &str, is_shared: bool, freshness: Freshness, now: DateTime<Utc>) -> HeaderValue {
+    let collapsed = if is_shared { ";collapsed" } else { "" };
+    text(format!("headpond;fwd={because}{collapsed};ttl={}", ttl(freshness.stale_after - now)))
+}
+
+/// The remaining freshness lifetime in seconds, negative when the copy is stale (RFC 9211 §2.4). All of Cache-Status is
+/// written by the rules of RFC 9651 §4.1: no space after `;`.
+fn ttl(remaining: TimeDelta) -> i64 {
     // Rounded down, so that what has been stale for less than a second isn't called fresh. RFC 9651 §3.3.1 bounds integers.
-    let ttl = remaining.num_milliseconds().div_euclid(1000).clamp(-999_999_999_999_999, 999_999_999_999_999);
-    format!("headpond;hit;ttl={ttl}")
+    remaining.num_milliseconds().div_euclid(1000).clamp(-999_999_999_999_999, 999_999_999_999_999)
 }
 
 /// The strong entity-tag of a content (RFC 9110 §8.8.3).

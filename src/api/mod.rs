@@ -1,4 +1,5 @@
-//! The read API: answers readers straight from the store, and never asks an upstream.
+//! The read API: answers readers straight from the store, and never asks an upstream. At the most it makes a key due, and
+//! waits until whoever refreshes it has done so.
 //!
 //! | route | answers |
 //! |---|---|
@@ -7,6 +8,7 @@
 //! | `GET /v1/{source}` | a list of the source, page by page |
 //! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
+//! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
 //! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
@@ -22,10 +24,10 @@
 //! accept it ([`encoding`]), and shown to web pages that the config names ([`cors`]). Ranges are not served: a body is
 //! read whole.
 //!
-//! A request's `Cache-Control` (`max-age`, `min-fresh`, `max-stale`, `only-if-cached`) and `Prefer` are not looked at yet:
-//! whatever they ask for, the answer is the copy that there is.
+//! What a request's `Cache-Control` and `Prefer: wait=N` bring about is said in [`mod@reading`].
 
 pub mod access;
+pub mod bounds;
 pub mod changes;
 pub mod collection;
 pub mod conditional;
@@ -40,12 +42,16 @@ pub mod measure;
 pub mod meta;
 pub mod parameters;
 pub mod patience;
+pub mod prefer;
 pub mod problem;
 pub mod read;
+pub mod reading;
+pub mod refresh;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
 pub mod status;
+pub mod waiting;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -54,9 +60,10 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::{from_extractor_with_state, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::announce::Announcer;
@@ -64,6 +71,7 @@ use crate::clock::Clock;
 use crate::store::Store;
 use error::ApiError;
 use settings::Settings;
+use waiting::Waiting;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -76,6 +84,10 @@ pub struct ApiState {
     pub announcer: Announcer,
     /// What the config says about reading, which a reload changes.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Readers who wait.
+    pub waiting: Waiting,
+    /// Ends their waiting, when this process should end.
+    pub stopping: CancellationToken,
     /// Renders the process's metrics; `None` where none are kept.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -107,6 +119,7 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}", get(collection::collection))
         .route("/v1/{source}/{key}", get(read::read))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
         .route("/v1/-/changes", get(changes::changes))
         .route("/v1/-/sources", get(status::sources))
         .route("/v1/-/status", get(status::status))

@@ -2,17 +2,21 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
 use super::ApiState;
+use super::bounds::Bound;
 use super::conditional::{Preconditions, evaluate};
 use super::error::{ApiError, Missing, MissingBecause};
 use super::freshness_headers::{
-    entity_tag, freshness_fields, http_date_value, last_modified, seconds_until, state_fields,
+    CACHE_STATUS, entity_tag, forwarded, freshness_fields, http_date_value, last_modified, seconds_until, state_fields,
+    time_fields,
 };
 use super::parameters::Parameters;
+use super::prefer::applied;
+use super::reading::{Demand, Reading, Way};
 use super::resource_path::ResourcePath;
 use crate::domain::decision::Freshness;
 use crate::domain::read_state::ReadState;
@@ -41,8 +45,12 @@ pub async fn read(
 /// # Errors
 /// What keeps the content from being there: see [`ApiError`].
 pub async fn read_copy(api: &ApiState, path: ResourcePath, request: &HeaderMap) -> Result<Response, ApiError> {
-    let current = api.current(&path).await?;
-    answer(path, current, request, api.clock.now())
+    let demand = Demand::of(request);
+    let reading = api.reading(&path, &demand).await?;
+    let answer = answer(path, reading, &demand, request, api.clock.now());
+    let mut response = answer.into_response();
+    response.headers_mut().extend(api.applied_wait(&demand).map(applied));
+    Ok(response)
 }
 
 impl ApiState {
@@ -61,10 +69,17 @@ impl ApiState {
 }
 
 /// The answer to a request for a resource of which this is known at `now`.
-fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
+fn answer(
+    path: ResourcePath,
+    reading: Reading,
+    demand: &Demand,
+    request: &HeaderMap,
+    now: DateTime<Utc>,
+) -> Result<Response, ApiError> {
+    let Reading { current, way } = reading;
     let state = ReadState::of(current.gone_since, current.freshness, now);
     metrics::read(path.source.as_str(), state.as_str());
-    let fields = state_fields(state, current.version, current.failing.as_ref());
+    let mut fields = state_fields(state, current.version, current.failing.as_ref());
     let missing = |path, because, fields| Err(ApiError::Missing(Box::new(Missing { path, because, fields })));
     match (state, current.gone_since, current.content, current.freshness) {
         (ReadState::Gone, Some(since), ..) if current.version > 0 => {
@@ -73,14 +88,21 @@ fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTi
         (ReadState::Gone, ..) => missing(path, MissingBecause::Absent, fields),
         // Retired before it was ever fetched: nothing is there, and nothing will come.
         (ReadState::Pending, ..) if current.due.is_none() => Err(ApiError::UnknownKey(path)),
+        (ReadState::Pending, ..) if demand.bounds.only_if_cached => {
+            missing(path, MissingBecause::Bound(Bound::OnlyIfCached), fields)
+        }
         (ReadState::Pending, ..) => {
             let retry_after = seconds_until(current.due.map(|due| due.at), now, LONGEST_RETRY_AFTER);
             missing(path, MissingBecause::Pending { retry_after }, fields)
         }
         (ReadState::Fresh | ReadState::Stale, _, Some(content), Some(freshness)) => {
+            if let Some(bound) = demand.bounds.broken_by(freshness, way.has_confirmed(), now) {
+                fields.extend(time_fields(freshness));
+                return missing(path, MissingBecause::Bound(bound), fields);
+            }
             let upstreams_word = current.validators.last_modified;
             let modified = last_modified(upstreams_word.as_deref(), content.changed_at, now);
-            Hit { content, freshness, modified, fields }.answer(request, now)
+            Copy { content, freshness, modified, way, fields }.answer(request, now)
         }
         (ReadState::Fresh | ReadState::Stale, ..) => Err(ApiError::Store(StoreError::Corrupt {
             table: "content",
@@ -91,15 +113,16 @@ fn answer(path: ResourcePath, current: Current, request: &HeaderMap, now: DateTi
     }
 }
 
-/// A copy to answer with: in the words of RFC 9211, a hit.
-struct Hit {
+/// A copy to answer with.
+struct Copy {
     content: StoredContent,
     freshness: Freshness,
     modified: DateTime<Utc>,
+    way: Way,
     fields: HeaderMap,
 }
 
-impl Hit {
+impl Copy {
     fn answer(self, request: &HeaderMap, now: DateTime<Utc>) -> Result<Response, ApiError> {
         let preconditions = evaluate(request, &self.content.etag.to_string(), self.modified);
         let (status, mut fields, body) = match preconditions {
@@ -117,6 +140,9 @@ impl Hit {
         }
         fields.insert(header::ETAG, entity_tag(self.content.etag));
         fields.extend(freshness_fields(self.freshness, now));
+        if let Way::Fetched { lack, is_shared, .. } = self.way {
+            fields.insert(CACHE_STATUS, forwarded(lack.as_str(), is_shared, self.freshness, now));
+        }
         fields.extend(self.fields);
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -2,6 +2,7 @@
 //! held when it came.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::access::Access;
 use super::cors::Cors;
@@ -15,6 +16,8 @@ pub struct Settings {
     pub sources: BTreeSet<SourceName>,
     /// Who may read and administer.
     pub access: Access,
+    /// The longest that a reader may wait for a better copy.
+    pub longest_wait: Duration,
     /// Which web pages may.
     pub cors: Cors,
 }
@@ -27,7 +30,15 @@ impl Settings {
         Self {
             sources: config.sources.iter().map(|source| source.name.clone()).collect(),
             access: Access::of(&config.server, own_tokens),
+            longest_wait: longest_wait(config.server.request_timeout),
             cors: Cors::of(&config.server.cors_origins),
         }
     }
+}
+
+/// What a request may take to be answered, less what is kept for the answer once the wait is over: a tenth, a second at the
+/// most.
+#[must_use]
+pub fn longest_wait(request_timeout: Duration) -> Duration {
+    request_timeout.saturating_sub((request_timeout / 10).min(Duration::from_secs(1)))
 }

@@ -14,6 +14,7 @@ use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
 use crate::api::settings::Settings;
+use crate::api::waiting::Waiting;
 use crate::api::{self, ApiState};
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -107,6 +108,8 @@ async fn serve_until_stopped(
         clock: Arc::clone(&refresher.clock),
         announcer: refresher.announcer.clone(),
         settings,
+        waiting: Waiting::default(),
+        stopping: stop.stop.clone(),
         metrics: Some(metrics),
     };
     let shutdown = stop.stop.clone().cancelled_owned();

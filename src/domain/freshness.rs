@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, header};
 
+use super::directive::directives;
 use super::time::{delta_seconds, http_date};
 
 /// What a response's headers say about freshness, before any policy of ours.
@@ -69,17 +70,16 @@ impl Directives {
     fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-        for directive in values.flat_map(split_outside_quotes) {
-            let (name, argument) = match directive.split_once('=') {
-                Some((name, argument)) => (name.trim(), argument.trim().trim_matches('"')),
-                None => (directive.trim(), ""),
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "s-maxage" => _ = found.s_maxage.get_or_insert(delta_seconds(argument).unwrap_or_default()),
-                "max-age" => _ = found.max_age.get_or_insert(delta_seconds(argument).unwrap_or_default()),
+        for directive in values.flat_map(directives) {
+            let seconds = directive.seconds().unwrap_or_default();
+            match directive.name.to_ascii_lowercase().as_str() {
+                "s-maxage" => _ = found.s_maxage.get_or_insert(seconds),
+                "max-age" => _ = found.max_age.get_or_insert(seconds),
                 // With an argument, `no-cache` and `private` speak of single fields (RFC 9111 §5.2.2.4, §5.2.2.7).
                 "no-store" => found.forbids_reuse = true,
-                "no-cache" | "private" if argument.is_empty() => found.forbids_reuse = true,
+                "no-cache" | "private" if directive.argument.unwrap_or_default().is_empty() => {
+                    found.forbids_reuse = true;
+                }
                 _ => {}
             }
         }
@@ -94,15 +94,6 @@ impl Directives {
         let lifetime = self.s_maxage.or(self.max_age)?;
         Some(u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX))
     }
-}
-
-/// Splits at commas that aren't inside a quoted string (`private="a, b"` is one directive).
-fn split_outside_quotes(value: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    value.split(move |c| {
-        quoted ^= c == '"';
-        c == ',' && !quoted
-    })
 }
 
 /// RFC 9111 §5.3 and §4.2.1: Expires minus Date; a value that is no date, above all `0`, is already expired.

@@ -5,6 +5,7 @@ pub mod body_template;
 pub mod change;
 pub mod content;
 pub mod decision;
+pub mod directive;
 pub mod failure;
 pub mod freshness;
 pub mod limit;

@@ -96,6 +96,13 @@ impl Because {
         }
     }
 
+    /// Whether it is for the upstream's sake that the resource is not due yet. Only an operator makes it due earlier, never a
+    /// reader: many of them would undo every backoff.
+    #[must_use]
+    pub fn spares_the_upstream(self) -> bool {
+        matches!(self, Self::Backoff | Self::Outage | Self::RetryAfter | Self::GoneRecheck)
+    }
+
     /// The reason of that number.
     #[must_use]
     pub fn from_code(code: i16) -> Option<Self> {

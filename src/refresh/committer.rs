@@ -97,6 +97,8 @@ impl Committer {
         let gone_budget = source.as_deref().map_or(GoneBudget { share: 0.0, period: Duration::ZERO }, |source| {
             GoneBudget { share: source.max_delete_share, period: source.policy.cadence.interval(decided_at) }
         });
+        // The claim fulfils the wish that it was made for, also when the wisher's clock is ahead of this one.
+        let requested_at = claim.wanted_at.map_or(requested_at, |wanted_at| requested_at.max(wanted_at));
         let settled =
             Settled { token: claim.token, resource: claim.resource, requested_at, decided_at, outcome, gone_budget };
         let (reply, landed) = oneshot::channel();

@@ -39,7 +39,7 @@ async fn follow_while_well(store: &dyn Store, announcer: &Announcer) -> Result<(
             _ => announcer.announce(Announcement::LookAround),
         }
         if applied.wishes != seen.wishes {
-            announcer.announce(Announcement::LookAround);
+            announcer.announce(Announcement::Wanted);
         }
         seen = applied;
         tokio::time::sleep(BREATH).await;

@@ -339,6 +339,7 @@ pub(super) fn current<R: Cells>(row: &R) -> Result<Current, StoreError> {
         gone_since: resource.maybe_time("gone_since")?,
         failing: resource.failing()?,
         due: schedule.due()?,
+        wanted_at: schedule.maybe_time("wanted_at")?,
         leased_until: Record::of(row, "lease", resource.id()).maybe_time("leased_until")?,
     })
 }

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError, Surveyed,
+    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
@@ -96,6 +96,10 @@ impl Store for Measured {
 
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
         measured("want", self.0.want(which, at)).await
+    }
+
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        measured("hasten", self.0.hasten(resource, wish)).await
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {

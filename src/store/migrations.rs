@@ -33,6 +33,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0004_snapshots.sql"),
         postgres: include_str!("../../migrations/postgres/0004_snapshots.sql"),
     },
+    Migration {
+        version: 5,
+        name: "hastened",
+        sqlite: include_str!("../../migrations/sqlite/0005_hastened.sql"),
+        postgres: include_str!("../../migrations/postgres/0005_hastened.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

@@ -54,6 +54,7 @@
 
 mod columns;
 mod grant;
+mod hasten;
 mod listing;
 mod measure;
 mod migrations;
@@ -159,6 +160,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// that they starve neither the schedule nor a single wish. One that is being fetched becomes due again after that
     /// fetch, if the fetch began before `at`. Retired ones are left out. Returns how many.
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError>;
+
+    /// Makes a resource due now and before all others, because a reader waits for it; but never for a second request where
+    /// one will do, nor against its upstream's will.
+    ///
+    /// Like [`want`](Self::want) for one, with a reader's manners: any number of readers, in any number of processes, cause
+    /// one request between them, and a request that is under way counts for all of them.
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError>;
 
     /// Counts what is due by `due_by` and not leased, and what of that is leased (by anyone).
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError>;
@@ -270,6 +278,35 @@ pub enum Selection {
     Resources(Vec<ResourceId>),
 }
 
+/// A reader who waits, for [`Store::hasten`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// The `fetched_at` of what the reader has seen. What was fetched since then is what is waited for.
+    pub seen: Option<DateTime<Utc>>,
+    /// When the reader asks.
+    pub at: DateTime<Utc>,
+    /// How old a copy that other readers waited for may be to do for this one too: readers who ask at the same time don't
+    /// arrive at the same time.
+    pub echo: Duration,
+}
+
+/// What [`Store::hasten`] found or did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hastened {
+    /// It is due now.
+    Due,
+    /// It is being fetched, or is first in line already: the next outcome is the one to wait for.
+    Coming,
+    /// It has been fetched since the reader looked.
+    Newer,
+    /// It was fetched for other readers a moment ago.
+    Served,
+    /// It failed or is gone, or its upstream asked for quiet: it is due then, and no reader makes it due earlier.
+    PutOff(DateTime<Utc>),
+    /// It is no longer polled.
+    Never,
+}
+
 /// The random number that a lease is known by, and that an apply must show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseToken(pub i64);
@@ -320,6 +357,8 @@ pub struct Claim {
     pub due: Due,
     /// When its token was taken.
     pub granted_at: DateTime<Utc>,
+    /// Since when it was wanted. A request under this claim begins after that, whatever the clocks of two processes say.
+    pub wanted_at: Option<DateTime<Utc>>,
 }
 
 /// One outcome to commit.
@@ -396,6 +435,8 @@ pub struct Current {
     pub failing: Option<Failing>,
     /// When it is next due; `None` when it is retired.
     pub due: Option<Due>,
+    /// Since when it is wanted by someone for whom no outcome has come yet.
+    pub wanted_at: Option<DateTime<Utc>>,
     /// Until when it is being fetched.
     pub leased_until: Option<DateTime<Utc>>,
 }

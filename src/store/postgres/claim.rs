@@ -130,6 +130,7 @@ struct Candidate {
     id: ResourceId,
     due_at: DateTime<Utc>,
     due: Due,
+    wanted_at: Option<DateTime<Utc>>,
 }
 
 /// The due index gives these in order; $5 is what is leased. Without a filter it reads one that is not due yet, to know when to ask again.
@@ -172,7 +173,12 @@ async fn candidates(
 
 fn candidate(record: &Record<'_, PgRow>) -> std::result::Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
-    Ok(Candidate { id: ResourceId(record.id()), due_at: record.time("due_at")?, due })
+    Ok(Candidate {
+        id: ResourceId(record.id()),
+        due_at: record.time("due_at")?,
+        due,
+        wanted_at: record.maybe_time("wanted_at")?,
+    })
 }
 
 /// A lease to write.
@@ -235,6 +241,7 @@ impl Lease<'_> {
             previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,
             due: candidate.due,
             granted_at: self.wanted.now,
+            wanted_at: candidate.wanted_at,
         })
     }
 }

@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod feed;
 mod follow;
+mod hasten;
 mod keys;
 mod lease;
 mod list;
@@ -38,8 +39,8 @@ use self::error::Result;
 use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError, Surveyed,
+    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -163,6 +164,10 @@ impl Store for PostgresStore {
 
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
         Ok(want::want(self, which, at).await?)
+    }
+
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        retrying(|| bounded(hasten::hasten(self, resource, wish))).await
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-use super::{PostgresStore, apply, claim, feed, keys, lease, list, read, status, upkeep, want, write};
+use super::{PostgresStore, apply, claim, feed, hasten, keys, lease, list, read, status, upkeep, want, write};
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
 use crate::store::{Selection, StoreOptions};
@@ -89,6 +89,11 @@ fn cases() -> Vec<Case> {
         ("want", want::want_sql(&resources), format!("{ids}, 0, 8, 5, 0, 20000")),
         ("want sources", want::want_sql(&sources), "'{1}', 5, 8, 5, 7000, 7500".into()),
         ("want all", want::want_sql(&Selection::All), "'{}', 5, 8, 5, 7000, 7500".into()),
+        ("hasten: upstream", hasten::LOCK_UPSTREAM.into(), "7".into()),
+        ("hasten: place", hasten::PLACE.into(), "7".into()),
+        ("hasten: leases", hasten::IS_LEASED.into(), "7, 5".into()),
+        ("hasten", hasten::HASTEN.into(), "7, 0, 8, 5".into()),
+        ("hasten: note", hasten::NOTE.into(), "7, 5".into()),
         ("backlog", want::backlog_sql(&Selection::All), "'{}', 5, 5".into()),
         ("backlog of sources", want::backlog_sql(&sources), "'{1}', 5, 5".into()),
         ("backlog of resources", want::backlog_sql(&resources), format!("{ids}, 5, 5")),

@@ -71,6 +71,7 @@ struct Candidate {
     resource: ResourceId,
     due_at: DateTime<Utc>,
     due: Due,
+    wanted_at: Option<DateTime<Utc>>,
 }
 
 impl SqliteStore {
@@ -123,7 +124,7 @@ impl SqliteStore {
         let token = LeaseToken(fastrand::i64(1..));
         let ids = json(&chosen.iter().map(|one| one.resource).collect::<Vec<_>>())?;
         let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
-        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one.due, wanted.now));
+        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one, wanted.now));
         Ok(readable(chosen.iter().zip(&rows).map(claim)))
     }
 
@@ -131,7 +132,7 @@ impl SqliteStore {
         &self,
         row: &SqliteRow,
         token: LeaseToken,
-        due: Due,
+        candidate: &Candidate,
         granted_at: DateTime<Utc>,
     ) -> Result<Claim, StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
@@ -141,9 +142,10 @@ impl SqliteStore {
             source: SourceId(record.integer("source_id")?),
             key: record.key("key")?,
             params: record.params("params")?,
-            previous: record.previous(record.count("keys")?, self.seed, due.because)?,
-            due,
+            previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,
+            due: candidate.due,
             granted_at,
+            wanted_at: candidate.wanted_at,
         })
     }
 
@@ -277,5 +279,10 @@ async fn candidates(
 
 fn candidate(record: &Record<'_, SqliteRow>) -> Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
-    Ok(Candidate { resource: ResourceId(record.id()), due_at: record.time("due_at")?, due })
+    Ok(Candidate {
+        resource: ResourceId(record.id()),
+        due_at: record.time("due_at")?,
+        due,
+        wanted_at: record.maybe_time("wanted_at")?,
+    })
 }

@@ -12,6 +12,7 @@ mod connect;
 mod error;
 mod feed;
 mod follow;
+mod hasten;
 mod keys;
 mod lease;
 mod list;
@@ -43,8 +44,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec, Status,
-    Store, StoreError, Surveyed,
+    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Registered, Selection, Settled, SourceSpec,
+    Status, Store, StoreError, Surveyed, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -149,6 +150,10 @@ impl Store for SqliteStore {
 
     async fn want(&self, which: &Selection, at: DateTime<Utc>) -> Result<u64, StoreError> {
         self.make_wanted(which, at).await
+    }
+
+    async fn hasten(&self, resource: ResourceId, wish: Wish) -> Result<Hastened, StoreError> {
+        self.hasten_one(resource, wish).await
     }
 
     async fn backlog(&self, which: &Selection, due_by: DateTime<Utc>) -> Result<Backlog, StoreError> {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 
 use super::tests::store;
-use super::{apply, claim, feed, lease, list, prune, read, status, want, write};
+use super::{apply, claim, feed, hasten, lease, list, prune, read, status, want, write};
 
 /// Two sources of one upstream, all with content.
 const MANY: &str = "
@@ -25,7 +25,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 54] = [
+const STATEMENTS: [(&str, &str); 57] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: leases", claim::LEASES),
@@ -68,6 +68,9 @@ const STATEMENTS: [(&str, &str); 54] = [
     ("want all", want::WANT_ALL),
     ("want sources", want::WANT_SOURCES),
     ("want resources", want::WANT_RESOURCES),
+    ("hasten: place", hasten::PLACE),
+    ("hasten", hasten::HASTEN),
+    ("hasten: note", hasten::NOTE),
     ("backlog", want::BACKLOG),
     ("backlog of sources", want::BACKLOG_OF_SOURCES),
     ("backlog of resources", want::BACKLOG_OF_RESOURCES),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
-use headpond::announce::Announcer;
 use headpond::api::access::{Access, Admin};
 use headpond::api::cors::Cors;
 use headpond::api::settings::Settings;
@@ -16,6 +15,7 @@ use http::HeaderValue;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
+use super::pond;
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::content;
 use crate::support::store::{TestStore, on_each_database};
@@ -55,9 +55,10 @@ fn state(test: &TestStore, server: &config::Server, users: &[&str]) -> ApiState 
     let of_users = tokens(users);
     let access = Access::of(server, [(&weather_name, &[][..]), (&users_name, &of_users[..])].into_iter());
     let sources = [weather_name, users_name].into();
-    let (_, settings) = watch::channel(Arc::new(Settings { sources, access, cors: Cors::of(&server.cors_origins) }));
+    let cors = Cors::of(&server.cors_origins);
+    let (_, settings) = watch::channel(Arc::new(Settings { sources, access, cors, ..Settings::default() }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
-    ApiState { store, clock, announcer: Announcer::new(), settings, metrics: None }
+    ApiState { settings, ..pond::state(store, clock, server) }
 }
 
 async fn ask(served: &Served, method: &str, path: &str, fields: &[String]) -> Answer {

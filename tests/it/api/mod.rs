@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod bounds;
 mod connection;
 mod cors;
 mod encoding;
@@ -11,6 +12,8 @@ mod keys;
 mod listing;
 mod pond;
 mod reading;
+mod refreshing;
 mod serving;
 mod status;
 mod validation;
+mod waiting;

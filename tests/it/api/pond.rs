@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use headpond::announce::Announcer;
+use headpond::announce::{Announcement, Announcer};
 use headpond::api::access::Access;
 use headpond::api::cors::Cors;
-use headpond::api::settings::Settings;
+use headpond::api::settings::{Settings, longest_wait};
+use headpond::api::waiting::Waiting;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
 use headpond::config;
@@ -15,6 +16,7 @@ use headpond::domain::observation::Seen;
 use headpond::domain::resource::{Params, SourceName};
 use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::content;
@@ -26,6 +28,7 @@ pub const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8
 pub struct Pond<'a> {
     pub test: &'a TestStore,
     pub source: Registered,
+    pub announcer: Announcer,
     served: Served,
 }
 
@@ -38,8 +41,9 @@ impl<'a> Pond<'a> {
         let source = test.source("weather", UNLIMITED).await;
         let keys: Vec<_> = keys.iter().map(|name| (key(name), Params::new())).collect();
         test.store.add_keys(source.source, &keys, Authority::Owns).await.unwrap();
-        let served = serve(Arc::clone(&test.store), Arc::clone(&test.clock) as _, settings).await;
-        Self { test, source, served }
+        let state = state(Arc::clone(&test.store), Arc::clone(&test.clock) as _, &settings);
+        let announcer = state.announcer.clone();
+        Self { test, source, announcer, served: Served::start(router(state), settings).await }
     }
 
     /// The upstream is asked for the key and answers with this content.
@@ -51,6 +55,7 @@ impl<'a> Pond<'a> {
     pub async fn sees(&self, key: &str, seen: Seen) {
         let claim = self.claim(key).await;
         self.test.settle(&claim, seen).await;
+        self.announcer.announce(Announcement::Settled([claim.resource].into()));
     }
 
     /// Leases the key's resource, due or not.
@@ -77,6 +82,11 @@ impl<'a> Pond<'a> {
         self.served.exchange(method, format!("{method} {path} HTTP/1.1\r\n{lines}")).await
     }
 
+    /// Sends these bytes, which are a GET.
+    pub async fn exchange(&self, request: &[u8]) -> Answer {
+        self.served.exchange("GET", request).await
+    }
+
     /// The head of what these bytes are answered with.
     pub async fn raw(&self, request: &[u8]) -> Answer {
         self.served.exchange("HEAD", request).await
@@ -99,11 +109,26 @@ impl<'a> Pond<'a> {
 
 /// Serves what this store holds by that clock.
 pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: config::Server) -> Served {
-    let sources = BTreeSet::from([SourceName::new("weather").unwrap()]);
-    let (access, cors) = (Access::of(&settings, std::iter::empty()), Cors::of(&settings.cors_origins));
-    let (_, reading) = watch::channel(Arc::new(Settings { sources, access, cors }));
-    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
-    Served::start(router(state), settings).await
+    Served::start(router(state(store, clock, &settings)), settings).await
+}
+
+/// What the handlers work with, over this store and by that clock.
+pub fn state(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: &config::Server) -> ApiState {
+    let settings = Settings {
+        sources: BTreeSet::from([SourceName::new("weather").unwrap()]),
+        access: Access::of(settings, std::iter::empty()),
+        cors: Cors::of(&settings.cors_origins),
+        longest_wait: longest_wait(settings.request_timeout),
+    };
+    ApiState {
+        store,
+        clock,
+        announcer: Announcer::new(),
+        settings: watch::channel(Arc::new(settings)).1,
+        waiting: Waiting::default(),
+        stopping: CancellationToken::new(),
+        metrics: None,
+    }
 }
 
 /// The path of a key with everything encoded that may be.

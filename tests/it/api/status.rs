@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headpond::announce::Announcer;
 use headpond::api::access::Access;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
@@ -13,7 +12,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::pond::Pond;
+use super::pond::{Pond, state};
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::{content, status, unreachable};
 use crate::support::store::{TestStore, on_each_database, start};
@@ -127,10 +126,10 @@ async fn a_reader_is_shown_the_sources_that_its_token_opens(test: &TestStore) {
     let [weather, users] = ["weather", "users"].map(|name| SourceName::new(name).unwrap());
     let of_users = token(USERS);
     let access = Access::of(&server, [(&users, &of_users[..])].into_iter());
-    let (_, reading) =
+    let (_, settings) =
         watch::channel(Arc::new(Settings { sources: [weather, users].into(), access, ..Settings::default() }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
-    let state = ApiState { store, clock, announcer: Announcer::new(), settings: reading, metrics: None };
+    let state = ApiState { settings, ..state(store, clock, &server) };
     let pond = Served::start(router(state), server).await;
 
     for path in ["/v1/-/sources", "/v1/-/status"] {

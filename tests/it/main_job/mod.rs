@@ -5,6 +5,7 @@ mod crash;
 mod metrics;
 mod outage;
 mod poll;
+mod waiting;
 
 /// How many files stand behind nginx.
 const FILES: u32 = 10_000;

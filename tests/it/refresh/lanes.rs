@@ -1,19 +1,22 @@
 //! What a lane takes, in which order, and what it makes of what it can't ask for.
 
+use std::time::Duration;
+
 use headpond::domain::failure::FailureKind;
 use headpond::domain::resource::Params;
 use headpond::refresh::lane::Until;
-use headpond::store::Authority;
+use headpond::store::{Authority, Hastened};
 
 use super::{HeldServer, Process, answer, asked, mock_server, soon, users};
 use crate::support::program::eventually;
-use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec};
+use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec, wish};
 
 on_each_database!(
     a_source_that_this_process_does_not_know_fails_and_the_others_go_on,
     a_key_of_which_no_url_can_be_made_fails_without_a_request,
     what_is_asked_for_by_hand_goes_first,
     a_wish_during_a_fetch_makes_exactly_one_more_request,
+    a_wish_of_a_process_whose_clock_is_ahead_makes_one_request,
     an_upstream_that_never_answers_delays_no_other,
 );
 
@@ -83,6 +86,18 @@ async fn a_wish_during_a_fetch_makes_exactly_one_more_request(test: &TestStore) 
     let counts = soon(refreshing).await.unwrap();
     assert_eq!((counts.new, counts.changed), (1, 1), "{counts:?}");
     assert_eq!((upstream.requests(), process.body("1").await.as_str()), (2, "answer 2"));
+}
+
+async fn a_wish_of_a_process_whose_clock_is_ahead_makes_one_request(test: &TestStore) {
+    let upstream = mock_server().await;
+    answer(&upstream, "1", "one").await;
+    let process = Process::with_users(test, &upstream.uri(), &["1"], "").await;
+    let id = test.current("users", "1").await.resource;
+    let ahead = test.now() + Duration::from_secs(2);
+    assert_eq!(test.store.hasten(id, wish(None, ahead)).await.unwrap(), Hastened::Due);
+    process.refresh().await;
+    assert_eq!(asked(&upstream).await, ["/users/1"], "it was claimed for this wish, so it began after it");
+    assert_eq!(test.current("users", "1").await.wanted_at, None);
 }
 
 async fn an_upstream_that_never_answers_delays_no_other(test: &TestStore) {

@@ -14,10 +14,11 @@ use headpond::announce::{Announcement, Announcer};
 use headpond::config::{self, Config, ProcessEnvironment};
 use headpond::domain::resource::Params;
 use headpond::refresh::committer::Committer;
+use headpond::refresh::follow::follow;
 use headpond::refresh::lane::{Lane, Task, Until};
 use headpond::refresh::tally::{Counts, Tally};
 use headpond::refresh::{Refresher, Roster};
-use headpond::store::{Authority, Registered, Selection, SourceSpec};
+use headpond::store::{Authority, Registered, Selection, SourceSpec, Store};
 use headpond::upstream::Fetchers;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -32,40 +33,43 @@ use crate::support::store::{TestStore, key, start};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One process's refresher, with sources from a configuration.
-struct Process<'a> {
+pub struct Process<'a> {
     test: &'a TestStore,
-    refresher: Arc<Refresher>,
+    pub refresher: Arc<Refresher>,
     /// The sources' ids, in the order of their names.
     ids: Vec<Registered>,
-    stop: CancellationToken,
-    abandon: CancellationToken,
+    pub stop: CancellationToken,
+    pub abandon: CancellationToken,
 }
 
 impl<'a> Process<'a> {
     /// Registers the sources of this TOML and adds their keys.
-    async fn with_config(test: &'a TestStore, toml: &str) -> Self {
+    pub async fn with_config(test: &'a TestStore, toml: &str) -> Self {
         let config = config(toml);
-        let specs: Vec<_> = config
-            .sources
-            .iter()
-            .map(|source| SourceSpec {
-                name: source.name.clone(),
-                upstream: source.upstream.clone(),
-                limits: config.upstreams[&source.upstream].limits,
-            })
-            .collect();
+        let specs = specs(&config);
         let ids = test.store.register(&specs, Authority::Owns).await.unwrap();
         for (source, ids) in config.sources.iter().zip(&ids) {
             test.store.add_keys(ids.source, &source.keys, Authority::Owns).await.unwrap();
         }
+        Self::on(test, Arc::clone(&test.store), &config, ids)
+    }
+
+    /// Another process with the sources of this TOML, which the first has registered.
+    pub async fn beside(test: &'a TestStore, toml: &str) -> Self {
+        let (config, store) = (config(toml), test.another().await);
+        let ids = store.register(&specs(&config), Authority::Adds).await.unwrap();
+        Self::on(test, store, &config, ids)
+    }
+
+    fn on(test: &'a TestStore, store: Arc<dyn Store>, config: &Config, ids: Vec<Registered>) -> Self {
         // An error means that another test has installed it.
         _ = rustls::crypto::ring::default_provider().install_default();
         let refresher = Refresher {
-            store: Arc::clone(&test.store),
+            store,
             clock: Arc::clone(&test.clock) as _,
-            fetchers: Fetchers::of(&config, &(Arc::clone(&test.clock) as _)).unwrap(),
+            fetchers: Fetchers::of(config, &(Arc::clone(&test.clock) as _)).unwrap(),
             announcer: Announcer::new(),
-            roster: Roster::new(&config, &ids),
+            roster: Roster::new(config, &ids),
             worker: "test".into(),
         };
         let (stop, abandon) = Default::default();
@@ -78,7 +82,7 @@ impl<'a> Process<'a> {
     }
 
     /// Starts a lane for each upstream. They go on as `until` says, or until `stop` is cancelled.
-    fn start(&self, until: Until) -> JoinHandle<Counts> {
+    pub fn start(&self, until: Until) -> JoinHandle<Counts> {
         let refresher = &self.refresher;
         let (committer, commits) = Committer::new(refresher, self.abandon.clone());
         let tally = Arc::<Tally>::default();
@@ -97,8 +101,14 @@ impl<'a> Process<'a> {
         })
     }
 
+    /// Hears what other processes do, until `stop` is cancelled.
+    pub fn follow(&self) {
+        let Refresher { store, announcer, .. } = self.refresher.as_ref();
+        tokio::spawn(follow(Arc::clone(store), announcer.clone(), self.stop.clone()));
+    }
+
     /// Refreshes until nothing is due.
-    async fn refresh(&self) -> Counts {
+    pub async fn refresh(&self) -> Counts {
         soon(self.start(Until::NothingIsLeft)).await.unwrap()
     }
 
@@ -128,11 +138,20 @@ impl<'a> Process<'a> {
 }
 
 /// The TOML of one source, `users`, that is refreshed every hour, without a limit that a test could meet.
-fn users(origin: &str, keys: &[&str], more: &str) -> String {
+pub fn users(origin: &str, keys: &[&str], more: &str) -> String {
     format!(
         "[defaults]\nmax_concurrent_requests = 100\nrefresh_every = \"1h\"\n\
          [sources.users]\nurl = \"{origin}/users/{{key}}\"\nkeys = {keys:?}\n{more}\n"
     )
+}
+
+fn specs(config: &Config) -> Vec<SourceSpec> {
+    let spec = |source: &config::Source| SourceSpec {
+        name: source.name.clone(),
+        upstream: source.upstream.clone(),
+        limits: config.upstreams[&source.upstream].limits,
+    };
+    config.sources.iter().map(spec).collect()
 }
 
 fn config(toml: &str) -> Config {
@@ -143,12 +162,12 @@ fn config(toml: &str) -> Config {
 }
 
 /// What must come, and does before long.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it did not come")
 }
 
 /// wiremock on a port of its own: its pooled ports would meet connections that other tests' clients keep alive.
-async fn mock_server() -> MockServer {
+pub async fn mock_server() -> MockServer {
     MockServer::builder().listener(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).start().await
 }
 
@@ -159,20 +178,20 @@ async fn answer(server: &MockServer, key: &str, body: &str) {
 }
 
 /// The paths that were asked for, in order.
-async fn asked(server: &MockServer) -> Vec<String> {
+pub async fn asked(server: &MockServer) -> Vec<String> {
     let requests = server.received_requests().await.unwrap();
     requests.iter().map(|request| request.url.path().to_owned()).collect()
 }
 
 /// An upstream that answers each request only when it is told to.
-struct HeldServer {
+pub struct HeldServer {
     server: RawServer,
     arrivals: mpsc::UnboundedReceiver<()>,
     answers: watch::Sender<usize>,
 }
 
 impl HeldServer {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let answers = watch::Sender::new(0);
         let told = answers.clone();
@@ -194,21 +213,21 @@ impl HeldServer {
         Self { server, arrivals, answers }
     }
 
-    fn origin(&self) -> String {
+    pub fn origin(&self) -> String {
         self.server.url("").as_str().trim_end_matches('/').to_owned()
     }
 
     /// Returns when the next request has come.
-    async fn arrival(&mut self) {
+    pub async fn arrival(&mut self) {
         soon(self.arrivals.recv()).await.expect("the server runs");
     }
 
     /// Lets the first so many requests be answered.
-    fn answer(&self, first: usize) {
+    pub fn answer(&self, first: usize) {
         self.answers.send_replace(first);
     }
 
-    fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.server.requests().len()
     }
 }

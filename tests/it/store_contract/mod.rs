@@ -7,6 +7,7 @@ mod claims;
 mod databases;
 mod feed;
 mod gone;
+mod hasten;
 mod keys;
 mod limits;
 mod listing;

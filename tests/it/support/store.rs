@@ -12,7 +12,7 @@ use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, ResourceId, SourceName, UpstreamId};
 use headpond::store::{
     Authority, Claim, ClaimRequest, Claimed, Current, KeysChanged, Registered, Selection, SourceSpec, Store,
-    StoreError, StoreOptions, connect,
+    StoreError, StoreOptions, Wish, connect,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
@@ -328,6 +328,11 @@ pub fn key(name: &str) -> Key {
 /// A request for what is due now.
 pub fn ask(upstream: UpstreamId, at_most: u32) -> ClaimRequest {
     ClaimRequest { worker: "test".into(), upstream, at_most, which: Selection::All, due_by: None, lease_for: LEASE }
+}
+
+/// Of a reader who has seen what was fetched then, and is content with nothing that came before him.
+pub fn wish(seen: Option<DateTime<Utc>>, at: DateTime<Utc>) -> Wish {
+    Wish { seen, at, echo: Duration::ZERO }
 }
 
 /// The keys of what was claimed.

@@ -1,0 +1,175 @@
+//! What a reader asks for, and how far the store, or waiting, meets it.
+//!
+//! The request's Cache-Control says which copy is good enough, and `Prefer: wait=N` for how long the reader will wait for it.
+//! The answer, by the state in which the key is:
+//!
+//! | the request says | fresh | stale | pending | gone |
+//! |---|---|---|---|---|
+//! | nothing of both | 200 | 200 | 503 | 410 |
+//! | `Prefer: wait=N` | waits, 200 | waits, 200 | waits, 200 or 503 | 410 |
+//! | `max-age=N` | 200; waits if its age is more than N, then 200 or 504 | waits, 200 or 504 | waits, 200 or 503 | 410 |
+//! | `max-age=N, max-stale[=M]` | as above | 200; waits if its age is more than N or it is stale for more than M, then 200 or 504 | as above | 410 |
+//! | `min-fresh=N` | 200; waits if it is fresh for less than N, then 200 or 504 | waits, 200 or 504 | as above | 410 |
+//! | `max-stale[=M]` | 200 | 200; waits if it is stale for more than M, then 200 or 504 | as above | 410 |
+//! | `no-cache` (or `Pragma: no-cache` alone) | waits, 200 or 504 | waits, 200 or 504 | as above | 410 |
+//! | `only-if-cached` and any of these | never waits: 200 or 504 | never waits: 200 or 504 | 504 | 410 |
+//!
+//! Where 410 stands, it is 404 for a key under which the upstream never had anything. Neither is waited for: absence is
+//! looked at again by `gone_recheck`, or when an operator asks. 304 and 412 come where 200 stands, by the preconditions.
+//!
+//! *Waits* means: the key becomes due before all others, and the answer comes with its next outcome, be that a failure. It
+//! comes without one when the time is over, which is N seconds, or 10 without `Prefer`, and always less than
+//! `request_timeout`; and at once when this process is told to stop. Then the copy that there is, is answered if it keeps the
+//! bounds. Whoever may read may wait; upstreams are safe from it, because no reader
+//!
+//! - causes a second request where one is under way or in line. All who wait for a key, in all processes, share one. So do
+//!   those who come up to two seconds after its outcome with nothing but `Prefer`; a bound that the copy does not keep gets its
+//!   own request then;
+//! - cuts short a backoff or a Retry-After: where that lasts longer than the reader would wait, the answer comes at once;
+//! - goes round the upstream's limits. A browser's reload, which says `max-age=0` or `no-cache`, costs the upstream no more
+//!   than one request for the key at a time, and `max-age=0` no more than one a second, since ages are whole seconds.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+
+use super::ApiState;
+use super::bounds::Bounds;
+use super::error::ApiError;
+use super::prefer;
+use super::resource_path::ResourcePath;
+use super::waiting::Waited;
+use crate::domain::decision::Freshness;
+use crate::domain::read_state::ReadState;
+use crate::domain::time::later;
+use crate::store::Current;
+
+/// How long a bound is waited for when the request doesn't say.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Demand {
+    /// Which copy is good enough.
+    pub bounds: Bounds,
+    /// For how long the reader waits for a better one.
+    wait: Option<Duration>,
+}
+
+impl Demand {
+    /// What a request's headers ask for.
+    #[must_use]
+    pub fn of(request: &HeaderMap) -> Self {
+        let bounds = Bounds::of(request);
+        // Who must not cause a request has nothing to wait for.
+        let wait = prefer::wait(request).filter(|_| !bounds.only_if_cached);
+        Self { bounds, wait }
+    }
+
+    /// Why what is known of the resource at `now` is not good enough, if it isn't.
+    fn lack(&self, current: &Current, now: DateTime<Utc>) -> Option<Lack> {
+        let broken = |freshness: Freshness| self.bounds.broken_by(freshness, false, now).is_some();
+        let (is_bounded, has_more) = match ReadState::of(current.gone_since, current.freshness, now) {
+            // Absence is an answer; what is retired stays as it is.
+            ReadState::Gone => return None,
+            ReadState::Pending if current.due.is_none() => return None,
+            ReadState::Pending => (self.bounds.are_some(), Lack::Everything),
+            ReadState::Fresh => (current.freshness.is_some_and(broken), Lack::Request),
+            ReadState::Stale => (current.freshness.is_some_and(broken), Lack::Freshness),
+        };
+        let waits = !self.bounds.only_if_cached && (is_bounded || self.wait.is_some());
+        waits.then_some(has_more)
+    }
+}
+
+/// What a stored copy lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// There is none.
+    Everything,
+    /// It is stale.
+    Freshness,
+    /// It is fresh, and the request asks for more.
+    Request,
+}
+
+impl Lack {
+    /// Why the request had to go further than the store, in the words of RFC 9211 §2.2.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Everything => "uri-miss",
+            Self::Freshness => "stale",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the store, as it was there or because nothing better came in time.
+    Stored,
+    /// From a request that was waited for.
+    Fetched {
+        /// Why it was.
+        lack: Lack,
+        /// Whether the upstream confirmed or replaced the copy.
+        is_confirmed: bool,
+        /// Whether others share the request.
+        is_shared: bool,
+    },
+}
+
+impl Way {
+    /// Whether the upstream confirmed or replaced the copy for this answer.
+    #[must_use]
+    pub fn has_confirmed(self) -> bool {
+        matches!(self, Self::Fetched { is_confirmed: true, .. })
+    }
+}
+
+/// What a reader is to be answered with.
+#[derive(Debug)]
+pub struct Reading {
+    /// What is known of the resource.
+    pub current: Current,
+    /// Where it comes from.
+    pub way: Way,
+}
+
+impl ApiState {
+    /// How long a reader may wait who asks for this.
+    #[must_use]
+    pub fn patience(&self, wait: Duration) -> Duration {
+        wait.min(self.settings().longest_wait)
+    }
+
+    /// What the store holds of a resource: now, if that is good enough, or after waiting for better.
+    ///
+    /// # Errors
+    /// As [`current`](Self::current).
+    pub async fn reading(&self, path: &ResourcePath, demand: &Demand) -> Result<Reading, ApiError> {
+        let (current, now) = (self.current(path).await?, self.clock.now());
+        let Some(lack) = demand.lack(&current, now) else { return Ok(Reading { current, way: Way::Stored }) };
+        let deadline = later(now, self.patience(demand.wait.unwrap_or(DEFAULT_WAIT)));
+        let keeps = |freshness| demand.bounds.broken_by(freshness, false, now).is_none();
+        let echo_will_do = current.freshness.is_some_and(keeps);
+        match self.wait_for_outcome(path, &current, deadline, echo_will_do).await {
+            Waited::Came { came, is_shared } => {
+                let way = Way::Fetched { lack, is_confirmed: came.is_confirmed, is_shared };
+                // Another outcome may have come on its heels: whoever has seen that must not see this after it.
+                let is_older = came.current.version < current.version;
+                Ok(Reading { current: if is_older { current } else { came.current.clone() }, way })
+            }
+            Waited::JustCame | Waited::InVain => Ok(Reading { current: self.current(path).await?, way: Way::Stored }),
+        }
+    }
+
+    /// The time of `Prefer: wait` as it was applied, if it was.
+    #[must_use]
+    pub fn applied_wait(&self, demand: &Demand) -> Option<Duration> {
+        demand.wait.map(|wait| self.patience(wait))
+    }
+}

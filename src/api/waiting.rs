@@ -1,0 +1,276 @@
+//! Readers who wait for a resource's next outcome, whichever process brings it.
+//!
+//! Those of one resource wait together, in a round: it wishes for the resource once, looks at the store once after each
+//! announcement that concerns the resource, and hands what it finds to all of them. So thousands of readers cost as much as
+//! one, in this process; across processes the store sees to it that they cause one request ([`Store::hasten`]).
+//!
+//! [`Store::hasten`]: crate::store::Store::hasten
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use super::ApiState;
+use super::resource_path::ResourcePath;
+use crate::announce::Announcement;
+use crate::domain::resource::ResourceId;
+use crate::domain::time::later;
+use crate::store::{Current, Hastened, Wish};
+
+/// For how long what came counts for those who come late ([`Wish::echo`]).
+const ECHO: Duration = Duration::from_secs(2);
+
+/// The rounds of this process.
+#[derive(Debug, Clone, Default)]
+pub struct Waiting {
+    // A std mutex: held for look-ups, never across an await.
+    rounds: Arc<Mutex<HashMap<ResourceId, Arc<Round>>>>,
+}
+
+/// One resource's readers. They listen to `progress`.
+#[derive(Debug)]
+struct Round {
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Debug, Clone)]
+enum Progress {
+    Waiting,
+    /// Nothing is asked of the upstream until then.
+    PutOff(DateTime<Utc>),
+    Came(Arc<Came>),
+    /// Nothing comes, because it was fetched just before, for the readers of another process; then.
+    Served(DateTime<Utc>),
+    /// Nothing will come, or nothing can be seen.
+    Over,
+}
+
+/// How a round ends for one of its readers.
+enum End {
+    Came(Arc<Came>),
+    Served,
+    /// With nothing, in the time that there is.
+    InVain,
+}
+
+/// An outcome.
+#[derive(Debug)]
+pub(super) struct Came {
+    /// What the store holds since.
+    pub(super) current: Current,
+    /// Whether the upstream confirmed or replaced the copy; otherwise it failed, or the resource is gone.
+    pub(super) is_confirmed: bool,
+    at: DateTime<Utc>,
+    /// Whether the request was made for this round, and not for someone else's reasons.
+    is_own: bool,
+}
+
+/// What came of waiting.
+#[derive(Debug)]
+pub(super) enum Waited {
+    /// An outcome.
+    Came {
+        came: Arc<Came>,
+        /// Whether other readers wait for the same request, or it was under way already.
+        is_shared: bool,
+    },
+    /// An outcome that others waited for came a moment ago.
+    JustCame,
+    /// None, within the time, or none is to be expected within it.
+    InVain,
+}
+
+/// What an outcome changes. (A 304 that can't be used changes nothing: its resource is asked for again at once.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    fetched_at: Option<DateTime<Utc>>,
+    failed: Option<(DateTime<Utc>, u32)>,
+    gone_since: Option<DateTime<Utc>>,
+}
+
+impl Mark {
+    pub(super) fn of(current: &Current) -> Self {
+        Self {
+            fetched_at: current.freshness.map(|freshness| freshness.fetched_at),
+            failed: current.failing.as_ref().map(|failing| (failing.at, failing.count)),
+            gone_since: current.gone_since,
+        }
+    }
+}
+
+impl ApiState {
+    /// Makes a resource due and waits for its outcome until `deadline`, but not beyond this process's end. `seen` is what the
+    /// reader has seen of it; `echo_will_do`: also what came just before he did.
+    pub(super) async fn wait_for_outcome(
+        &self,
+        path: &ResourcePath,
+        seen: &Current,
+        deadline: DateTime<Utc>,
+        echo_will_do: bool,
+    ) -> Waited {
+        loop {
+            let Some((mut progress, is_joined)) = self.join_round(path, seen, echo_will_do) else {
+                return Waited::JustCame;
+            };
+            let end = tokio::select! {
+                biased;
+                end = end_of_round(&mut progress, deadline) => end,
+                () = self.no_longer(deadline) => End::InVain,
+            };
+            match end {
+                End::Came(came) => return Waited::Came { is_shared: is_joined || !came.is_own, came },
+                End::Served if echo_will_do => return Waited::JustCame,
+                // Whoever began the round was content with less.
+                End::Served => {}
+                End::InVain => return Waited::InVain,
+            }
+        }
+    }
+
+    /// Returns when `deadline` has come, or this process should end.
+    pub(super) async fn no_longer(&self, deadline: DateTime<Utc>) {
+        let deadline = async {
+            while self.clock.now() < deadline {
+                self.clock.sleep_until(deadline).await;
+            }
+        };
+        self.stopping.run_until_cancelled(deadline).await;
+    }
+
+    /// The resource's round, which begins now unless it has begun before; and whether it had. `None` when one has just ended
+    /// and that will do.
+    fn join_round(
+        &self,
+        path: &ResourcePath,
+        seen: &Current,
+        echo_will_do: bool,
+    ) -> Option<(watch::Receiver<Progress>, bool)> {
+        let mut rounds = self.waiting.rounds();
+        if let Some(round) = rounds.get(&seen.resource) {
+            match &*round.progress.borrow() {
+                Progress::Waiting | Progress::PutOff(_) => return Some((round.progress.subscribe(), true)),
+                Progress::Came(came) if echo_will_do && self.clock.now() < later(came.at, ECHO) => return None,
+                Progress::Served(at) if echo_will_do && self.clock.now() < later(*at, ECHO) => return None,
+                Progress::Came(_) | Progress::Served(_) | Progress::Over => {}
+            }
+        }
+        let (progress, receiver) = watch::channel(Progress::Waiting);
+        let round = Arc::new(Round { progress });
+        rounds.insert(seen.resource, Arc::clone(&round));
+        let registered = Registered { waiting: self.waiting.clone(), resource: seen.resource, round };
+        let echo = if echo_will_do { ECHO } else { Duration::ZERO };
+        tokio::spawn(registered.run(self.clone(), path.clone(), Mark::of(seen), echo));
+        Some((receiver, false))
+    }
+}
+
+/// How the round ends; in vain also when it can't end before `deadline`.
+async fn end_of_round(progress: &mut watch::Receiver<Progress>, deadline: DateTime<Utc>) -> End {
+    loop {
+        match &*progress.borrow_and_update() {
+            Progress::Came(came) => return End::Came(Arc::clone(came)),
+            Progress::Served(_) => return End::Served,
+            Progress::Over => return End::InVain,
+            Progress::PutOff(until) if *until > deadline => return End::InVain,
+            Progress::Waiting | Progress::PutOff(_) => {}
+        }
+        if progress.changed().await.is_err() {
+            return End::InVain;
+        }
+    }
+}
+
+impl Waiting {
+    /// How many readers wait now.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.rounds().values().map(|round| round.progress.receiver_count()).sum()
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, HashMap<ResourceId, Arc<Round>>> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A round as long as it can be found.
+struct Registered {
+    waiting: Waiting,
+    resource: ResourceId,
+    round: Arc<Round>,
+}
+
+impl Registered {
+    /// Runs the round until an outcome comes or nobody waits any more, and keeps what came for a moment.
+    async fn run(self, api: ApiState, path: ResourcePath, seen: Mark, echo: Duration) {
+        let end = self.end(&api, &path, seen, echo).await.unwrap_or(Progress::Over);
+        let has_echo = !matches!(end, Progress::Over);
+        self.round.progress.send_replace(end);
+        if has_echo {
+            api.clock.sleep_until(later(api.clock.now(), ECHO)).await;
+        }
+    }
+
+    /// What the round ends with; `None` when that is nothing.
+    async fn end(&self, api: &ApiState, path: &ResourcePath, seen: Mark, echo: Duration) -> Option<Progress> {
+        // Listening begins before the wish and the first look, so that nothing that comes of it is missed.
+        let mut news = api.announcer.listen_to(self.resource);
+        let is_own = match self.wish(api, seen, echo).await? {
+            Hastened::Never => return None,
+            Hastened::Served => return seen.fetched_at.map(Progress::Served),
+            hastened => hastened == Hastened::Due,
+        };
+        loop {
+            let current = api.store.current(&path.source, &path.key).await.ok()??;
+            let now = Mark::of(&current);
+            if now != seen {
+                let is_confirmed = now.fetched_at != seen.fetched_at;
+                return Some(Progress::Came(Arc::new(Came { current, at: api.clock.now(), is_confirmed, is_own })));
+            }
+            // Retired meanwhile.
+            current.due?;
+            tokio::select! {
+                () = news.next() => {}
+                () = self.round.progress.closed() => if self.is_deserted() { return None },
+            }
+        }
+    }
+
+    /// Makes the resource due. `None` when the store fails.
+    async fn wish(&self, api: &ApiState, seen: Mark, echo: Duration) -> Option<Hastened> {
+        let wish = Wish { seen: seen.fetched_at, at: api.clock.now(), echo };
+        let hastened = api.store.hasten(self.resource, wish).await;
+        match &hastened {
+            Ok(Hastened::Due) => api.announcer.announce(Announcement::Wanted),
+            Ok(Hastened::PutOff(until)) => _ = self.round.progress.send_replace(Progress::PutOff(*until)),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "readers who wait are answered with what there is"),
+        }
+        hastened.ok()
+    }
+
+    /// Whether nobody waits; then nobody will, since the round can no longer be found.
+    fn is_deserted(&self) -> bool {
+        let mut rounds = self.waiting.rounds();
+        let is_deserted = self.round.progress.receiver_count() == 0;
+        if is_deserted {
+            self.take_out(&mut rounds);
+        }
+        is_deserted
+    }
+
+    fn take_out(&self, rounds: &mut HashMap<ResourceId, Arc<Round>>) {
+        // Another round of the resource may have begun when this one had ended.
+        if rounds.get(&self.resource).is_some_and(|round| Arc::ptr_eq(round, &self.round)) {
+            rounds.remove(&self.resource);
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.take_out(&mut self.waiting.rounds());
+    }
+}

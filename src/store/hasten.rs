@@ -1,0 +1,113 @@
+//! Whether a reader's wish makes a resource due: one rule for both databases.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::columns::{Cells, Record};
+use super::{Hastened, StoreError, Wish};
+use crate::domain::schedule::{AT_ONCE, Because};
+use crate::domain::time::later;
+
+/// For how long what is fetched counts as fetched for the reader who last waited: longer than nearly any request takes.
+const MEMORY: TimeDelta = TimeDelta::minutes(1);
+
+/// What the schedule says of a resource when a reader asks for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// `None` when it is retired.
+    due_at: Option<DateTime<Utc>>,
+    because: Option<Because>,
+    fetched_at: Option<DateTime<Utc>>,
+    /// When a reader last waited for it.
+    hastened_at: Option<DateTime<Utc>>,
+    is_leased: bool,
+}
+
+impl Place {
+    /// Of `schedule`: `due_at, because, fetched_at, hastened_at`.
+    pub(super) fn of<R: Cells>(schedule: &Record<'_, R>, is_leased: bool) -> Result<Self, StoreError> {
+        let code = i16::try_from(schedule.integer("because")?).ok();
+        Ok(Self {
+            due_at: schedule.maybe_time("due_at")?,
+            because: code.and_then(Because::from_code),
+            fetched_at: schedule.maybe_time("fetched_at")?,
+            hastened_at: schedule.maybe_time("hastened_at")?,
+            is_leased,
+        })
+    }
+
+    /// What becomes of a reader's wish: [`Hastened::Due`] is yet to be done.
+    pub(super) fn hastened(&self, wish: Wish, now: DateTime<Utc>) -> Hastened {
+        let Some(due_at) = self.due_at else { return Hastened::Never };
+        if self.fetched_at != wish.seen {
+            return Hastened::Newer;
+        }
+        if self.is_leased || due_at == AT_ONCE {
+            return Hastened::Coming;
+        }
+        if due_at > now && self.because.is_some_and(Because::spares_the_upstream) {
+            return Hastened::PutOff(due_at);
+        }
+        if self.was_fetched_for_others(wish.echo, now) { Hastened::Served } else { Hastened::Due }
+    }
+
+    fn was_fetched_for_others(&self, echo: Duration, now: DateTime<Utc>) -> bool {
+        let is_new = |fetched_at| now < later(fetched_at, echo);
+        self.fetched_at.is_some_and(is_new) && self.hastened_at.is_some_and(|at| now - at < MEMORY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_makes_due_what_waits_for_its_turn_and_nothing_else() {
+        use Because::{Backoff, Freshness, GoneRecheck, Interval, New, Outage, RetryAfter};
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let (now, seen) = (at(1000), Some(at(500)));
+        for (due_at, because, fetched_at, is_leased, expected) in [
+            (Some(2000), Interval, 500, false, Hastened::Due),
+            (Some(2000), Freshness, 500, false, Hastened::Due),
+            // Due, but others are before it.
+            (Some(900), New, 500, false, Hastened::Due),
+            (Some(900), Backoff, 500, false, Hastened::Due),
+            (Some(900), Interval, 500, true, Hastened::Coming),
+            (Some(2000), Backoff, 500, true, Hastened::Coming),
+            (Some(0), Interval, 500, false, Hastened::Coming),
+            (Some(2000), Interval, 501, false, Hastened::Newer),
+            (Some(900), Interval, 501, true, Hastened::Newer),
+            (Some(2000), Backoff, 500, false, Hastened::PutOff(at(2000))),
+            (Some(2000), Outage, 500, false, Hastened::PutOff(at(2000))),
+            (Some(2000), RetryAfter, 500, false, Hastened::PutOff(at(2000))),
+            (Some(2000), GoneRecheck, 500, false, Hastened::PutOff(at(2000))),
+            (None, Interval, 500, false, Hastened::Never),
+        ] {
+            let (due_at, fetched_at) = (due_at.map(at), Some(at(fetched_at)));
+            let place = Place { due_at, because: Some(because), fetched_at, hastened_at: None, is_leased };
+            let wish = Wish { seen, at: now, echo: Duration::ZERO };
+            assert_eq!(place.hastened(wish, now), expected, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_fetched_for_others_a_moment_ago_does_for_those_who_say_so() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let now = at(1000);
+        for (hastened_at, fetched_at, echo, expected) in [
+            (Some(950), 998, 3, Hastened::Served),
+            (Some(950), 998, 2, Hastened::Due),
+            (Some(950), 998, 0, Hastened::Due),
+            // It was fetched for other reasons.
+            (Some(940), 998, 3, Hastened::Due),
+            (None, 998, 3, Hastened::Due),
+        ] {
+            let (fetched_at, hastened_at) = (Some(at(fetched_at)), hastened_at.map(at));
+            let because = Some(Because::Interval);
+            let place = Place { due_at: Some(at(2000)), because, fetched_at, hastened_at, is_leased: false };
+            let wish = Wish { seen: fetched_at, at: now, echo: Duration::from_secs(echo) };
+            assert_eq!(place.hastened(wish, now), expected, "{place:?} {wish:?}");
+        }
+    }
+}
