@@ -88,15 +88,8 @@ async fn headpond(nginx: &Nginx, database: Database, cold: &mut Vec<f64>, unchan
     std::fs::write(&path, text).expect("a config file");
     let config = config::load(&path, &config::ProcessEnvironment, clock.now()).expect("a good config").config;
     let store = database.connect(Arc::clone(&clock)).await;
-    let specs: Vec<_> = config
-        .sources
-        .iter()
-        .map(|source| SourceSpec {
-            name: source.name.clone(),
-            upstream: source.upstream.clone(),
-            limits: config.upstreams[&source.upstream].limits,
-        })
-        .collect();
+    let specs: Vec<_> =
+        config.sources.iter().map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream])).collect();
     let registered = store.register(&specs, Authority::Owns).await.expect("to register");
     let source = registered[0].source;
     store.add_keys(source, &config.sources[0].keys, Authority::Owns).await.expect("to add keys");

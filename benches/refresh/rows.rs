@@ -6,6 +6,7 @@ use std::time::Duration;
 use headpond::clock::{Clock, ManualClock, monotonic};
 use headpond::domain::change::ChangeKind;
 use headpond::domain::decision::{Freshness, Metadata, Outcome, Replacement};
+use headpond::domain::fingerprint::Fingerprint;
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, SourceName, UpstreamId};
 use headpond::domain::schedule::{Because, Cadence, Due};
@@ -57,7 +58,7 @@ async fn measure(database: &Database, resources: u64) -> (f64, f64) {
 async fn fill(store: &dyn Store, resources: u64) -> UpstreamId {
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: BATCH };
     let name = SourceName::new("users").expect("a name");
-    let spec = SourceSpec { name, upstream: "bench".into(), limits };
+    let spec = SourceSpec { name, upstream: "bench".into(), limits, fingerprint: Fingerprint(1) };
     let registered = store.register(&[spec], Authority::Owns).await.expect("to register");
     let keys: Vec<_> = (0..resources).map(|n| (Key::new(format!("user-{n}")).expect("a key"), Params::new())).collect();
     for chunk in keys.chunks(5000) {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::bounds::Bound;
 use super::freshness_headers::timestamp;
 use super::problem::Problem;
+use super::reload::NotReloaded;
 use super::resource_path::ResourcePath;
 use crate::domain::resource::BadKey;
 use crate::store::StoreError;
@@ -66,6 +67,8 @@ pub enum ApiError {
     UnknownCursor,
     /// Some source has not tried each of its keys yet.
     NotReady,
+    /// The configuration could not be read again.
+    NotReloaded(NotReloaded),
     /// The store failed.
     Store(StoreError),
     /// The answer took longer than a request may take.
@@ -197,6 +200,17 @@ impl ApiError {
                 let detail = "Not every source has tried each of its keys once. This passes by itself.";
                 unavailable("not-ready", "Not ready", detail, SOON)
             }
+            Self::NotReloaded(NotReloaded::Invalid(errors)) => {
+                let detail = "The configuration file is wrong. The old configuration stays in force.";
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-configuration", "Bad configuration", detail)
+                    .with("errors", errors)
+            }
+            Self::NotReloaded(NotReloaded::Unavailable(why)) => unavailable(
+                "not-reloaded",
+                "Not reloaded",
+                &format!("The configuration was not reloaded: {why}."),
+                SOON,
+            ),
             Self::Store(error) if error.is_passing() => {
                 let detail = "The database can't be used at the moment. The log says why.";
                 unavailable("store-unavailable", "Store unavailable", detail, SOON)

@@ -12,6 +12,7 @@
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
 //! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
+//! | `POST /v1/-/reload` | that the configuration was read again, or what is wrong with it; for admins |
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
 //! | `GET /metrics` | the process's metrics, for Prometheus |
@@ -47,6 +48,7 @@ pub mod problem;
 pub mod read;
 pub mod reading;
 pub mod refresh;
+pub mod reload;
 pub mod resource_path;
 pub mod server;
 pub mod settings;
@@ -90,6 +92,8 @@ pub struct ApiState {
     pub stopping: CancellationToken,
     /// Renders the process's metrics; `None` where none are kept.
     pub metrics: Option<PrometheusHandle>,
+    /// Where a reload is asked for.
+    pub reloads: reload::Reloads,
 }
 
 impl ApiState {
@@ -102,6 +106,7 @@ impl ApiState {
 /// All routes.
 pub fn router(state: ApiState) -> Router {
     reading(&state)
+        .merge(administering())
         .merge(open())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
@@ -125,6 +130,11 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/-/status", get(status::status))
         .route("/metrics", get(measure::metrics))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
+}
+
+/// Routes whose handlers take an [`access::Admin`].
+fn administering() -> Router<ApiState> {
+    Router::new().route("/v1/-/reload", post(reload::reload))
 }
 
 /// Routes for everyone.

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tower::Service;
 
 use super::crowd::{Crowd, make_room};
@@ -34,35 +35,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// what is left. When `max_connections` are there, one that is idle has to go for each that comes; without such a one, all
 /// further ones wait in the kernel's queue.
 ///
-/// # Errors
-/// When the listener isn't usable.
+/// The settings may change meanwhile, all but `max_connections`: a connection has the timeouts of when it began, and a
+/// request its own.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    settings: &config::Server,
+    settings: watch::Receiver<config::Server>,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let server = Server::new(router, settings);
+) {
+    let server = Server::new(router, settings.clone());
     let graceful = GracefulShutdown::new();
-    let mut crowd = Crowd::of_at_most(make_room(settings.max_connections));
+    let mut crowd = Crowd::of_at_most(make_room(settings.borrow().max_connections));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             Some(()) = crowd.ended() => {}
             stream = accept(&listener), if crowd.is_open() => {
-                let watch = Watch::new(server.patience);
+                let watch = Watch::new(server.patience());
                 crowd.join(watch.clone(), server.clone().attend(stream, watch, graceful.watcher()));
             }
             () = tokio::time::sleep(LOOK_AGAIN), if crowd.is_overfull() => crowd.dismiss_one(),
         }
     }
     drop(listener);
-    if tokio::time::timeout(settings.shutdown_grace, graceful.shutdown()).await.is_err() {
+    let grace = settings.borrow().shutdown_grace;
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("dropping connections that did not finish within shutdown_grace");
     }
     crowd.close().await;
-    Ok(())
 }
 
 /// The next connection. No error ends the server: most concern one connection, and the others pass.
@@ -89,21 +90,25 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 struct Server {
     router: Router,
     http: http1::Builder,
-    patience: Patience,
+    settings: watch::Receiver<config::Server>,
 }
 
 impl Server {
-    fn new(router: Router, settings: &config::Server) -> Self {
+    fn new(router: Router, settings: watch::Receiver<config::Server>) -> Self {
         let mut http = http1::Builder::new();
         // `patience` says why not hyper's own timer.
         http.header_read_timeout(None).max_header_size(MAX_HEADER_BYTES);
-        let patience = Patience {
+        Self { router: within(router, settings.clone()), http, settings }
+    }
+
+    fn patience(&self) -> Patience {
+        let settings = self.settings.borrow();
+        Patience {
             headers: settings.header_timeout,
             // The router answers within request_timeout; after that the client must take what comes.
             answer: settings.request_timeout.saturating_add(settings.idle_timeout),
             idle: settings.idle_timeout,
-        };
-        Self { router: within(router, settings.request_timeout), http, patience }
+        }
     }
 
     async fn attend(self, stream: TcpStream, watch: Watch, watcher: Watcher) {
@@ -136,11 +141,14 @@ impl Server {
 }
 
 /// The router, with a limit to how long a request may take to be answered.
-fn within(router: Router, limit: Duration) -> Router {
-    router.layer(from_fn(move |request: Request, next: Next| async move {
-        match tokio::time::timeout(limit, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => ApiError::TimedOut.into_response(),
+fn within(router: Router, settings: watch::Receiver<config::Server>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let limit = settings.borrow().request_timeout;
+        async move {
+            match tokio::time::timeout(limit, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => ApiError::TimedOut.into_response(),
+            }
         }
     }))
 }

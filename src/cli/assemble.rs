@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::outcome::CliError;
 use crate::announce::Announcer;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, ConfigErrors, Environment, Loaded};
 use crate::domain::resource::Key;
 use crate::refresh::{Refresher, Roster};
 use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
@@ -18,6 +18,11 @@ use crate::upstream::Fetchers;
 /// How many keys are added in one transaction.
 const KEYS_AT_ONCE: usize = 5000;
 
+/// Reads the configuration: the file, and what the environment says otherwise.
+pub(super) fn load(path: &Path, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
+    config::load(path, environment, SystemClock::new().now())
+}
+
 /// Reads the configuration, and prints its warnings to stderr.
 pub(super) fn config(path: &Path) -> Result<Config, CliError> {
     config_from(path, &config::ProcessEnvironment)
@@ -25,8 +30,7 @@ pub(super) fn config(path: &Path) -> Result<Config, CliError> {
 
 /// The same from other surroundings than this process's.
 pub(super) fn config_from(path: &Path, environment: &dyn Environment) -> Result<Config, CliError> {
-    let now = SystemClock::new().now();
-    let loaded = config::load(path, environment, now).map_err(|errors| CliError::usage(errors.to_string()))?;
+    let loaded = load(path, environment).map_err(|errors| CliError::usage(errors.to_string()))?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -69,9 +73,10 @@ async fn connect(url: &str, readers: u32, schema: Schema) -> Result<(Arc<dyn Sto
     Ok((store, clock))
 }
 
-/// Makes the config's sources known and adds the keys that it lists.
+/// Makes the config's sources known and adds the keys that it lists, due by their schedules.
 ///
-/// Only a process that owns the config changes what is there; see [`Authority`].
+/// Only a process that owns the config changes what is there; see [`Authority`]. Broken off in the middle, it leaves some of
+/// the config's sources, limits and keys in the database and not others; done again, it does the rest.
 pub(super) async fn register(
     store: &dyn Store,
     config: &Config,
@@ -83,16 +88,18 @@ pub(super) async fn register(
             .upstreams
             .get(&source.upstream)
             .ok_or_else(|| CliError::usage(format!("source {}: no upstream {}", source.name, source.upstream)))?;
-        specs.push(SourceSpec {
-            name: source.name.clone(),
-            upstream: source.upstream.clone(),
-            limits: upstream.limits,
-        });
+        specs.push(SourceSpec::of(source, upstream));
     }
     let registered = store.register(&specs, authority).await?;
     for (source, ids) in config.sources.iter().zip(&registered) {
         for chunk in source.keys.chunks(KEYS_AT_ONCE) {
             store.add_keys(ids.source, chunk, authority).await?;
+        }
+        if authority == Authority::Owns {
+            let earlier = store.reschedule(ids.source, &source.policy.cadence).await?;
+            if earlier > 0 {
+                tracing::info!(source = %source.name, earlier, cadence = %source.policy.cadence, "due earlier by the schedule");
+            }
         }
     }
     Ok(registered)

@@ -2,17 +2,26 @@
 
 use std::path::Path;
 
+use futures_util::future::join_all;
+
 use super::assemble;
 use super::outcome::{CliError, Exit};
-use crate::config::Source;
-use crate::domain::schedule::Cadence;
+use super::question::{Answer, Counting, Question, inspect};
+use crate::config::{Config, Source};
+use crate::domain::decision::Outcome;
+use crate::store::{Inspected, SchemaState, StoreError};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Also look at the database, and make one request to each upstream, for the first key of one of its sources. Nothing
+    /// is stored, made or brought up to date.
+    #[arg(long)]
+    connect: bool,
+}
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-pub(super) fn run(config_path: &Path, _: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
     let config = assemble::config(config_path)?;
     println!("{}: good", config_path.display());
     for (name, upstream) in &config.upstreams {
@@ -27,16 +36,74 @@ pub(super) fn run(config_path: &Path, _: &Args) -> Result<Exit, CliError> {
             "source {}: {} keys, {}, from {}",
             source.name,
             source.keys.len(),
-            cadence(source),
+            source.policy.cadence,
             source.url.origin()
         );
     }
-    Ok(Exit::Well)
+    if args.connect { connect(&config).await } else { Ok(Exit::Well) }
 }
 
-fn cadence(source: &Source) -> String {
-    match &source.policy.cadence {
-        Cadence::Every(interval) => format!("every {}", humantime::format_duration(*interval)),
-        Cadence::Cron(rule) => format!("at {rule}"),
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn connect(config: &Config) -> Result<Exit, CliError> {
+    let inspected = inspect(config).await;
+    let (database, line) = database(&inspected);
+    println!("database: {line}");
+    let counting = Counting::by(config, &inspected).await;
+    // They are different upstreams: none has to wait for another.
+    let answers = join_all(config.upstreams.keys().map(|upstream| ask(config, &counting, upstream))).await;
+    counting.close().await;
+    let mut exit = database;
+    for (answer, line) in answers {
+        println!("{line}");
+        if answer != Exit::Well {
+            exit = answer;
+        }
     }
+    Ok(exit)
+}
+
+fn database(inspected: &Result<Inspected, StoreError>) -> (Exit, String) {
+    match inspected {
+        Ok(inspected) => {
+            let schema = match inspected.schema {
+                SchemaState::Absent => "not there yet: `serve`, `refresh` or `migrate` will make it",
+                SchemaState::Outdated => "not up to date: `serve`, `refresh` or `migrate` will bring it up to date",
+                SchemaState::UpToDate => "up to date",
+            };
+            (Exit::Well, format!("{}, {schema}", inspected.description))
+        }
+        Err(error) => (Exit::Failed, error.to_string()),
+    }
+}
+
+/// Asks an upstream for the first key that there is.
+async fn ask(config: &Config, counting: &Counting, upstream: &str) -> (Exit, String) {
+    let of_upstream = |source: &&Source| source.upstream == upstream && !source.keys.is_empty();
+    let Some(source) = config.sources.iter().find(of_upstream) else {
+        return (Exit::Well, format!("upstream {upstream}: no source of it has keys, so there is nothing to ask"));
+    };
+    let asked = async {
+        let question = Question::about(source, None)?;
+        let answer = question.ask(config, counting).await?;
+        Ok::<_, CliError>((answer.exit(), format!("{} → {}", question.shown(), in_a_line(&answer))))
+    };
+    let (exit, line) = asked.await.unwrap_or_else(|error| (Exit::Failed, error.to_string()));
+    let uncounted = counting.missing(config, source).map(|why| format!(" (not counted against its limits: {why})"));
+    (exit, format!("upstream {upstream}: {line}{}", uncounted.unwrap_or_default()))
+}
+
+fn in_a_line(answer: &Answer) -> String {
+    let status = answer.exchange.status.map_or_else(|| "no answer".into(), |status| status.to_string());
+    let follows = match &answer.outcome {
+        Outcome::Replaced(replacement) => format!("would be stored, {} bytes", replacement.snapshot.body.len()),
+        Outcome::Deferred(deferral) => {
+            let failure = &deferral.failing.last;
+            format!("failed: {}: {}", failure.kind, failure.detail)
+        }
+        Outcome::Gone(_) => "there is no such resource".into(),
+        // Not without a copy that they could be about.
+        Outcome::Confirmed { .. } | Outcome::Reset { .. } => "nothing to store".into(),
+    };
+    let due = answer.outcome.due();
+    format!("{status}, {follows}; next due {} because of {}", due.at.to_rfc3339(), due.because.as_str())
 }

@@ -62,8 +62,9 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
     let (api, api_at) = listen("--port", api_port).await?;
     let (upstream, upstream_at) = listen("--upstream-port", args.upstream_port).await?;
     let site = site(args, api_at, upstream_at);
-    let text = config::Text(config::text(&site, &database_url));
-    let config = assemble::config_from(Path::new("the demo's configuration"), &text)?;
+    let (name, text) = (Path::new("the demo's configuration"), config::Text(config::text(&site, &database_url)));
+    let config = assemble::config_from(name, &text)?;
+    let origin = serve::Origin::new(name, text)?;
     let (store, clock) = assemble::store(&config, Schema::Migrate).await.map_err(|error| error.about("--database"))?;
     refuse_a_strangers_database(store.as_ref(), &args.database, clock.now()).await?;
     let simulated = Simulated::start(upstream, Arc::clone(&clock));
@@ -77,7 +78,7 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
     };
     let reads = guide.reads.clone();
     let ended = tokio::select! {
-        ended = serve::serve(&config, store, clock, api, |router| reads.counted(router)) => ended,
+        ended = serve::serve(origin, config, store, clock, api, |router| reads.counted(router)) => ended,
         never = guide.lead() => match never {},
     };
     simulated.stop().await;
@@ -88,7 +89,7 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
 #[expect(clippy::print_stdout, reason = "the command's result")]
 async fn upstream_only(port: u16) -> Result<Exit, CliError> {
     let (listener, at) = listen("--port", port).await?;
-    let signals = signals::watch(Duration::ZERO)?;
+    let signals = signals::watch(|| Duration::ZERO)?;
     let simulated = Simulated::start(listener, Arc::new(SystemClock::new()));
     println!(
         "A simulated upstream answers on http://{at}: GET /weather/berlin, /users/u1, /stats; POST /off?for=1m, /on"

@@ -17,6 +17,7 @@ mod migrate;
 mod outcome;
 mod probe;
 mod progress;
+mod question;
 mod refresh;
 mod serve;
 mod signals;
@@ -44,7 +45,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Poll the upstreams and serve the read API until SIGTERM or SIGINT.
+    /// Poll the upstreams and serve the read API until SIGTERM or SIGINT; SIGHUP reloads the configuration.
     Serve(serve::Args),
     /// Refresh what is due, or what is named, once.
     Refresh(refresh::Args),
@@ -56,7 +57,7 @@ enum Command {
     Status(status::Args),
     /// Ask the running `serve` whether it is up, for health checks. It ends with 0 if so, else with 1.
     Health(health::Args),
-    /// Check the configuration file.
+    /// Check the configuration file, and with --connect what it names.
     Check(check::Args),
     /// Show what it does: a simulated upstream and a service that polls it, on this machine alone.
     Demo(demo::Args),
@@ -105,7 +106,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Demo(args) => demo::run(&args).await,
             Command::Status(args) => status::run(&cli.config, &args).await,
             Command::Health(args) => health::run(&cli.config, &args).await,
-            Command::Check(args) => check::run(&cli.config, &args),
+            Command::Check(args) => check::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Init(args) => init::run(&cli.config, &args),
         }

@@ -2,21 +2,17 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 use http::header::{self, HeaderMap};
-use url::Url;
 
 use super::assemble;
 use super::outcome::{CliError, Exit};
+use super::question::{Counting, HIDDEN_PATH, Question, inspect, shown_url};
 use super::refresh::unknown_source;
-use crate::clock::{Clock, SystemClock};
-use crate::config::Source;
-use crate::domain::decision::{Freshness, Outcome, Previous, decide};
+use crate::domain::decision::{Freshness, Outcome};
 use crate::domain::observation::Seen;
-use crate::domain::resource::{Key, Params, ResourceId};
-use crate::domain::schedule::{Due, Slot};
-use crate::upstream::{Exchange, FetchRequest, Fetchers, OpenGate, shown};
+use crate::domain::schedule::Due;
+use crate::upstream::{Exchange, shown};
 
 /// The response fields that a decision can depend on. No others are shown: what they say may repeat the query.
 const MATTERING: [header::HeaderName; 11] = [
@@ -53,39 +49,23 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         .iter()
         .find(|source| source.name.as_str() == args.source)
         .ok_or_else(|| unknown_source(&config, &args.source))?;
-    let (key, params) = named_key(source, args.key.as_deref())?;
-    let ask = source.ask(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let fetchers = Fetchers::of(&config, &clock).map_err(|error| CliError::usage(error.to_string()))?;
-    let request = FetchRequest { url: &ask.url, body: ask.body.as_ref(), settings: &source.request, validators: None };
-    let exchange = fetchers.to(&source.upstream).exchange(&request, &OpenGate).await?;
-    let mut text = shown_exchange(&ask.url, source, &exchange);
-    let previous = Previous::nothing(Slot::of(ResourceId(1), source.keys.len() as u64, fastrand::u64(..)));
-    let outcome = decide(&source.policy, &previous, exchange.observation, clock.now(), fastrand::f64());
-    text.push_str(&shown_outcome(&outcome));
-    print!("{text}");
-    Ok(if matches!(outcome, Outcome::Replaced(_)) { Exit::Well } else { Exit::Failed })
-}
-
-/// The key with its parameters: one of the configuration's, or, where the template needs no parameters, any.
-fn named_key(source: &Source, key: Option<&str>) -> Result<(Key, Params), CliError> {
-    let Some(key) = key else {
-        let first = source.keys.first().cloned();
-        return first.ok_or_else(|| CliError::usage(format!("source {} lists no keys: name one", source.name)));
-    };
-    if let Some(listed) = source.keys.iter().find(|(listed, _)| listed.as_str() == key) {
-        return Ok(listed.clone());
+    let question = Question::about(source, args.key.as_deref())?;
+    let counting = Counting::by(&config, &inspect(&config).await).await;
+    if let Some(why) = counting.missing(&config, source) {
+        eprintln!("not counted against the limits of upstream {}: {why}", source.upstream);
     }
-    let key = Key::new(key).map_err(|error| CliError::usage(format!("key {key:?}: {error}")))?;
-    Ok((key, Params::new()))
+    let answer = question.ask(&config, &counting).await;
+    counting.close().await;
+    let answer = answer?;
+    print!("{}{}", shown_exchange(&question, &answer.exchange), shown_outcome(&answer.outcome));
+    Ok(answer.exit())
 }
 
-/// The request's header fields as they were sent and the answer's that mattered. Of URLs, the request's own and those that
-/// redirects lead to, the query is never shown, and the path only if all of the template is written in the configuration:
-/// either may hold a secret.
-fn shown_exchange(url: &Url, source: &Source, exchange: &Exchange) -> String {
-    let hides_path = source.url.has_secret_path();
-    let mut text = format!("{} {}\n", source.request.method, shown_url(url, hides_path));
+/// The request's header fields as they were sent and the answer's that mattered. Of URLs that redirects lead to, no more is
+/// shown than of the request's own.
+fn shown_exchange(question: &Question<'_>, exchange: &Exchange) -> String {
+    let hides_path = question.source.url.has_secret_path();
+    let mut text = format!("{}\n", question.shown());
     for (name, value) in shown(&exchange.sent) {
         line(&mut text, &format!("  {name}: {value}"));
     }
@@ -102,7 +82,11 @@ fn shown_exchange(url: &Url, source: &Source, exchange: &Exchange) -> String {
             for value in headers.get_all(&name) {
                 let value = String::from_utf8_lossy(value.as_bytes());
                 let value = if name == header::LOCATION {
-                    url.join(&value).map_or_else(|_| "no URL".into(), |to| shown_url(&to, hides_path).into())
+                    question
+                        .ask
+                        .url
+                        .join(&value)
+                        .map_or_else(|_| "no URL".into(), |to| shown_url(&to, hides_path).into())
                 } else {
                     value
                 };
@@ -112,14 +96,6 @@ fn shown_exchange(url: &Url, source: &Source, exchange: &Exchange) -> String {
     }
     text.push('\n');
     text
-}
-
-/// In place of a path that nobody is shown.
-const HIDDEN_PATH: &str = "/…";
-
-fn shown_url(url: &Url, hides_path: bool) -> String {
-    let path = if hides_path { HIDDEN_PATH } else { url.path() };
-    format!("{}{path}", url.origin().ascii_serialization())
 }
 
 fn answered(seen: &Seen) -> Option<&HeaderMap> {

@@ -60,7 +60,8 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let registered = assemble::register(store.as_ref(), &config, authority).await?;
     let target = target(&config, &registered, store.as_ref(), args).await?;
     let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock)?;
-    let stop = signals::watch(config.server.shutdown_grace)?;
+    let grace = config.server.shutdown_grace;
+    let stop = signals::watch(move || grace)?;
     let started = monotonic();
     let run = Run::begin(refresher, target, Manner { force: args.force, wait: args.wait }).await?;
     let progress = Progress::new(run.expected);

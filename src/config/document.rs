@@ -14,7 +14,7 @@ use super::section::{Section, did_you_mean};
 use super::setting::Scope;
 use super::upstream::DeclaredUpstreams;
 use super::value::{Value, Wants, dotted};
-use super::{Config, policy, server, source, tokens};
+use super::{Config, overrides, policy, server, source, tokens};
 
 /// The tables that a document may have.
 const TABLES: [&str; 5] = ["server", "database", "defaults", "upstreams", "sources"];
@@ -37,13 +37,18 @@ pub struct Loaded {
 /// All that is wrong with it, in the order of the file.
 pub fn load(path: &Path, environment: &dyn Environment, now: DateTime<Utc>) -> Result<Loaded, ConfigErrors> {
     let file = path.display().to_string();
-    let text = read(path, &file, environment)?;
+    let written = read(path, &file, environment)?;
+    let end = written.len();
+    let (text, variables, unreadable) = overrides::behind(written, environment);
     let mut reader = Reader::new(&file, &text, environment, now);
-    let (root, syntax) = DeTable::parse_recoverable(&text);
+    reader.variables = &variables;
+    reader.errors.extend(unreadable);
+    let (mut root, syntax) = DeTable::parse_recoverable(text.get(..end).unwrap_or_default());
     note_syntax_errors(&mut reader, &syntax);
     // What the parser makes of broken syntax would only bring errors that vanish with it. A name that is there twice
     // leaves the rest of the document as it is meant.
     let config = if syntax.iter().all(|error| error.message() == DUPLICATE) {
+        reader.errors.extend(overrides::apply(root.get_mut(), &text, &variables));
         config(&mut reader, root.get_ref())
     } else {
         None

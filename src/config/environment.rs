@@ -1,4 +1,5 @@
-//! What a configuration takes from outside its file: `${env:NAME}` and `${file:PATH}`.
+//! What a configuration takes from outside its file: `${env:NAME}` and `${file:PATH}`. (Variables that take the place of
+//! settings are in `overrides.rs`.)
 
 use std::ffi::OsString;
 use std::io;
@@ -10,6 +11,11 @@ use super::value::Wrong;
 pub trait Environment {
     /// The environment variable of that name.
     fn variable(&self, name: &str) -> Option<OsString>;
+
+    /// The names of all variables, some of which may set something. None, unless it is told otherwise.
+    fn names(&self) -> Vec<OsString> {
+        Vec::new()
+    }
 
     /// The contents of a file.
     ///
@@ -25,6 +31,10 @@ pub struct ProcessEnvironment;
 impl Environment for ProcessEnvironment {
     fn variable(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name)
+    }
+
+    fn names(&self) -> Vec<OsString> {
+        std::env::vars_os().map(|(name, _)| name).collect()
     }
 
     fn file(&self, path: &Path) -> io::Result<Vec<u8>> {

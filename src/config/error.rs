@@ -5,9 +5,9 @@ use std::fmt;
 /// One thing that is wrong, or (as a warning) probably not meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, as it was named.
+    /// The file, as it was named, or the environment variable.
     pub file: String,
-    /// Line and column in it, both from 1, columns in characters; `None` when it is about the file as a whole.
+    /// Line and column in it, both from 1, columns in characters; `None` when it is about the whole of it.
     pub place: Option<(usize, usize)>,
     /// The setting's whole name, like `sources.weather.timeout`; empty when it is about no single setting.
     pub setting: String,
@@ -20,7 +20,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Something that is wrong with the file as a whole.
+    /// Something that is wrong with a file, or a variable, as a whole.
     pub(super) fn of_file(file: &str, problem: String, remedy: Option<&str>) -> Self {
         Self {
             file: file.into(),

@@ -117,8 +117,8 @@ impl Pass<'_> {
         };
         let start = value.node.span().start;
         if let Some(first) = self.places.insert(key.clone(), start) {
-            let (line, column) = reader.place(first);
-            reader.error(&value.spot(), format!("listed twice, first at {line}:{column}"), "list each key once");
+            let first = reader.place_in_words(first);
+            reader.error(&value.spot(), format!("listed twice, first {first}"), "list each key once");
             return None;
         }
         Some(key)

@@ -1,9 +1,9 @@
 //! The configuration, checked. Nothing behind this room sees raw strings.
 //!
-//! [`load`] reads TOML in three steps, and each goes on after what it finds wrong, so that all errors come at once:
-//! the document (`document.rs`), its tables, whose names and values are checked against the one list of settings
-//! (`section.rs`, `settings.rs`), and the sources, whose settings are looked up in their own table, in their upstream's and
-//! in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
+//! [`load`] reads TOML, with what environment variables put in its place (`overrides.rs`), in three steps, and each goes
+//! on after what it finds wrong, so that all errors come at once: the document (`document.rs`), its tables, whose names and
+//! values are checked against the one list of settings (`section.rs`, `settings.rs`), and the sources, whose settings are
+//! looked up in their own table, in their upstream's and in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
 
 mod ask;
 mod certificates;
@@ -17,6 +17,7 @@ mod keys;
 mod kinds;
 mod nearest;
 mod origins;
+mod overrides;
 mod policy;
 mod reader;
 mod section;

@@ -6,13 +6,16 @@ use chrono::{DateTime, Utc};
 
 use super::environment::Environment;
 use super::error::ConfigError;
+use super::overrides::Variable;
 
 /// What reading a configuration needs and collects.
 pub(super) struct Reader<'a> {
     /// The file, as it was named.
     pub file: &'a str,
-    /// What is in it.
+    /// What is in it, and behind it the values of variables.
     pub text: &'a str,
+    /// Where those are.
+    pub variables: &'a [Variable],
     /// Where `${…}` looks.
     pub environment: &'a dyn Environment,
     /// The present time, for cron rules.
@@ -58,7 +61,7 @@ impl Spot {
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a str, text: &'a str, environment: &'a dyn Environment, now: DateTime<Utc>) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { file, text, environment, now, errors: Vec::new(), warnings: Vec::new(), lines }
+        Self { file, text, variables: &[], environment, now, errors: Vec::new(), warnings: Vec::new(), lines }
     }
 
     /// Notes what is wrong. `remedy` says what would be right; it may be empty where the problem says it already.
@@ -81,17 +84,38 @@ impl<'a> Reader<'a> {
         (line, String::from_utf8_lossy(before).chars().count() + 1)
     }
 
+    /// Where a byte is, in words: line and column, or the variable.
+    pub(super) fn place_in_words(&self, at: usize) -> String {
+        if let Some(variable) = self.variable(at) {
+            return format!("in {}", variable.name);
+        }
+        let (line, column) = self.place(at);
+        format!("at {line}:{column}")
+    }
+
+    /// The variable whose value has this byte.
+    fn variable(&self, at: usize) -> Option<&'a Variable> {
+        self.variables.iter().find(|variable| (variable.span.start..=variable.span.end).contains(&at))
+    }
+
+    /// Whether a value comes from a variable and may be a secret.
+    pub(super) fn is_hidden(&self, span: &Range<usize>, shows: Shows) -> bool {
+        matches!(shows, Shows::Url | Shows::Secret) && self.variable(span.start).is_some()
+    }
+
     /// The document between two bytes.
     pub(super) fn written(&self, span: Range<usize>) -> &'a str {
         self.text.get(span).unwrap_or_default()
     }
 
     fn describe(&self, at: &Spot, problem: String, remedy: String) -> ConfigError {
+        let variable = self.variable(at.span.start);
+        let value = shown(self.written(at.span.clone()), at.shows);
         ConfigError {
-            file: self.file.into(),
-            place: Some(self.place(at.span.start)),
+            file: variable.map_or(self.file, |variable| &variable.name).into(),
+            place: variable.is_none().then(|| self.place(at.span.start)),
             setting: at.path.clone(),
-            value: shown(self.written(at.span.clone()), at.shows),
+            value: value.filter(|_| !self.is_hidden(&at.span, at.shows)),
             problem,
             remedy: (!remedy.is_empty()).then_some(remedy),
         }

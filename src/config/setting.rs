@@ -70,6 +70,9 @@ pub(super) trait AnySetting: Sync {
     fn fallback(&self) -> Fallback;
     fn shows(&self) -> Shows;
 
+    /// Whether its values are text, to be written in quotes.
+    fn takes_text(&self) -> bool;
+
     /// Notes what is wrong with a value.
     fn check(&self, reader: &mut Reader<'_>, value: Value<'_>);
 }
@@ -90,6 +93,10 @@ impl<T> AnySetting for Setting<T> {
 
     fn shows(&self) -> Shows {
         self.shows
+    }
+
+    fn takes_text(&self) -> bool {
+        self.kind.wants.is_text()
     }
 
     fn check(&self, reader: &mut Reader<'_>, value: Value<'_>) {

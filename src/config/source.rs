@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 use url::{Host, Url};
 
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::resource::SourceName;
 use crate::domain::template::UrlTemplate;
 
@@ -10,6 +11,16 @@ use super::reader::Reader;
 use super::section::{Layers, Section, did_you_mean};
 use super::upstream::DeclaredUpstreams;
 use super::{RequestSettings, Source, ask, headers, keys, policy, settings as set, tokens};
+
+impl Source {
+    /// What it asks for.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let RequestSettings { method, body, headers, .. } = &self.request;
+        let body = body.as_ref().map(|body| (&body.template, &body.content_type));
+        Fingerprint::of(method, &self.url, headers, body, &self.policy.ignore_changes_in)
+    }
+}
 
 /// Reads a source. What is wrong with it is noted, all of it.
 pub(super) fn read(

@@ -43,6 +43,11 @@ impl From<String> for Wrong {
 }
 
 impl Wants {
+    /// Whether it is a text: its example is one in quotes.
+    pub(super) fn is_text(&self) -> bool {
+        self.example.starts_with('"')
+    }
+
     /// What would be right.
     pub(super) fn remedy(&self) -> String {
         format!("write it like {}", self.example)
@@ -87,7 +92,10 @@ impl<'v> Value<'v> {
             return None;
         };
         match expand(written, reader.environment) {
-            Ok(text) => Some(text),
+            // All of a variable's value is from outside; where that may be a secret, it is treated as one.
+            Ok(text) => {
+                Some(Text { expanded: text.expanded || reader.is_hidden(&self.node.span(), self.shows), ..text })
+            }
             Err(Wrong { problem, remedy }) => {
                 reader.error(&self.spot(), problem, remedy.unwrap_or_default());
                 None

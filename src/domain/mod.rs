@@ -7,6 +7,7 @@ pub mod content;
 pub mod decision;
 pub mod directive;
 pub mod failure;
+pub mod fingerprint;
 pub mod freshness;
 pub mod limit;
 pub mod network;

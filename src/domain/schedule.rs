@@ -166,6 +166,16 @@ impl fmt::Display for CronRule {
     }
 }
 
+impl fmt::Display for Cadence {
+    /// `every 1h`, `at 7 * * * * Europe/Berlin`: the whole of it, so that two are the same if their texts are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(interval) => write!(f, "every {}", humantime::format_duration(*interval)),
+            Self::Cron(rule) => write!(f, "at {rule}"),
+        }
+    }
+}
+
 impl Cadence {
     /// The time between regular refreshes: the interval, or what lies between the next two times of the cron rule.
     #[must_use]

@@ -116,6 +116,11 @@ impl UrlTemplate {
         self.has_secret_path
     }
 
+    /// The template as text. It may have a credential in it: not to be shown.
+    pub(super) fn text(&self) -> &str {
+        self.template.as_str()
+    }
+
     /// `scheme://host[:port]` of every URL that it makes.
     #[must_use]
     pub fn origin(&self) -> &str {

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use super::Refresher;
+use super::ownership::Ownership;
 use crate::announce::Announcement;
 use crate::clock::SystemClock;
 use crate::config::Database;
@@ -20,7 +22,7 @@ const ANCHOR: &str = "15 * * * * *";
 const PRUNE: &str = "45 */10 * * * *";
 
 /// How long the ids of applied batches are kept.
-const APPLIED: std::time::Duration = std::time::Duration::from_secs(3600);
+const APPLIED: Duration = Duration::from_secs(3600);
 
 /// Running jobs; they end with [`stop`](Self::stop).
 pub struct Clockwork {
@@ -28,24 +30,25 @@ pub struct Clockwork {
 }
 
 impl Clockwork {
-    /// Starts the jobs.
+    /// Starts the jobs. What is kept for how long is looked up in `database` each time.
     ///
     /// # Errors
     /// When the scheduler does not start.
     pub async fn start(
         refresher: Arc<Refresher>,
+        ownership: Arc<Ownership>,
         clock: Arc<SystemClock>,
-        database: &Database,
+        database: watch::Receiver<Database>,
     ) -> Result<Self, JobSchedulerError> {
         let scheduler = JobScheduler::new().await?;
         let beating = Arc::clone(&refresher);
         scheduler
             .add(job(HEARTBEAT, move || {
-                let refresher = Arc::clone(&beating);
+                let (refresher, ownership) = (Arc::clone(&beating), Arc::clone(&ownership));
                 async move {
                     // Wakes every lane, in case a wake-up was lost on its way from another process.
                     refresher.announcer.announce(Announcement::LookAround);
-                    if let Err(error) = refresher.own_config().await {
+                    if let Err(error) = ownership.renew().await {
                         tracing::warn!(%error, "could not say that this process owns the configuration");
                     }
                 }
@@ -64,10 +67,10 @@ impl Clockwork {
                 }
             })?)
             .await?;
-        let (retired, changes) = (database.retention, database.keep_changes);
         scheduler
             .add(job(PRUNE, move || {
                 let refresher = Arc::clone(&refresher);
+                let (retired, changes) = kept(&database.borrow());
                 async move {
                     let rules = PruneRules { now: refresher.clock.now(), retired, changes, applied: APPLIED };
                     match refresher.store.prune(&rules).await {
@@ -88,6 +91,11 @@ impl Clockwork {
             tracing::warn!(%error, "the clockwork did not stop well");
         }
     }
+}
+
+/// How long retired keys keep their data, and how long the feed is.
+fn kept(database: &Database) -> (Duration, Duration) {
+    (database.retention, database.keep_changes)
 }
 
 /// A job that never overlaps with itself: a turn that comes while the last one still runs is left out.

@@ -40,7 +40,7 @@ pub struct Committer {
 #[derive(Debug)]
 struct Landing {
     claim: Arc<Claim>,
-    source: Option<Arc<Source>>,
+    source: Arc<Source>,
     reply: oneshot::Sender<Verdict>,
 }
 
@@ -85,28 +85,35 @@ impl Committer {
         (Self { landings }, desk.run(arriving))
     }
 
-    /// Hands an outcome over and waits for what becomes of it. `source` is `None` when the config has none for the claim.
+    /// Hands an outcome over and waits for what becomes of it.
     pub async fn settle(
         &self,
         claim: Arc<Claim>,
-        source: Option<Arc<Source>>,
-        requested_at: DateTime<Utc>,
+        source: Arc<Source>,
         decided_at: DateTime<Utc>,
         outcome: Outcome,
     ) -> Verdict {
-        let gone_budget = source.as_deref().map_or(GoneBudget { share: 0.0, period: Duration::ZERO }, |source| {
-            GoneBudget { share: source.max_delete_share, period: source.policy.cadence.interval(decided_at) }
-        });
-        // The claim fulfils the wish that it was made for, also when the wisher's clock is ahead of this one.
-        let requested_at = claim.wanted_at.map_or(requested_at, |wanted_at| requested_at.max(wanted_at));
-        let settled =
-            Settled { token: claim.token, resource: claim.resource, requested_at, decided_at, outcome, gone_budget };
+        let period = source.policy.cadence.interval(decided_at);
+        let settled = Settled {
+            token: claim.token,
+            resource: claim.resource,
+            requested_at: known_at(&claim),
+            decided_at,
+            outcome,
+            gone_budget: GoneBudget { share: source.max_delete_share, period },
+        };
         let (reply, landed) = oneshot::channel();
         if self.landings.send((settled, Landing { claim, source, reply })).await.is_err() {
             return Verdict::GivenUp("nothing is stored any more".into());
         }
         landed.await.unwrap_or_else(|_| Verdict::GivenUp("it was not stored".into()))
     }
+}
+
+/// When it was known what to ask. Not when the request was sent, which may be later: what it asked for was read with the
+/// claim. And the claim fulfils the wish that it was made for, also when the wisher's clock is ahead of this one.
+fn known_at(claim: &Claim) -> DateTime<Utc> {
+    claim.wanted_at.map_or(claim.granted_at, |wanted_at| claim.granted_at.max(wanted_at))
 }
 
 /// Where the landings arrive.
@@ -189,14 +196,13 @@ impl Desk {
     fn unstorable(&self, mut lone: Batch, error: &StoreError) -> Option<Batch> {
         let (settled, landing) = (lone.settled.first_mut()?, lone.landings.first()?);
         tracing::error!(%error, key = %landing.claim.key, "the database rejects an outcome");
-        let source = landing.source.as_deref()?;
         if matches!(&settled.outcome, Outcome::Deferred(d) if d.failing.last.kind == FailureKind::Unstorable) {
             return None;
         }
         let detail = "the database refused to store what came; the log says why".into();
         let failure = Failure { kind: FailureKind::Unstorable, status: None, detail };
         let now = self.clock.now();
-        settled.outcome = defer(&source.policy, &landing.claim.previous, failure, now, fastrand::f64());
+        settled.outcome = defer(&landing.source.policy, &landing.claim.previous, failure, now, fastrand::f64());
         Some(lone)
     }
 
@@ -220,7 +226,7 @@ impl Desk {
 
     fn log(&mut self, landing: &Landing, verdict: &Verdict) {
         let key = &landing.claim.key;
-        let Some(source) = landing.source.as_deref().map(|source| &source.name) else { return };
+        let source = &landing.source.name;
         let Verdict::Failed(failure) = verdict else {
             let because = landing.claim.due.because.as_str();
             tracing::debug!(%source, %key, because, ?verdict, "refreshed");

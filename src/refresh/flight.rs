@@ -10,19 +10,14 @@ use super::committer::Committer;
 use super::tally::Verdict;
 use crate::clock::monotonic;
 use crate::config::Source;
-use crate::domain::decision::{Deferral, Outcome, decide, defer};
-use crate::domain::failure::{Failing, Failure, FailureKind};
+use crate::domain::decision::{Outcome, decide, defer};
+use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::limit::Limits;
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::UpstreamId;
-use crate::domain::schedule::{Because, Due};
-use crate::domain::time::later;
 use crate::store::{Claim, StoreError};
 use crate::telemetry::metrics;
 use crate::upstream::{Exchange, FetchRequest, TokenGate};
-
-/// How long a resource whose source this process does not know is left alone.
-const UNKNOWN_SOURCE_WAIT: Duration = Duration::from_secs(3600);
 
 /// The largest body that is looked at without giving up this thread: parsing more would keep other flights waiting.
 const LOOKED_AT_HERE: usize = 256 << 10;
@@ -38,26 +33,22 @@ pub struct Ticket {
     pub lease_for: Duration,
 }
 
-/// Fetches one claimed resource, decides, and waits for the commit.
+/// Fetches one claimed resource of this source, decides, and waits for the commit.
 ///
 /// # Errors
 /// When the store failed before anything was sent; the lease then runs out by itself.
 pub async fn fly(
     refresher: &Refresher,
     committer: &Committer,
+    source: Arc<Source>,
     claim: Claim,
     ticket: Ticket,
 ) -> Result<Verdict, StoreError> {
     let claim = Arc::new(claim);
-    let Some(source) = refresher.roster.source(claim.source).cloned() else {
-        let now = refresher.clock.now();
-        let outcome = unknown_source(&claim, now);
-        return Ok(committer.settle(claim, None, now, now, outcome).await);
-    };
     let observation = observe(refresher, &claim, &source, ticket).await?;
-    let (requested_at, now) = (observation.requested_at, refresher.clock.now());
+    let now = refresher.clock.now();
     let outcome = decide_where_it_fits(&source, &claim, observation, now).await;
-    Ok(committer.settle(claim, Some(source), requested_at, now, outcome).await)
+    Ok(committer.settle(claim, source, now, outcome).await)
 }
 
 /// Decides; on a thread for long work when there is a large body to parse.
@@ -127,20 +118,4 @@ async fn observe(
 fn granted(refresher: &Refresher, claim: &Claim) -> Instant {
     let now = monotonic();
     now.checked_sub((refresher.clock.now() - claim.granted_at).to_std().unwrap_or_default()).unwrap_or(now)
-}
-
-/// A source that this process has no URL for. Where one `serve` owns the config there is none; two with different configs
-/// on one database are a mistake that must not spin.
-fn unknown_source(claim: &Claim, now: DateTime<Utc>) -> Outcome {
-    let detail = "the process that polls this upstream has no such source in its config".into();
-    Outcome::Deferred(Deferral {
-        failing: Failing {
-            last: Failure { kind: FailureKind::BadRequest, status: None, detail },
-            at: now,
-            since: claim.previous.failing_since.unwrap_or(now),
-            count: claim.previous.failures.saturating_add(1),
-        },
-        absence: claim.previous.absence,
-        due: Due { at: later(now, UNKNOWN_SOURCE_WAIT), because: Because::Backoff },
-    })
 }

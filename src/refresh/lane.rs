@@ -1,6 +1,6 @@
 //! One upstream's due loop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::flight::{Ticket, fly};
 use super::tally::{Tally, Verdict};
 use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
+use crate::config::Source;
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 use crate::telemetry::metrics;
@@ -136,11 +137,19 @@ impl Lane {
             due_by: self.task.due_by,
             lease_for,
         };
-        let Claimed { claims, ask_again_at } = self.claim(&request).await?;
+        let Claimed { claims, mut ask_again_at } = self.claim(&request).await?;
         let ticket = Ticket { upstream, limits, lease_for };
+        let mut others = Vec::new();
         for claim in claims {
             metrics::leased(&self.upstream.name, (claim.granted_at - claim.due.at).to_std().unwrap_or_default());
-            self.launch(claim, ticket);
+            match self.refresher.roster.source_of(&claim).cloned() {
+                Some(source) => self.launch(source, claim, ticket),
+                None => others.push(claim),
+            }
+        }
+        if !others.is_empty() {
+            self.leave(&others).await;
+            ask_again_at = Some(self.refresher.clock.now());
         }
         metrics::in_flight(&self.upstream.name, self.flights.len());
         Ok(ask_again_at)
@@ -158,13 +167,39 @@ impl Lane {
         }
     }
 
-    fn launch(&mut self, claim: Claim, ticket: Ticket) {
+    /// Leaves sources to others from now on: those that another process's configuration has, or asks for something else. To
+    /// ask as we know would bring answers to another question. What else falls due is then looked for with each heartbeat.
+    async fn leave(&mut self, claims: &[Claim]) {
+        let left: BTreeSet<SourceId> = claims.iter().map(|claim| claim.source).collect();
+        let named = |id: &SourceId| {
+            self.refresher
+                .roster
+                .source(*id)
+                .map_or_else(|| format!("number {}", id.0), |source| source.name.to_string())
+        };
+        tracing::debug!(
+            upstream = self.upstream.name,
+            sources = left.iter().map(named).collect::<Vec<_>>().join(", "),
+            "left to whoever holds the configuration by now: it has these sources, or asks for them otherwise"
+        );
+        let mut kept = match &self.task.which {
+            Selection::All => self.upstream.sources.clone(),
+            Selection::Sources(sources) => sources.clone(),
+            // They are of the one source that is left.
+            Selection::Resources(_) => Vec::new(),
+        };
+        kept.retain(|source| !left.contains(source));
+        self.task.which = Selection::Sources(kept);
+        self.give_back(&claims.iter().map(|claim| (claim.token, claim.resource)).collect::<Vec<_>>()).await;
+    }
+
+    fn launch(&mut self, source: Arc<Source>, claim: Claim, ticket: Ticket) {
         let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
         let resource = claim.resource;
         self.airborne.insert(resource, Airborne { token: claim.token, source: claim.source, key: claim.key.clone() });
         let flight = async move {
             // A panic ends one flight, not the lane; the panic hook has reported it.
-            let flight = AssertUnwindSafe(fly(&refresher, &committer, claim, ticket)).catch_unwind();
+            let flight = AssertUnwindSafe(fly(&refresher, &committer, source, claim, ticket)).catch_unwind();
             let verdict = match flight.await {
                 Ok(Ok(verdict)) => verdict,
                 Ok(Err(error)) => Verdict::GivenUp(error.to_string()),
@@ -235,8 +270,13 @@ impl Lane {
         loop {
             tokio::select! {
                 flown = self.flights.next() => match flown {
-                    Some(flown) => self.land(flown).await,
-                    None => return,
+                    Some(flown) => {
+                        self.land(flown).await;
+                        // Its place is free for the lane that may have followed this one.
+                        self.refresher.announcer.announce(Announcement::LookAround);
+                    }
+                    // The lane that may have followed this one says how many it has when it claims next.
+                    None => return metrics::in_flight(&self.upstream.name, 0),
                 },
                 () = abandon.cancelled() => break,
             }

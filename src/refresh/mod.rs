@@ -2,8 +2,10 @@
 //!
 //! Each upstream has a [lane] of its own, so that a slow or paused one never delays another. A lane claims what is due,
 //! as much as the upstream's limits allow; each claim becomes a [flight] that fetches and decides; and the [committer]
-//! stores what the flights of all lanes bring, many outcomes in one transaction. `serve` runs lanes until it is told to
-//! stop; [`once`] runs them until nothing is left.
+//! stores what the flights of all lanes bring, many outcomes in one transaction. `serve` flies a [fleet] of lanes until it is
+//! told to stop; [`once`] runs them until nothing is left.
+//!
+//! A [`Refresher`] never changes. Another configuration makes another refresher, which takes the place of the last one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,18 +14,20 @@ use std::time::Duration;
 use crate::announce::Announcer;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
-use crate::domain::time::later;
-use crate::store::{Registered, Store, StoreError};
+use crate::store::{Claim, Registered, Store};
 use crate::upstream::{Fetchers, lease_for};
 
 pub mod clockwork;
 pub mod committer;
+pub mod fleet;
 pub mod flight;
 pub mod follow;
 pub mod lane;
 pub mod once;
+pub mod ownership;
 pub mod tally;
 
 /// What every part of a running refresher shares.
@@ -46,7 +50,7 @@ pub struct Refresher {
 /// The sources that this process refreshes, by the ids that the store gave them.
 #[derive(Debug)]
 pub struct Roster {
-    sources: HashMap<SourceId, Arc<Source>>,
+    sources: HashMap<SourceId, (Arc<Source>, Fingerprint)>,
     upstreams: Vec<UpstreamSettings>,
 }
 
@@ -65,16 +69,18 @@ pub struct UpstreamSettings {
     pub sources: Vec<SourceId>,
 }
 
-/// For how long a process that owns the configuration says so in advance: three heartbeats.
-const OWNED_FOR: Duration = Duration::from_secs(90);
-
 impl Refresher {
-    /// Says that this process owns the configuration, for as long as three heartbeats.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn own_config(&self) -> Result<(), StoreError> {
-        self.store.own_config(&self.worker, later(self.clock.now(), OWNED_FOR)).await
+    /// The same by another configuration: what it refreshes, and how it asks.
+    #[must_use]
+    pub fn with(&self, fetchers: Fetchers, roster: Roster) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            fetchers,
+            announcer: self.announcer.clone(),
+            roster,
+            worker: self.worker.clone(),
+        }
     }
 }
 
@@ -85,7 +91,7 @@ impl Roster {
         let mut sources = HashMap::new();
         let mut upstreams: Vec<UpstreamSettings> = Vec::new();
         for (source, ids) in config.sources.iter().zip(registered) {
-            sources.insert(ids.source, Arc::new(source.clone()));
+            sources.insert(ids.source, (Arc::new(source.clone()), source.fingerprint()));
             if let Some(upstream) = upstreams.iter_mut().find(|upstream| upstream.id == ids.upstream) {
                 upstream.sources.push(ids.source);
             } else if let Some(settings) = config.upstreams.get(&source.upstream) {
@@ -104,7 +110,14 @@ impl Roster {
     /// The source of that id, if the config has it.
     #[must_use]
     pub fn source(&self, id: SourceId) -> Option<&Arc<Source>> {
-        self.sources.get(&id)
+        self.sources.get(&id).map(|(source, _)| source)
+    }
+
+    /// The source of a claim, if the config has it and asks for the same as the configuration that holds.
+    #[must_use]
+    pub fn source_of(&self, claim: &Claim) -> Option<&Arc<Source>> {
+        let (source, asks) = self.sources.get(&claim.source)?;
+        claim.fingerprint.is_none_or(|fingerprint| fingerprint == *asks).then_some(source)
     }
 
     /// All upstreams that have sources.

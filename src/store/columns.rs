@@ -179,6 +179,10 @@ impl<'r, R: Cells> Record<'r, R> {
         self.read(column, self.row.real_at(column))
     }
 
+    pub(super) fn maybe_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
+        self.read(column, self.row.text_at(column))
+    }
+
     pub(super) fn text(&self, column: &'static str) -> Result<String, StoreError> {
         self.required(column, self.read(column, self.row.text_at(column))?)
     }

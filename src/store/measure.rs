@@ -14,6 +14,7 @@ use super::{
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
+use crate::domain::schedule::Cadence;
 use crate::telemetry::metrics;
 
 /// A store whose calls are measured.
@@ -54,8 +55,16 @@ impl Store for Measured {
         measured("add_keys", self.0.add_keys(source, keys, authority)).await
     }
 
+    async fn reschedule(&self, source: SourceId, cadence: &Cadence) -> Result<u64, StoreError> {
+        measured("reschedule", self.0.reschedule(source, cadence)).await
+    }
+
     async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
         measured("own_config", self.0.own_config(worker, until)).await
+    }
+
+    async fn renew_config(&self, worker: &str, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        measured("renew_config", self.0.renew_config(worker, until)).await
     }
 
     async fn disown_config(&self, worker: &str) -> Result<(), StoreError> {
@@ -72,6 +81,10 @@ impl Store for Measured {
 
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
         measured("retire_sources_except", self.0.retire_sources_except(keep)).await
+    }
+
+    async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError> {
+        measured("upstream", self.0.upstream(name)).await
     }
 
     async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {

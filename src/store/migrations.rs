@@ -28,6 +28,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0002_census.sql"),
     },
     Migration {
+        version: 3,
+        name: "source_fingerprint",
+        sqlite: include_str!("../../migrations/sqlite/0003_source_fingerprint.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_source_fingerprint.sql"),
+    },
+    Migration {
         version: 4,
         name: "snapshots",
         sqlite: include_str!("../../migrations/sqlite/0004_snapshots.sql"),

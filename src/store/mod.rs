@@ -75,12 +75,14 @@ use http::HeaderMap;
 
 pub use self::status::{Counts, Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
 use crate::clock::Clock;
+use crate::config;
 use crate::domain::change::{Change, Cursor};
 use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
-use crate::domain::schedule::{self, Because, Due};
+use crate::domain::schedule::{self, Because, Cadence, Due};
 use crate::domain::snapshot::ContentHash;
 use crate::domain::validators::Validators;
 
@@ -102,8 +104,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Makes upstreams and sources known, with their limits, and returns the sources' ids in the order given.
     ///
     /// With [`Authority::Owns`], limits are set, and a source that is known under another upstream moves there with its
-    /// resources. With [`Authority::Adds`] nothing is written: each source is found under the upstream and the limits that
-    /// it has, and one that isn't there is [`StoreError::Unusable`].
+    /// resources. One that was known by another fingerprint asks for something else now: the validators of its resources
+    /// are forgotten, and all of them are due, again after a fetch that is under way. With [`Authority::Adds`] nothing is
+    /// written: each source is found under the upstream and the limits that it has, and one that isn't there, or has
+    /// another fingerprint, is [`StoreError::Unusable`].
     async fn register(&self, sources: &[SourceSpec], authority: Authority) -> Result<Vec<Registered>, StoreError>;
 
     /// Adds keys to a source, due at once. A key that had been retired is polled again, with these parameters.
@@ -117,8 +121,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         authority: Authority,
     ) -> Result<KeysChanged, StoreError>;
 
-    /// Makes this worker the owner of the configuration until then, whoever owned it before. Calling it again renews.
+    /// Makes what the regular schedule of a source decided due by this cadence, where that is earlier than it was, if the
+    /// source had another cadence before; likewise what waits after a failure. Returns how many.
+    async fn reschedule(&self, source: SourceId, cadence: &Cadence) -> Result<u64, StoreError>;
+
+    /// Makes this worker the owner of the configuration until then, whoever owned it before.
     async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Lets this worker own the configuration until then, if it is still the last that made itself the owner, and says
+    /// whether it is.
+    async fn renew_config(&self, worker: &str, until: DateTime<Utc>) -> Result<bool, StoreError>;
 
     /// Gives the configuration up, if this worker still owns it.
     async fn disown_config(&self, worker: &str) -> Result<(), StoreError>;
@@ -131,6 +143,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Stops polling all keys of sources whose names aren't in `keep`.
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError>;
+
+    /// The id of the upstream of that name; `None` when no source ever had it.
+    async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError>;
 
     /// The ids of these keys of a source, in the order given; `None` for a key that isn't there or is retired.
     async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError>;
@@ -245,6 +260,21 @@ pub struct SourceSpec {
     pub upstream: String,
     /// The limits of that upstream.
     pub limits: Limits,
+    /// What it asks for.
+    pub fingerprint: Fingerprint,
+}
+
+impl SourceSpec {
+    /// A source of the config, with its upstream.
+    #[must_use]
+    pub fn of(source: &config::Source, upstream: &config::Upstream) -> Self {
+        Self {
+            name: source.name.clone(),
+            upstream: source.upstream.clone(),
+            limits: upstream.limits,
+            fingerprint: source.fingerprint(),
+        }
+    }
 }
 
 /// A source's ids.
@@ -347,6 +377,8 @@ pub struct Claim {
     pub resource: ResourceId,
     /// Its source.
     pub source: SourceId,
+    /// What the source asks for by the configuration that holds; `None` when that was never said.
+    pub fingerprint: Option<Fingerprint>,
     /// Its key.
     pub key: Key,
     /// Values for its URL template.
@@ -368,7 +400,7 @@ pub struct Settled {
     pub token: LeaseToken,
     /// The resource.
     pub resource: ResourceId,
-    /// When its request began: a wish (`wanted_at`) that came later leaves it due.
+    /// When it was known what to ask: the claim's `granted_at`. A wish (`wanted_at`) that came later leaves it due.
     pub requested_at: DateTime<Utc>,
     /// When it was decided.
     pub decided_at: DateTime<Utc>,
@@ -555,17 +587,65 @@ pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -
     let store: Arc<dyn Store> = match url.split_once(':').map(|(scheme, _)| scheme) {
         Some("sqlite") => Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?),
         Some("postgres" | "postgresql") => Arc::new(postgres::PostgresStore::connect(url, options, clock).await?),
-        _ => return Err(StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())),
+        _ => return Err(not_a_database()),
     };
     Ok(Arc::new(measure::Measured(store)))
+}
+
+/// What [`inspect`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// What the database is.
+    pub description: String,
+    /// What is in it of ours.
+    pub schema: SchemaState,
+}
+
+/// How far a database is from what this program works with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaState {
+    /// Nothing of ours is there.
+    Absent,
+    /// It was made by an older program: migrations are missing.
+    Outdated,
+    /// Nothing is missing.
+    UpToDate,
+}
+
+/// Looks at the database at `url`, and makes and changes nothing.
+///
+/// # Errors
+/// As [`connect`], as far as that can be told without writing.
+pub async fn inspect(url: &str) -> Result<Inspected, StoreError> {
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => sqlite::inspect(url).await,
+        Some("postgres" | "postgresql") => postgres::inspect(url).await,
+        _ => Err(not_a_database()),
+    }
+}
+
+fn not_a_database() -> StoreError {
+    StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())
 }
 
 /// The error of [`Authority::Adds`] for a source that isn't there.
 fn no_such_source(name: &SourceName) -> StoreError {
     StoreError::Unusable(format!(
-        "source `{name}` is not in the database: the running `serve` does not have it; restart `serve` with this \
-         configuration, or stop it first"
+        "source `{name}` is not in the database: the running `serve` does not have it; reload or restart `serve` with \
+         this configuration, or stop it first"
     ))
+}
+
+/// With [`Authority::Adds`], a source must be asked as its owner asks it: else each would take the other's answers for news.
+fn check_fingerprint(source: &SourceSpec, stored: Option<i64>) -> Result<(), StoreError> {
+    if stored.is_none_or(|stored| Fingerprint(stored) == source.fingerprint) {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "source `{}`: the running `serve` asks with another url, other headers or another ignore_changes_in; reload or \
+         restart `serve` with this configuration, or stop it first",
+        source.name
+    )))
 }
 
 /// The due time of single resources that were asked for by hand, as it is stored. `wanted_at` says when that was.

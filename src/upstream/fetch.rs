@@ -83,6 +83,15 @@ impl Fetcher {
         Ok(Self { clients: Clients::new(&Transport::default())?, auth: Auth::Fixed(Shown::Nothing), clock })
     }
 
+    /// For the upstream of this name alone, with clients of its own.
+    ///
+    /// # Errors
+    /// [`BadClient`] when the network library can't be set up as the upstream says.
+    pub fn to(name: &str, upstream: &Upstream, clock: Arc<dyn Clock>) -> Result<Self, BadClient> {
+        let clients = Clients::new(&upstream.transport).map_err(|error| error.of_upstream(name))?;
+        Ok(Self::with(clients, name, upstream, clock))
+    }
+
     /// For the upstream of this name.
     pub(super) fn with(clients: Clients, name: &str, upstream: &Upstream, clock: Arc<dyn Clock>) -> Self {
         let auth = Auth::new(name, upstream, &clients.own, &clock);

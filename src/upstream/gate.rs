@@ -61,8 +61,8 @@ pub struct TokenGate {
     upstream: UpstreamId,
     /// The upstream's name.
     name: String,
-    /// The token that the claim brought along counts from here.
-    granted: Instant,
+    /// The token that the claim brought along counts from here; `None` when there was no claim.
+    granted: Option<Instant>,
     /// By when the exchange must be over; `None` is never.
     over_by: Option<Instant>,
     /// How old a token may be; its age doesn't matter where no rate is kept.
@@ -82,9 +82,20 @@ impl TokenGate {
         lease_for: Duration,
     ) -> Self {
         let over_by = granted.checked_add(lease_for.saturating_sub(SETTLE));
+        Self { granted: Some(granted), over_by, ..Self::for_one(store, clock, upstream, limits) }
+    }
+
+    /// A gate for an exchange without a claim: its first request is paid for as all others are.
+    #[must_use]
+    pub fn for_one(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        upstream: (UpstreamId, &str),
+        limits: &Limits,
+    ) -> Self {
         let window = limits.requests_per_second.map(|_| limits.send_window());
         let (upstream, name) = upstream;
-        Self { store, clock, upstream, name: name.to_owned(), granted, over_by, window }
+        Self { store, clock, upstream, name: name.to_owned(), granted: None, over_by: None, window }
     }
 
     /// Whether a token from then may still be used.
@@ -140,8 +151,12 @@ impl Gate for TokenGate {
             Some(over_by) => over_by.saturating_duration_since(now).checked_sub(timeout),
             None => Some(LONGEST_WAIT),
         };
-        let Some(spare) = spare else { return Err(waited(self.granted)) };
-        if self.is_punctual(self.granted) { Ok(()) } else { self.take(now + spare).await }
+        let Some(spare) = spare else { return Err(waited(self.granted.unwrap_or(now))) };
+        if self.granted.is_some_and(|granted| self.is_punctual(granted)) {
+            Ok(())
+        } else {
+            self.take(now + spare).await
+        }
     }
 
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass> {

@@ -1,5 +1,7 @@
 //! The command line: what each command says, and how it ends.
 
+mod connect;
+
 use crate::support::program::{Headpond, Printed};
 
 /// A good configuration on a SQLite file, whose upstream nobody asks.
@@ -50,6 +52,23 @@ async fn a_bad_configuration_ends_every_command_with_its_place() {
     for command in [&["check"][..], &["serve"], &["refresh"], &["try", "users"], &["get", "users", "a"], &["migrate"]] {
         let printed = headpond.run(command).await;
         assert_says(&printed, 2, &["headpond.toml:4:1", "refresh_evry", "refresh_every"]);
+    }
+}
+
+#[tokio::test]
+async fn a_variable_takes_the_place_of_a_setting_in_every_command() {
+    let headpond = Headpond::with_config(CONFIG)
+        .with_variable("HEADPOND__DATABASE__URL", "sqlite://elsewhere.db")
+        .with_variable("HEADPOND__SOURCES__USERS__KEYS", "['of the variable']");
+    headpond.run(&["refresh"]).await;
+    assert!(headpond.path("elsewhere.db").exists() && !headpond.path("headpond.db").exists());
+    let meta = headpond.run(&["get", "users", "of the variable", "--meta"]).await;
+    assert_eq!(meta.code(), Some(0), "{meta:?}");
+
+    let headpond = Headpond::with_config(CONFIG).with_variable("HEADPOND__SOURCES__USERS__REFRESH_EVRY", "1m");
+    let remedy = "did you mean `HEADPOND__SOURCES__USERS__REFRESH_EVERY`?";
+    for command in [&["check"][..], &["serve"], &["refresh"], &["try", "users"], &["get", "users", "a"], &["migrate"]] {
+        assert_says(&headpond.run(command).await, 2, &["HEADPOND__SOURCES__USERS__REFRESH_EVRY: ", remedy]);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is read from a configuration, and what is said about a wrong one.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod overrides;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
@@ -33,6 +35,10 @@ struct Outside {
 impl Environment for Outside {
     fn variable(&self, name: &str) -> Option<OsString> {
         self.variables.get(name).map(Into::into)
+    }
+
+    fn names(&self) -> Vec<OsString> {
+        self.variables.keys().map(Into::into).collect()
     }
 
     fn file(&self, path: &Path) -> io::Result<Vec<u8>> {

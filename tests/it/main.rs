@@ -11,6 +11,7 @@ mod house;
 mod layering;
 mod main_job;
 mod refresh;
+mod reload;
 mod status;
 mod store_contract;
 mod support;

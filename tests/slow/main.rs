@@ -7,8 +7,21 @@
 mod crash;
 mod idle;
 mod metrics;
+#[path = "../it/main_job/reloads.rs"]
+mod reloads;
 #[path = "../it/support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
 /// How many files the program is killed over.
 const CRASH_FILES: u32 = 10_000;
+
+/// How much is read while the configuration changes: for a minute.
+const RELOADS: reloads::Reloads = reloads::Reloads {
+    files: 10_000,
+    every: Duration::from_secs(15),
+    times: 10,
+    pace: Duration::from_secs(5),
+    read_every: Duration::from_millis(10),
+};

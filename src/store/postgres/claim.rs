@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::error::Result;
 use super::{PostgresStore, lease};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
@@ -198,7 +199,7 @@ pub(super) const LEASE: &str = "
                UPDATE headpond.upstream SET tokens = $7, tokens_at = $8
                 WHERE id = $2 AND requests_per_second IS NOT NULL)
     SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
-           r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys
+           r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, s.keys, s.fingerprint
       FROM headpond.resource r JOIN headpond.source s ON s.id = r.source_id
      WHERE r.id = ANY($6)";
 
@@ -236,6 +237,7 @@ impl Lease<'_> {
             token,
             resource: candidate.id,
             source: SourceId(record.integer("source_id")?),
+            fingerprint: record.maybe_integer("fingerprint")?.map(Fingerprint),
             key: record.key("key")?,
             params: record.params("params")?,
             previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,

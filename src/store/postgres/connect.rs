@@ -10,7 +10,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use super::error::{Fault, Result};
 use super::{PostgresStore, migrate};
 use crate::clock::Clock;
-use crate::store::{StoreError, StoreOptions};
+use crate::store::{Inspected, StoreError, StoreOptions};
 
 /// How long to wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +59,15 @@ impl PostgresStore {
             description,
         })
     }
+}
+
+/// Looks at what is there, and leaves it as it is.
+pub(in crate::store) async fn inspect(url: &str) -> Result<Inspected, StoreError> {
+    let mut connection = first_connection(&server(url)?).await?;
+    let description = check_server(&mut connection).await?;
+    let schema = migrate::inspect(&mut connection).await?;
+    _ = connection.close().await;
+    Ok(Inspected { description, schema })
 }
 
 /// Reads the URL. What is wrong with it is told without repeating it, since it may have a password in it.

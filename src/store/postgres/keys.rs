@@ -42,6 +42,11 @@ async fn lock_source(tx: &mut PgConnection, source: SourceId) -> Result<()> {
     }
 }
 
+/// Claims take this lock too: one that was made before is from before what is written here, and any other sees it.
+const LOCK_UPSTREAM: &str = "
+    SELECT u.id FROM headpond.upstream u JOIN headpond.source s ON s.upstream_id = u.id
+     WHERE s.id = $1 FOR NO KEY UPDATE OF u";
+
 pub(super) const KNOWN: &str = "
     SELECT id, key, params, retired_at FROM headpond.resource WHERE source_id = $1 AND key = ANY($2)";
 
@@ -82,8 +87,11 @@ async fn add_chunk(
 ) -> Result<KeysChanged> {
     let mut tx = store.begin().await?;
     lock_source(&mut tx, source).await?;
-    let now = micros(store.clock.now());
     let (new, mut changed, counts) = compare(&mut tx, source, keys, authority).await?;
+    if !changed.is_empty() {
+        sqlx::query(LOCK_UPSTREAM).bind(source.0).execute(&mut *tx).await?;
+    }
+    let now = micros(store.clock.now());
     if !new.is_empty() {
         let (keys, params): (Vec<_>, Vec<_>) = new.into_iter().unzip();
         sqlx::query(ADD)

@@ -5,9 +5,9 @@
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::error::Result;
-use crate::store::StoreError;
 use crate::store::columns::{check_format, parse_seed};
 use crate::store::migrations::{self, Migration};
+use crate::store::{SchemaState, StoreError};
 
 /// Where it is noted which migrations were made: in our own schema, since `_sqlx_migrations` may be the app's.
 const TABLE: &str = "
@@ -48,6 +48,17 @@ pub(super) async fn bring_up(connection: &mut PgConnection, migrate: bool) -> Re
     let seed = parse_seed(&meta(&mut tx, "seed").await?)?;
     tx.commit().await?;
     Ok(seed)
+}
+
+/// What is there, in a transaction that writes nothing.
+pub(super) async fn inspect(connection: &mut PgConnection) -> Result<SchemaState> {
+    let mut tx = connection.begin().await?;
+    let pending = pending(&mut tx).await?;
+    if pending.len() == migrations::missing(&[]).count() {
+        return Ok(SchemaState::Absent);
+    }
+    check_privileges(&mut tx).await?;
+    Ok(if pending.is_empty() { SchemaState::UpToDate } else { SchemaState::Outdated })
 }
 
 const SCHEMA: &str = "

@@ -20,6 +20,7 @@ mod owner;
 mod plans;
 mod read;
 mod register;
+mod reschedule;
 mod status;
 mod survey;
 mod upkeep;
@@ -35,6 +36,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
 use sqlx::{PgConnection, Postgres, Transaction};
 
+pub(super) use self::connect::inspect;
 use self::error::Result;
 use super::retry::retrying;
 use super::{
@@ -45,6 +47,7 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
+use crate::domain::schedule::Cadence;
 
 /// The channel that says that something was applied or wanted.
 const CHANNEL: &str = "headpond";
@@ -122,8 +125,16 @@ impl Store for PostgresStore {
         Ok(keys::add(self, source, keys, authority).await?)
     }
 
+    async fn reschedule(&self, source: SourceId, cadence: &Cadence) -> Result<u64, StoreError> {
+        reschedule::reschedule(self, source, cadence).await
+    }
+
     async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
         bounded(owner::own(self, worker, until)).await
+    }
+
+    async fn renew_config(&self, worker: &str, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        bounded(owner::renew(self, worker, until)).await
     }
 
     async fn disown_config(&self, worker: &str) -> Result<(), StoreError> {
@@ -140,6 +151,10 @@ impl Store for PostgresStore {
 
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
         Ok(keys::retire_sources_except(self, keep).await?)
+    }
+
+    async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError> {
+        bounded(register::upstream(self, name)).await
     }
 
     async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {

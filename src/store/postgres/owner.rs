@@ -14,6 +14,14 @@ pub(super) async fn own(store: &PostgresStore, worker: &str, until: DateTime<Utc
     Ok(())
 }
 
+const RENEW: &str = "
+    UPDATE headpond.meta SET value = $3 WHERE name = $1 AND substr(value, strpos(value, ' ') + 1) = $2";
+
+pub(super) async fn renew(store: &PostgresStore, worker: &str, until: DateTime<Utc>) -> Result<bool> {
+    let renew = sqlx::query(RENEW).bind(CONFIG_OWNER).bind(worker).bind(config_owner(worker, until));
+    Ok(renew.execute(&store.writers).await?.rows_affected() > 0)
+}
+
 const DISOWN: &str = "DELETE FROM headpond.meta WHERE name = $1 AND substr(value, strpos(value, ' ') + 1) = $2";
 
 pub(super) async fn disown(store: &PostgresStore, worker: &str) -> Result<()> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-use super::{PostgresStore, apply, claim, feed, hasten, keys, lease, list, read, status, upkeep, want, write};
+use super::{
+    PostgresStore, apply, claim, feed, hasten, keys, lease, list, read, reschedule, status, upkeep, want, write,
+};
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
 use crate::store::{Selection, StoreOptions};
@@ -109,6 +111,8 @@ fn cases() -> Vec<Case> {
         ("prune retired", upkeep::RETIRED.into(), "7, 1000".into()),
         ("prune applied", upkeep::APPLIED[1].into(), "1, 1001".into()),
         ("prune changes", upkeep::CHANGES[1].into(), "1, 1001".into()),
+        ("later", reschedule::LATER.into(), "1, 7000, 5, 100".into()),
+        ("earlier", reschedule::EARLIER.into(), format!("{ids}, {zeros}")),
         ("known keys", keys::KNOWN.into(), format!("1, {texts}")),
     ]
 }

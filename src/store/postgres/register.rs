@@ -8,8 +8,9 @@ use super::error::Result;
 use super::{PostgresStore, wish};
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
+use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
-use crate::store::{Registered, SourceSpec, no_such_source};
+use crate::store::{Registered, SourceSpec, check_fingerprint, no_such_source};
 
 /// An upstream starts with a full bucket, and keeps its tokens when its limits change.
 const UPSTREAMS: &str = "
@@ -24,18 +25,19 @@ const UPSTREAMS: &str = "
 
 /// Locked before they are written, by id: two programs whose configs differ move a source one after the other.
 const KNOWN: &str = "
-    SELECT name, upstream_id FROM headpond.source WHERE name = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+    SELECT name, upstream_id, fingerprint FROM headpond.source WHERE name = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 
-/// As above. What is new is inserted by name.
+/// As above, with those that sources move away from. What is new is inserted by name.
 const LOCK_UPSTREAMS: &str = "
-    SELECT id FROM headpond.upstream WHERE name = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+    SELECT id FROM headpond.upstream WHERE name = ANY($1) OR id = ANY($2) ORDER BY id FOR NO KEY UPDATE";
 
 const SOURCES: &str = "
-    INSERT INTO headpond.source (name, upstream_id)
-    SELECT n.name, u.id
-      FROM unnest($1::text[], $2::text[]) AS n (name, upstream) JOIN headpond.upstream u ON u.name = n.upstream
+    INSERT INTO headpond.source (name, upstream_id, fingerprint)
+    SELECT n.name, u.id, n.fingerprint
+      FROM unnest($1::text[], $2::text[], $3::bigint[]) AS n (name, upstream, fingerprint)
+      JOIN headpond.upstream u ON u.name = n.upstream
      ORDER BY n.name
-        ON CONFLICT (name) DO UPDATE SET upstream_id = excluded.upstream_id
+        ON CONFLICT (name) DO UPDATE SET upstream_id = excluded.upstream_id, fingerprint = excluded.fingerprint
  RETURNING id, name, upstream_id";
 
 /// By the resources' unique index: the schedule has none by source.
@@ -46,49 +48,98 @@ const MOVE: &str = "
              WHERE r.source_id = $1 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS moved
      WHERE s.resource_id = moved.resource_id";
 
+/// What these sources ask for is something else now. `wanted_at` leaves what is being fetched due, with the validators that
+/// come; the retired have one too, for those of them that are still being fetched.
+const DUE_ANEW: &str = "
+    UPDATE headpond.schedule s
+       SET due_at = CASE WHEN s.due_at IS NOT NULL THEN least(s.due_at, $2) END,
+           because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = $2
+      FROM (SELECT s.resource_id
+              FROM headpond.resource r JOIN headpond.schedule s ON s.resource_id = r.id
+             WHERE r.source_id = ANY($1) ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS anew
+     WHERE s.resource_id = anew.resource_id";
+
+/// Their schedule rows are locked. 404s for something else count for nothing.
+const FORGET: &str = "
+    UPDATE headpond.resource SET etag = NULL, last_modified = NULL, absences = 0, absent_since = NULL
+     WHERE source_id = ANY($1) AND (etag IS NOT NULL OR last_modified IS NOT NULL OR absences > 0)";
+
 pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
     let mut tx = store.begin().await?;
-    let pairs: BTreeMap<_, _> = sources.iter().map(|s| (s.name.as_str(), s.upstream.as_str())).collect();
-    let (names, upstreams): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    let known: Vec<(String, i64)> = sqlx::query_as(KNOWN).bind(&names).fetch_all(&mut *tx).await?;
-    let known: HashMap<_, _> = known.into_iter().collect();
+    let by_name: BTreeMap<_, _> = sources.iter().map(|source| (source.name.as_str(), source)).collect();
+    let names: Vec<&str> = by_name.keys().copied().collect();
+    let known: Vec<(String, i64, Option<i64>)> = sqlx::query_as(KNOWN).bind(&names).fetch_all(&mut *tx).await?;
+    let known: HashMap<_, _> = known.into_iter().map(|(name, upstream, asked)| (name, (upstream, asked))).collect();
+    lock_upstreams(&mut tx, sources, known.values().map(|(upstream, _)| *upstream).collect()).await?;
     put_upstreams(store, &mut tx, sources).await?;
-    let rows = sqlx::query(SOURCES).bind(names).bind(upstreams).fetch_all(&mut *tx).await?;
-    let (mut registered, mut has_moved) = (HashMap::new(), false);
+    // Read with the upstreams locked: a claim that was made before is from before this, and any other sees what is written.
+    let now = micros(store.clock.now());
+    let rows = sqlx::query(SOURCES)
+        .bind(names)
+        .bind(by_name.values().map(|source| source.upstream.as_str()).collect::<Vec<_>>())
+        .bind(by_name.values().map(|source| source.fingerprint.0).collect::<Vec<_>>())
+        .fetch_all(&mut *tx)
+        .await?;
+    let (mut registered, mut has_moved, mut asks_anew) = (HashMap::new(), false, Vec::new());
     for row in &rows {
         let record = Record::identified_by(row, "source", "id")?;
         let (id, upstream, name) = (record.id(), record.integer("upstream_id")?, record.source_name("name")?);
-        if known.get(name.as_str()).is_some_and(|before| *before != upstream) {
-            sqlx::query(MOVE).bind(id).bind(upstream).execute(&mut *tx).await?;
-            has_moved = true;
+        if let Some((before, asked)) = known.get(name.as_str()) {
+            if *before != upstream {
+                sqlx::query(MOVE).bind(id).bind(upstream).execute(&mut *tx).await?;
+                has_moved = true;
+            }
+            let asks = by_name.get(name.as_str()).map(|source| source.fingerprint.0);
+            if asked.is_some() && *asked != asks {
+                asks_anew.push(id);
+            }
         }
         registered.insert(name, Registered { source: SourceId(id), upstream: UpstreamId(upstream) });
     }
-    if has_moved {
+    if !asks_anew.is_empty() {
+        sqlx::query(DUE_ANEW).bind(&asks_anew).bind(now).bind(Because::Manual.code()).execute(&mut *tx).await?;
+        sqlx::query(FORGET).bind(&asks_anew).execute(&mut *tx).await?;
+    }
+    if has_moved || !asks_anew.is_empty() {
         wish(&mut tx).await?;
     }
     tx.commit().await?;
     Ok(sources.iter().filter_map(|source| registered.get(&source.name).copied()).collect())
 }
 
-const FOUND: &str = "SELECT id, name, upstream_id FROM headpond.source WHERE name = ANY($1)";
+const FOUND: &str = "SELECT id, name, upstream_id, fingerprint FROM headpond.source WHERE name = ANY($1)";
 
 /// The sources as they are.
 pub(super) async fn registered(store: &PostgresStore, sources: &[SourceSpec]) -> Result<Vec<Registered>> {
     let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-    let rows: Vec<(i64, String, i64)> = sqlx::query_as(FOUND).bind(names).fetch_all(&store.readers).await?;
-    let found: HashMap<_, _> = rows
-        .into_iter()
-        .map(|(id, name, upstream)| (name, Registered { source: SourceId(id), upstream: UpstreamId(upstream) }))
-        .collect();
-    let ids = |source: &SourceSpec| found.get(source.name.as_str()).copied();
-    sources.iter().map(|source| ids(source).ok_or_else(|| no_such_source(&source.name).into())).collect()
+    let rows: Vec<(i64, String, i64, Option<i64>)> =
+        sqlx::query_as(FOUND).bind(names).fetch_all(&store.readers).await?;
+    let found: HashMap<_, _> =
+        rows.into_iter().map(|(id, name, upstream, asks)| (name, (id, upstream, asks))).collect();
+    let ids = |source: &SourceSpec| {
+        let (id, upstream, asks) = *found.get(source.name.as_str()).ok_or_else(|| no_such_source(&source.name))?;
+        check_fingerprint(source, asks)?;
+        Ok(Registered { source: SourceId(id), upstream: UpstreamId(upstream) })
+    };
+    sources.iter().map(ids).collect()
+}
+
+const UPSTREAM: &str = "SELECT id FROM headpond.upstream WHERE name = $1";
+
+pub(super) async fn upstream(store: &PostgresStore, name: &str) -> Result<Option<UpstreamId>> {
+    let id: Option<i64> = sqlx::query_scalar(UPSTREAM).bind(name).fetch_optional(&store.readers).await?;
+    Ok(id.map(UpstreamId))
+}
+
+async fn lock_upstreams(tx: &mut PgConnection, sources: &[SourceSpec], before: Vec<i64>) -> Result<()> {
+    let names: Vec<&str> = sources.iter().map(|source| source.upstream.as_str()).collect();
+    sqlx::query(LOCK_UPSTREAMS).bind(names).bind(before).execute(tx).await?;
+    Ok(())
 }
 
 async fn put_upstreams(store: &PostgresStore, tx: &mut PgConnection, sources: &[SourceSpec]) -> Result<()> {
     let upstreams: BTreeMap<_, _> = sources.iter().map(|source| (source.upstream.as_str(), source.limits)).collect();
     let names: Vec<&str> = upstreams.keys().copied().collect();
-    sqlx::query(LOCK_UPSTREAMS).bind(&names).execute(&mut *tx).await?;
     let saturated = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     sqlx::query(UPSTREAMS)
         .bind(names)

@@ -10,6 +10,7 @@ use super::error::failed;
 use super::lease::parse_ids;
 use super::writer::Durability;
 use super::{SqliteStore, json};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
@@ -51,7 +52,7 @@ pub(super) const CANDIDATES_OF_RESOURCES: &str = "
 /// The chosen ones, in the order of the array.
 pub(super) const CHOSEN: &str = "
     SELECT r.id, r.source_id, r.key, r.params, r.version, r.content_hash, r.etag, r.last_modified, r.max_age,
-        r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, source.keys
+        r.failures, r.failing_since, r.absences, r.absent_since, r.gone_since, source.keys, source.fingerprint
     FROM json_each(?1) AS j
     CROSS JOIN headpond_resource AS r ON r.id = j.value
     CROSS JOIN headpond_source AS source ON source.id = r.source_id
@@ -140,6 +141,7 @@ impl SqliteStore {
             token,
             resource: ResourceId(record.id()),
             source: SourceId(record.integer("source_id")?),
+            fingerprint: record.maybe_integer("fingerprint")?.map(Fingerprint),
             key: record.key("key")?,
             params: record.params("params")?,
             previous: record.previous(record.count("keys")?, self.seed, candidate.due.because)?,

@@ -15,7 +15,7 @@ use super::{SqliteStore, migrate};
 use crate::clock::Clock;
 use crate::store::columns::parse_seed;
 use crate::store::retry::retrying;
-use crate::store::{StoreError, StoreOptions};
+use crate::store::{Inspected, SchemaState, StoreError, StoreOptions};
 
 /// SQLite up to 3.51.2 can lose committed pages when a checkpoint resets the log ("WAL-reset bug").
 const LEAST_VERSION: [u32; 3] = [3, 51, 3];
@@ -28,13 +28,7 @@ const SEED: &str = "SELECT value FROM headpond_meta WHERE name = 'seed'";
 impl SqliteStore {
     /// Opens the database at `url`, `sqlite://path`.
     pub(crate) async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        if url.contains('?') {
-            return Err(StoreError::Unusable(
-                "database.url: a sqlite:// URL is a path alone: nothing may follow a `?`".into(),
-            ));
-        }
-        let file = SqliteConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Unusable(format!("the database URL can't be used: {error}")))?;
+        let file = file(url)?;
         let path = file.get_filename().to_path_buf();
         check_file(&path, options.create)?;
         let file = file
@@ -63,6 +57,36 @@ impl SqliteStore {
         let description = format!("SQLite {version} (WAL, synchronous=FULL) in {path}");
         Ok(Self { description, seed, clock, file, writer: Mutex::new(writer), readers })
     }
+}
+
+/// Looks at what is there, and leaves it as it is.
+pub(in crate::store) async fn inspect(url: &str) -> Result<Inspected, StoreError> {
+    let file = file(url)?;
+    let path = file.get_filename().to_path_buf();
+    check_file(&path, true)?;
+    let description = format!("SQLite in {}", path.display());
+    if !path.exists() {
+        return Ok(Inspected { description, schema: SchemaState::Absent });
+    }
+    let path = path.display().to_string();
+    let at = |error| failed_to_open(&path, error);
+    let file = file.read_only(true).busy_timeout(BUSY_TIMEOUT);
+    let mut connection = SqliteConnection::connect_with(&file).await.map_err(at)?;
+    sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await.map_err(at)?;
+    let schema = migrate::inspect(&path, &mut connection).await?;
+    connection.close().await.map_err(at)?;
+    Ok(Inspected { description, schema })
+}
+
+/// Reads the URL.
+fn file(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    if url.contains('?') {
+        return Err(StoreError::Unusable(
+            "database.url: a sqlite:// URL is a path alone: nothing may follow a `?`".into(),
+        ));
+    }
+    SqliteConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Unusable(format!("the database URL can't be used: {error}")))
 }
 
 /// Says what is wrong with a path while we still know it as one: SQLite's own word for most of it is "unable to open".
@@ -104,7 +128,7 @@ async fn open_writer(
     let at = |error| failed_to_open(path, error);
     let mut connection = SqliteConnection::connect_with(options).await.map_err(at)?;
     sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await.map_err(at)?;
-    let is_outdated = migrate::inspect(path, &mut connection).await?;
+    let is_outdated = migrate::inspect(path, &mut connection).await? != SchemaState::UpToDate;
     if is_outdated && !may_migrate {
         return Err(StoreError::Unusable(format!(
             "the database {path} does not have headpond's tables of this version: run `headpond migrate`"

@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
 use super::error::failed;
-use crate::store::StoreError;
 use crate::store::columns::{check_format, micros};
 use crate::store::migrations::{self, Migration};
+use crate::store::{SchemaState, StoreError};
 
 /// All names that begin as ours do. GLOB, because `_` is a wildcard of LIKE.
 const TAKEN_NAMES: &str = "SELECT name FROM sqlite_schema WHERE name GLOB 'headpond_*' ORDER BY name";
@@ -32,13 +32,13 @@ const APPLIED: &str = "SELECT version FROM headpond_migration";
 
 const REMEMBER: &str = "INSERT INTO headpond_migration (version, name, applied_at) VALUES (?1, ?2, ?3)";
 
-/// Checks what is there without changing it, and returns whether anything of ours is missing.
+/// Checks what is there without changing it.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] when a name of ours is taken or the database needs a newer program.
-pub(super) async fn inspect(path: &str, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+pub(super) async fn inspect(path: &str, connection: &mut SqliteConnection) -> Result<SchemaState, StoreError> {
     let taken: Vec<String> = sqlx::query_scalar(TAKEN_NAMES).fetch_all(&mut *connection).await.map_err(failed)?;
-    let Some(first) = taken.first() else { return Ok(true) };
+    let Some(first) = taken.first() else { return Ok(SchemaState::Absent) };
     let has = |name: &str| taken.iter().any(|taken| taken == name);
     let marks: i64 = sqlx::query_scalar(IS_OURS).fetch_one(&mut *connection).await.map_err(failed)?;
     if marks != 3 || !has("headpond_meta") {
@@ -50,7 +50,7 @@ pub(super) async fn inspect(path: &str, connection: &mut SqliteConnection) -> Re
     let needs: Option<String> =
         sqlx::query_scalar(NEEDS_FORMAT).fetch_optional(&mut *connection).await.map_err(failed)?;
     check_format(&needs.unwrap_or_default())?;
-    Ok(!missing(connection).await?.is_empty())
+    Ok(if missing(connection).await?.is_empty() { SchemaState::UpToDate } else { SchemaState::Outdated })
 }
 
 /// Brings the schema up to date, with the write lock held by the caller's transaction.

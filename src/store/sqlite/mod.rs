@@ -23,6 +23,7 @@ mod plans;
 mod prune;
 mod read;
 mod register;
+mod reschedule;
 mod status;
 mod survey;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
@@ -50,6 +52,7 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
+use crate::domain::schedule::Cadence;
 
 /// A database file.
 #[derive(Debug)]
@@ -108,8 +111,16 @@ impl Store for SqliteStore {
         self.add_keys_to(source, keys, authority).await
     }
 
+    async fn reschedule(&self, source: SourceId, cadence: &Cadence) -> Result<u64, StoreError> {
+        self.reschedule_source(source, cadence).await
+    }
+
     async fn own_config(&self, worker: &str, until: DateTime<Utc>) -> Result<(), StoreError> {
         self.set_config_owner(worker, until).await
+    }
+
+    async fn renew_config(&self, worker: &str, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.renew_config_owner(worker, until).await
     }
 
     async fn disown_config(&self, worker: &str) -> Result<(), StoreError> {
@@ -126,6 +137,10 @@ impl Store for SqliteStore {
 
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
         self.retire_other_sources(keep).await
+    }
+
+    async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError> {
+        self.find_upstream(name).await
     }
 
     async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError> {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 
 use super::tests::store;
-use super::{apply, claim, feed, hasten, lease, list, prune, read, status, want, write};
+use super::{apply, claim, feed, hasten, lease, list, prune, read, reschedule, status, want, write};
 
 /// Two sources of one upstream, all with content.
 const MANY: &str = "
@@ -25,7 +25,7 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 57] = [
+const STATEMENTS: [(&str, &str); 59] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: leases", claim::LEASES),
@@ -74,6 +74,8 @@ const STATEMENTS: [(&str, &str); 57] = [
     ("backlog", want::BACKLOG),
     ("backlog of sources", want::BACKLOG_OF_SOURCES),
     ("backlog of resources", want::BACKLOG_OF_RESOURCES),
+    ("reschedule: later", reschedule::LATER),
+    ("reschedule: earlier", reschedule::EARLIER),
     ("status: sources", status::SOURCES),
     ("status: upstreams", status::UPSTREAMS),
     ("status: census", status::CENSUS),

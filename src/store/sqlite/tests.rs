@@ -12,6 +12,7 @@ use super::SqliteStore;
 use crate::clock::ManualClock;
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Freshness, Metadata, Outcome, Replacement};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{Key, Params, SourceName, UpstreamId};
 use crate::domain::schedule::{Because, Due};
@@ -33,7 +34,12 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
     let directory = TempDir::new().unwrap();
     let (store, _) = store(&directory).await;
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
-    let spec = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "u".into(), limits };
+    let spec = SourceSpec {
+        name: SourceName::new("weather").unwrap(),
+        upstream: "u".into(),
+        limits,
+        fingerprint: Fingerprint(1),
+    };
     let weather = store.register(std::slice::from_ref(&spec), Authority::Owns).await.unwrap()[0];
     let keys = ["a", "b"].map(|key| (Key::new(key).unwrap(), Params::new()));
     store.add_keys(weather.source, &keys, Authority::Owns).await.unwrap();
@@ -55,7 +61,12 @@ async fn what_is_served_waits_for_the_disk_and_claims_do_not() {
     let directory = TempDir::new().unwrap();
     let (store, _) = store(&directory).await;
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
-    let spec = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "u".into(), limits };
+    let spec = SourceSpec {
+        name: SourceName::new("weather").unwrap(),
+        upstream: "u".into(),
+        limits,
+        fingerprint: Fingerprint(1),
+    };
     let weather = store.register(&[spec], Authority::Owns).await.unwrap()[0];
     store.add_keys(weather.source, &[(Key::new("a").unwrap(), Params::new())], Authority::Owns).await.unwrap();
     assert_eq!(synchronous(&store).await, FULL);

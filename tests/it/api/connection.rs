@@ -129,6 +129,14 @@ async fn a_request_that_takes_too_long_is_answered_with_a_503() {
 }
 
 #[tokio::test]
+async fn another_request_timeout_holds_from_the_next_request_on() {
+    let endless = Router::new().route("/", get(std::future::pending::<&'static str>));
+    let served = Served::start(endless, settings()).await;
+    served.settings.send_modify(|settings| settings.request_timeout = SHORT);
+    served.exchange("GET", REQUEST).await.problem("timed-out");
+}
+
+#[tokio::test]
 async fn a_header_that_is_too_big_is_refused() {
     let served = hello_within(settings()).await;
     let with = |bytes| format!("GET / HTTP/1.1\r\nHost: x\r\nX-Filler: {}\r\n\r\n", "x".repeat(bytes));

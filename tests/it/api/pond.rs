@@ -15,7 +15,7 @@ use headpond::config;
 use headpond::domain::observation::Seen;
 use headpond::domain::resource::{Params, SourceName};
 use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::serving::{Answer, Served, settings};
@@ -128,6 +128,7 @@ pub fn state(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: &config::Se
         waiting: Waiting::default(),
         stopping: CancellationToken::new(),
         metrics: None,
+        reloads: mpsc::channel(1).0,
     }
 }
 

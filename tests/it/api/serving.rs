@@ -10,7 +10,7 @@ use headpond::api::server::serve;
 use headpond::config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Long enough that a test which waits for it would be seen to hang.
@@ -36,8 +36,9 @@ pub fn settings() -> config::Server {
 /// A server that runs until it is told to stop.
 pub struct Served {
     pub address: SocketAddr,
+    pub settings: watch::Sender<config::Server>,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Served {
@@ -45,11 +46,12 @@ impl Served {
         let listener = TcpListener::bind(settings.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let (settings, present) = watch::channel(settings);
         let task = tokio::spawn(async move {
             let shutdown = async { _ = stopped.await };
-            serve(listener, router, &settings, shutdown).await
+            serve(listener, router, present, shutdown).await;
         });
-        Self { address, stop: Some(stop), task }
+        Self { address, settings, stop: Some(stop), task }
     }
 
     pub fn stop(&mut self) {
@@ -58,7 +60,7 @@ impl Served {
 
     /// Waits until the server has come to its end.
     pub async fn ended(self) {
-        within(self.task).await.unwrap().unwrap();
+        within(self.task).await.unwrap();
     }
 
     pub async fn connect(&self) -> Wire {

@@ -27,7 +27,12 @@ struct Demo {
 impl Demo {
     /// Starts it on free ports, and waits until it has printed all that it prints.
     async fn start(headpond: &Headpond) -> Self {
-        let args = ["demo", "--port", "0", "--upstream-port", "0"];
+        Self::start_with_upstream(headpond, "0").await
+    }
+
+    /// The same with its upstream on this port.
+    async fn start_with_upstream(headpond: &Headpond, port: &str) -> Self {
+        let args = ["demo", "--port", "0", "--upstream-port", port];
         let mut child = headpond.command(&args).stderr(std::process::Stdio::inherit()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut printed = String::new();

@@ -23,9 +23,11 @@ async fn it_goes_on_with_its_file_when_it_is_started_again() {
     let before = version(&first).await;
     let stats = first.stats().await;
     assert!(stats["contents"].as_u64() >= Some(2000), "all is fetched: {stats}");
+    // On the same port as before: what is on another may be something else, and is fetched anew.
+    let port = first.upstream.rsplit(':').next().unwrap().to_owned();
     first.stop().await;
 
-    let again = Demo::start(&headpond).await;
+    let again = Demo::start_with_upstream(&headpond, &port).await;
     assert!(version(&again).await >= before);
     let stats = eventually("a whole round", PATIENCE, || async {
         let stats = again.stats().await;

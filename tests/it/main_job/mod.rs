@@ -5,9 +5,21 @@ mod crash;
 mod metrics;
 mod outage;
 mod poll;
+mod reloads;
 mod waiting;
+
+use std::time::Duration;
 
 /// How many files stand behind nginx.
 const FILES: u32 = 10_000;
 /// How many of them the program is killed over; `tests/slow` takes more.
 const CRASH_FILES: u32 = 2_000;
+
+/// How much is read while the configuration changes; `tests/slow` reads for a minute.
+const RELOADS: reloads::Reloads = reloads::Reloads {
+    files: 300,
+    every: Duration::from_secs(2),
+    times: 6,
+    pace: Duration::ZERO,
+    read_every: Duration::from_millis(5),
+};

@@ -43,7 +43,7 @@ impl Process<'_> {
             let outcome = decide(&source.policy, &claim.previous, observation, now, 0.5);
             let (committer, source, claim) = (committer.clone(), Arc::clone(source), Arc::new(claim));
             async move {
-                let verdict = committer.settle(Arc::clone(&claim), Some(source), now, now, outcome).await;
+                let verdict = committer.settle(Arc::clone(&claim), source, now, outcome).await;
                 (claim.key.to_string(), verdict)
             }
         });

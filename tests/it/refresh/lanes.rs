@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use headpond::domain::failure::FailureKind;
 use headpond::domain::resource::Params;
+use headpond::domain::schedule::Because;
 use headpond::refresh::lane::Until;
-use headpond::store::{Authority, Hastened};
+use headpond::store::{Authority, Hastened, Registered};
+use wiremock::matchers::path;
+use wiremock::{Mock, ResponseTemplate};
 
 use super::{HeldServer, Process, answer, asked, mock_server, soon, users};
 use crate::support::program::eventually;
 use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec, wish};
 
 on_each_database!(
-    a_source_that_this_process_does_not_know_fails_and_the_others_go_on,
+    a_source_that_this_process_does_not_know_is_left_to_others,
+    a_source_that_asks_for_something_else_now_is_left_to_whoever_knows,
     a_key_of_which_no_url_can_be_made_fails_without_a_request,
     what_is_asked_for_by_hand_goes_first,
     a_wish_during_a_fetch_makes_exactly_one_more_request,
@@ -20,26 +24,48 @@ on_each_database!(
     an_upstream_that_never_answers_delays_no_other,
 );
 
-async fn a_source_that_this_process_does_not_know_fails_and_the_others_go_on(test: &TestStore) {
+/// Registers `cities` with the key `berlin` on that upstream, as another process does.
+async fn cities(test: &TestStore, upstream: &str) -> Registered {
+    let cities = test.store.register(&[spec("cities", upstream, UNLIMITED)], Authority::Owns).await.unwrap()[0];
+    test.store.add_keys(cities.source, &[(key("berlin"), Params::new())], Authority::Owns).await.unwrap();
+    cities
+}
+
+async fn a_source_that_this_process_does_not_know_is_left_to_others(test: &TestStore) {
     let upstream = mock_server().await;
     answer(&upstream, "1", "one").await;
     answer(&upstream, "2", "two").await;
     let process = Process::with_users(test, &upstream.uri(), &["1", "2"], "").await;
-    // Another process has it, with the same upstream.
-    let unknown = test.store.register(&[spec("cities", &upstream.uri(), UNLIMITED)], Authority::Owns).await.unwrap()[0];
-    assert_eq!(unknown.upstream, process.ids[0].upstream);
-    test.store.add_keys(unknown.source, &[(key("berlin"), Params::new())], Authority::Owns).await.unwrap();
+    let cities = cities(test, &upstream.uri()).await;
+    assert_eq!(cities.upstream, process.ids[0].upstream);
 
     let counts = process.refresh().await;
-    assert_eq!(counts.new, 2, "{counts:?}");
-    let city = test.current("cities", "berlin").await;
-    let failing = city.failing.unwrap();
-    assert_eq!(failing.last.kind, FailureKind::BadRequest);
-    assert!(failing.last.detail.contains("no such source in its config"), "{failing:?}");
-    assert!(city.due.unwrap().at > test.now(), "it is not claimed over and over");
+    assert_eq!((counts.new, counts.failed), (2, 0), "{counts:?}");
+    let berlin = test.current("cities", "berlin").await;
+    assert_eq!((berlin.failing, berlin.leased_until), (None, None));
+    assert_eq!(berlin.due.unwrap().because, Because::New, "as due as it was, for whoever knows it");
     let mut asked = asked(&upstream).await;
     asked.sort();
     assert_eq!(asked, ["/users/1", "/users/2"]);
+}
+
+async fn a_source_that_asks_for_something_else_now_is_left_to_whoever_knows(test: &TestStore) {
+    let upstream = mock_server().await;
+    answer(&upstream, "1", "one").await;
+    let process = Process::with_users(test, &upstream.uri(), &["1"], "").await;
+    process.refresh().await;
+    // Another process owns the configuration by now, and its `users` are elsewhere.
+    let elsewhere = users(&upstream.uri(), &["1"], "").replace("/users/{key}", "/people/{key}");
+    Mock::given(path("/people/1"))
+        .respond_with(ResponseTemplate::new(200).set_body_string("two"))
+        .mount(&upstream)
+        .await;
+    let other = Process::with_config(test, &elsewhere).await;
+
+    process.refresh().await;
+    assert_eq!(process.body("1").await, "one");
+    other.refresh().await;
+    assert_eq!((process.body("1").await.as_str(), asked(&upstream).await.len()), ("two", 2));
 }
 
 async fn a_key_of_which_no_url_can_be_made_fails_without_a_request(test: &TestStore) {

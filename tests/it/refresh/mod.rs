@@ -1,6 +1,7 @@
 //! The sequences, from the claim to the commit: real stores, and upstreams on loopback.
 
 mod commits;
+mod generations;
 mod lanes;
 mod outages;
 mod posts;
@@ -146,12 +147,7 @@ pub fn users(origin: &str, keys: &[&str], more: &str) -> String {
 }
 
 fn specs(config: &Config) -> Vec<SourceSpec> {
-    let spec = |source: &config::Source| SourceSpec {
-        name: source.name.clone(),
-        upstream: source.upstream.clone(),
-        limits: config.upstreams[&source.upstream].limits,
-    };
-    config.sources.iter().map(spec).collect()
+    config.sources.iter().map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream])).collect()
 }
 
 fn config(toml: &str) -> Config {
@@ -229,5 +225,14 @@ impl HeldServer {
 
     pub fn requests(&self) -> usize {
         self.server.requests().len()
+    }
+
+    /// The User-Agents of the requests, in order.
+    pub fn agents(&self) -> Vec<String> {
+        let requests = self.server.requests();
+        let heads = requests.iter().map(|head| String::from_utf8_lossy(head).to_ascii_lowercase());
+        heads
+            .map(|head| head.lines().find_map(|line| line.strip_prefix("user-agent: ").map(str::to_owned)).unwrap())
+            .collect()
     }
 }

@@ -1,11 +1,11 @@
 //! Databases that are new, old, of the future, or someone else's.
 
 use headpond::domain::change::Cursor;
-use headpond::store::{Authority, Changes, Store, StoreError, StoreOptions};
+use headpond::store::{Authority, Changes, SchemaState, Store, StoreError, StoreOptions, inspect};
 use tokio::task::JoinSet;
 
 use crate::support::outcomes::content;
-use crate::support::store::{TestStore, on_each_database, options};
+use crate::support::store::{TestStore, UNLIMITED, on_each_database, options, spec};
 
 on_each_database! {
     an_empty_database_is_made_ready,
@@ -13,6 +13,8 @@ on_each_database! {
     a_database_that_is_ready_needs_no_leave_to_migrate,
     processes_that_start_together_all_get_in,
     a_database_of_a_newer_program_is_refused,
+    a_look_says_what_is_there_and_changes_nothing,
+    an_older_database_is_seen_as_one_and_brought_up_to_date,
     the_apps_own_migrations_are_left_alone,
     what_is_stored_is_there_after_a_restart,
     a_store_that_is_closed_says_so,
@@ -88,6 +90,44 @@ async fn a_database_of_a_newer_program_is_refused(test: &TestStore) {
     }
     test.execute("UPDATE {meta} SET value = '1' WHERE name = 'needs_format'").await.unwrap();
     test.connect(&test.database, &no_leave()).await.unwrap();
+}
+
+async fn schema(url: &str) -> SchemaState {
+    let inspected = inspect(url).await.unwrap();
+    assert!(!inspected.description.is_empty());
+    inspected.schema
+}
+
+async fn a_look_says_what_is_there_and_changes_nothing(test: &TestStore) {
+    let empty = test.database.empty().await;
+    for _ in 0..2 {
+        assert_eq!(schema(&empty.url()).await, SchemaState::Absent);
+    }
+    empty.drop().await;
+    assert_eq!(schema(&test.database.url()).await, SchemaState::UpToDate);
+    test.execute("UPDATE {meta} SET value = '2' WHERE name = 'needs_format'").await.unwrap();
+    let problem = refusal(inspect(&test.database.url()).await);
+    assert!(problem.contains("newer headpond"), "{problem}");
+}
+
+/// As the first version made it.
+async fn an_older_database_is_seen_as_one_and_brought_up_to_date(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 1).await;
+    test.settle_all(weather.upstream, |_| content("A", &[])).await;
+    test.store.close().await;
+    for sql in [
+        "ALTER TABLE {source} DROP COLUMN fingerprint",
+        "ALTER TABLE {source} DROP COLUMN cadence",
+        "DELETE FROM {migration} WHERE version = 3",
+    ] {
+        test.execute(sql).await.unwrap();
+    }
+    assert_eq!(schema(&test.database.url()).await, SchemaState::Outdated);
+    assert!(refusal(test.connect(&test.database, &no_leave()).await).contains("headpond migrate"));
+    let store = test.another().await;
+    assert_eq!(schema(&test.database.url()).await, SchemaState::UpToDate);
+    let specs = [spec("weather", "weather", UNLIMITED)];
+    assert_eq!(store.register(&specs, Authority::Owns).await.unwrap(), [weather]);
 }
 
 async fn the_apps_own_migrations_are_left_alone(test: &TestStore) {

@@ -14,6 +14,7 @@ mod listing;
 mod postgres_servers;
 mod prune;
 mod reads;
+mod reloads;
 mod sqlite_files;
 mod status;
 mod survey;

@@ -4,5 +4,6 @@ pub mod gzip;
 pub mod nginx;
 pub mod outcomes;
 pub mod program;
+pub mod proxy;
 pub mod raw_server;
 pub mod store;

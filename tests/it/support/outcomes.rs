@@ -70,7 +70,7 @@ impl TestStore {
         Settled {
             token: claim.token,
             resource: claim.resource,
-            requested_at: now,
+            requested_at: claim.granted_at,
             decided_at: now,
             outcome: decide(&policy(), &claim.previous, observation, now, 0.0),
             gone_budget: GoneBudget { share: 1.0, period: HOUR },

@@ -73,7 +73,11 @@ impl Headpond {
             .current_dir(self.dir.path())
             .env_remove("HEADPOND_CONFIG")
             .env_remove("HEADPOND_LOG")
-            .env_remove("HEADPOND_LOG_FORMAT")
+            .env_remove("HEADPOND_LOG_FORMAT");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEADPOND__")) {
+            command.env_remove(name);
+        }
+        command
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -171,9 +175,30 @@ impl Serving {
 
     /// Waits until a line of its log says this.
     pub async fn logged(&self, text: &str) {
+        self.logged_times(text, 1).await;
+    }
+
+    /// Waits until so many lines of its log say this.
+    pub async fn logged_times(&self, text: &str, times: usize) {
         let mut log = self.log.clone();
-        let said = log.wait_for(|lines| lines.iter().any(|line| line.contains(text)));
+        let said = log.wait_for(|lines| lines.iter().filter(|line| line.contains(text)).count() >= times);
         said.await.expect("a line before its end");
+    }
+
+    /// The lines of its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
+    /// POSTs to a path; the status, and the JSON that came.
+    pub async fn post(&self, path: &str, token: Option<&str>) -> (u16, Value) {
+        let mut request = client().post(self.url(path));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON"))
     }
 
     /// SIGTERM, and waits for the end, which must be a good one.
@@ -195,11 +220,16 @@ pub fn files_config(database: &Database, origin: &str, count: u32, defaults: &st
     )
 }
 
-/// A GET, on a connection of its own.
-pub async fn get(url: &str) -> reqwest::Result<reqwest::Response> {
+/// A client with connections of its own.
+pub fn client() -> reqwest::Client {
     // An error means that another test has installed it.
     _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build()?.get(url).send().await
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+/// A GET, on a connection of its own.
+pub async fn get(url: &str) -> reqwest::Result<reqwest::Response> {
+    client().get(url).send().await
 }
 
 /// The JSON at a URL, and the status it came with.

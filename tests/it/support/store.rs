@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use headpond::clock::{Clock, ManualClock};
+use headpond::domain::fingerprint::Fingerprint;
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, ResourceId, SourceName, UpstreamId};
 use headpond::store::{
@@ -129,16 +130,23 @@ impl TestStore {
         self.database.number(sql).await
     }
 
+    /// See [`Database::refuse`].
+    pub async fn refuse(&self, table: &str, when: &str) {
+        self.database.refuse(table, when).await;
+    }
+}
+
+impl Database {
     /// Makes the database refuse to insert or update rows of our table whose text column has this value.
     pub async fn refuse(&self, table: &str, when: &str) {
-        let sql = match &self.database {
-            Database::Sqlite { .. } => format!(
+        let sql = match self {
+            Self::Sqlite { .. } => format!(
                 "CREATE TRIGGER refuse_{table}_insert BEFORE INSERT ON {{{table}}} WHEN {when}
                  BEGIN SELECT raise(ABORT, 'refused by the test'); END;
                  CREATE TRIGGER refuse_{table}_update BEFORE UPDATE ON {{{table}}} WHEN {when}
                  BEGIN SELECT raise(ABORT, 'refused by the test'); END;"
             ),
-            Database::Postgres { .. } => format!(
+            Self::Postgres { .. } => format!(
                 "CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
                  BEGIN RAISE check_violation USING MESSAGE = 'refused by the test'; END $$;
                  CREATE TRIGGER refuse_{table} BEFORE INSERT OR UPDATE ON {{{table}}} FOR EACH ROW WHEN ({when})
@@ -147,9 +155,7 @@ impl TestStore {
         };
         self.execute(&sql).await.unwrap();
     }
-}
 
-impl Database {
     /// A place for a file that isn't there yet.
     pub fn sqlite() -> Self {
         Self::Sqlite { directory: TempDir::new().unwrap() }
@@ -318,7 +324,7 @@ impl Database {
 
 /// A source by name on an upstream by name.
 pub fn spec(name: &str, upstream: &str, limits: Limits) -> SourceSpec {
-    SourceSpec { name: SourceName::new(name).unwrap(), upstream: upstream.into(), limits }
+    SourceSpec { name: SourceName::new(name).unwrap(), upstream: upstream.into(), limits, fingerprint: Fingerprint(1) }
 }
 
 pub fn key(name: &str) -> Key {

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use headpond::clock::{ManualClock, monotonic};
 use headpond::domain::limit::Limits;
-use headpond::domain::resource::{SourceName, UpstreamId};
-use headpond::store::{Authority, SourceSpec, Store, StoreOptions, connect};
+use headpond::domain::resource::UpstreamId;
+use headpond::store::{Authority, Store, StoreOptions, connect};
 use headpond::upstream::{Gate, LONGEST_WAIT, NoPass, TokenGate, lease_for};
 use tempfile::TempDir;
+
+use crate::support::store::spec;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Older than a token may be when it is used.
@@ -31,7 +33,7 @@ impl Pond {
         let store = connect(&url, &options, clock.clone()).await.unwrap();
         // Tokens enough for a machine that is slow to grant them, which takes some more.
         let limits = Limits { requests_per_second, burst: 20, max_concurrent: 1 };
-        let source = SourceSpec { name: SourceName::new("weather").unwrap(), upstream: "metno".into(), limits };
+        let source = spec("weather", "metno", limits);
         let upstream = store.register(&[source], Authority::Owns).await.unwrap()[0].upstream;
         Self { store, clock, upstream, limits, _directory: directory }
     }

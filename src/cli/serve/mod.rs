@@ -1,0 +1,140 @@
+//! `headpond serve`.
+
+mod present;
+mod reload;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use futures_util::{FutureExt, TryFutureExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+
+use self::present::Present;
+pub(super) use self::reload::Origin;
+use self::reload::Reloader;
+use super::assemble::{self, Schema};
+use super::outcome::{CliError, Exit};
+use super::signals::{self, Stop};
+use crate::api::waiting::Waiting;
+use crate::api::{self, ApiState};
+use crate::clock::SystemClock;
+use crate::config::{Config, ProcessEnvironment};
+use crate::refresh::clockwork::Clockwork;
+use crate::refresh::committer::Committer;
+use crate::refresh::fleet;
+use crate::refresh::follow::follow;
+use crate::store::Store;
+use crate::telemetry::metrics;
+
+/// How many requests for a reload wait in line before further ones are kept at the door.
+const RELOADS: usize = 16;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Refuse to start when the database's schema is out of date, instead of bringing it up to date.
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
+    let origin = Origin::new(config_path, ProcessEnvironment)?;
+    let config = assemble::config(config_path)?;
+    // First of all, so that a second `serve` by mistake is told before it touches anything.
+    let listen = config.server.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| CliError::usage(format!("server.listen = \"{listen}\": can't listen there: {error}")))?;
+    let schema = if args.no_migrate { Schema::AsItIs } else { Schema::Migrate };
+    let (store, clock) = assemble::store(&config, schema).await?;
+    serve(origin, config, store, clock, listener, |router| router).await
+}
+
+/// Refreshes and answers by this configuration, or what its origin says later, until it is told to stop; then the database is
+/// closed. `dress` lays around the read API's routes what a command wants there.
+pub(super) async fn serve(
+    origin: Origin,
+    config: Config,
+    store: Arc<dyn Store>,
+    clock: Arc<SystemClock>,
+    listener: TcpListener,
+    dress: impl FnOnce(Router) -> Router,
+) -> Result<Exit, CliError> {
+    let (listen, sources) = (config.server.listen, config.sources.len());
+    let present = Present::establish(config, Arc::clone(&store), &clock).await?;
+    let settings = present.server();
+    let stop = signals::watch(move || settings.borrow().shutdown_grace)?;
+    tracing::info!(
+        listen = %listener.local_addr().unwrap_or(listen),
+        database = store.describe(),
+        sources,
+        "serving"
+    );
+    let ownership = present.ownership();
+    let served = serve_until_stopped(Reloader::new(origin, present), clock, listener, dress, &stop).await;
+    if let Err(error) = ownership.give_up().await {
+        tracing::warn!(%error, "others take this process for running until its heartbeat is missed");
+    }
+    store.close().await;
+    served?;
+    tracing::info!("stopped");
+    Ok(Exit::Well)
+}
+
+async fn serve_until_stopped(
+    reloader: Reloader,
+    clock: Arc<SystemClock>,
+    listener: TcpListener,
+    dress: impl FnOnce(Router) -> Router,
+    stop: &Stop,
+) -> Result<(), CliError> {
+    let present = reloader.present();
+    let (refreshers, refresher) = (present.refreshers(), present.refresher());
+    let clockwork = Clockwork::start(Arc::clone(&refresher), present.ownership(), clock, present.database())
+        .await
+        .map_err(|error| CliError::usage(format!("the clockwork does not start: {error}")))?;
+    let metrics = metrics::install().map_err(|error| CliError::usage(format!("no metrics can be kept: {error}")))?;
+    let (reloads, asked) = mpsc::channel(RELOADS);
+    let state = ApiState {
+        store: Arc::clone(&refresher.store),
+        clock: Arc::clone(&refresher.clock),
+        announcer: refresher.announcer.clone(),
+        settings: present.settings(),
+        waiting: Waiting::default(),
+        stopping: stop.stop.clone(),
+        metrics: Some(metrics.clone()),
+        reloads,
+    };
+    let (committer, commits) = Committer::new(&refresher, stop.abandon.clone());
+    let fleet = fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended);
+    let shutdown = stop.stop.clone().cancelled_owned();
+    let serving = api::server::serve(listener, dress(api::router(state)), present.server(), shutdown);
+
+    let mut parts = JoinSet::new();
+    parts.spawn(follow(Arc::clone(&refresher.store), refresher.announcer.clone(), stop.stop.clone()).map(Ok));
+    parts.spawn(commits.map(Ok));
+    parts.spawn(fleet);
+    parts.spawn(serving.map(Ok));
+    parts.spawn(metrics::upkeep(metrics, stop.stop.clone()).map(Ok));
+    parts.spawn(reloader.run(asked, stop.stop.clone()).map(Ok));
+    let mut served = tokio::select! {
+        () = stop.stop.cancelled() => Ok(()),
+        // None of them ends before it is told to, unless it failed. A process that only looks alive is worse than none.
+        Some(part) = parts.join_next() => part.map_err(ended).flatten(),
+    };
+    stop.stop.cancel();
+    clockwork.stop().await;
+    while let Some(part) = parts.join_next().await {
+        served = served.and(part.map_err(ended).flatten());
+    }
+    served
+}
+
+/// The panic itself has been reported by the panic hook.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it away")]
+fn ended(error: JoinError) -> CliError {
+    CliError::failed(format!("a part of serve ended: {error}"))
+}
