@@ -394,6 +394,7 @@ mod tests {
     use crate::config::{Environment, load};
 
     const EXAMPLE: &str = include_str!("../../config.example.toml");
+    const PAGE: &str = include_str!("../../docs/config.md");
 
     /// The example, with these variables set.
     struct Example(String);
@@ -476,6 +477,30 @@ mod tests {
         assert_eq!(loaded.warnings, []);
         assert!(loaded.config.sources[0].request.headers["authorization"].is_sensitive());
         assert!(matches!(loaded.config.upstreams["metno"].credentials, Credentials::Header(..)));
+    }
+
+    /// Name, tables and fixed default of each setting that docs/config.md lists.
+    fn documented() -> BTreeSet<(String, String, Option<String>)> {
+        let code = |cell: &str| cell.strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+        rows.filter_map(|row| {
+            let [name, tables, default, _] = row.splitn(4, " | ").collect::<Vec<_>>().try_into().ok()?;
+            Some((code(name)?, tables.to_owned(), code(default)))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_page_lists_every_setting_with_its_tables_and_its_default_and_no_other() {
+        let known = ALL.iter().map(|setting| {
+            let tables: Vec<_> = setting.scopes().iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
+            let default = match setting.fallback() {
+                Fallback::Is(default) => Some(default.to_owned()),
+                Fallback::Computed => None,
+            };
+            (setting.name().to_owned(), tables.join(", "), default)
+        });
+        assert_eq!(documented(), known.collect());
     }
 
     #[test]

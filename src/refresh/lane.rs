@@ -57,13 +57,16 @@ pub struct Lane {
     tally: Option<Arc<Tally>>,
     // All in the lane's own task: what one waits for mostly comes in batches that others wait for too, and waking a task
     // of its own for each would cost more than the rest of a refresh.
-    flights: FuturesUnordered<BoxFuture<'static, (ResourceId, Verdict)>>,
-    airborne: HashMap<ResourceId, Airborne>,
+    flights: FuturesUnordered<BoxFuture<'static, (Leased, Verdict)>>,
+    airborne: HashMap<Leased, Airborne>,
 }
+
+/// What a flight is known by. The resource alone would not do: once an outcome is stored, the next lease of its resource can
+/// be taken before the flight has landed.
+type Leased = (LeaseToken, ResourceId);
 
 /// What a flight carries, for when it does not come back.
 struct Airborne {
-    token: LeaseToken,
     source: SourceId,
     key: Key,
 }
@@ -195,8 +198,8 @@ impl Lane {
 
     fn launch(&mut self, source: Arc<Source>, claim: Claim, ticket: Ticket) {
         let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
-        let resource = claim.resource;
-        self.airborne.insert(resource, Airborne { token: claim.token, source: claim.source, key: claim.key.clone() });
+        let leased = (claim.token, claim.resource);
+        self.airborne.insert(leased, Airborne { source: claim.source, key: claim.key.clone() });
         let flight = async move {
             // A panic ends one flight, not the lane; the panic hook has reported it.
             let flight = AssertUnwindSafe(fly(&refresher, &committer, source, claim, ticket)).catch_unwind();
@@ -205,16 +208,16 @@ impl Lane {
                 Ok(Err(error)) => Verdict::GivenUp(error.to_string()),
                 Err(_) => Verdict::GivenUp("it ended abnormally; the log says how".into()),
             };
-            (resource, verdict)
+            (leased, verdict)
         };
         self.flights.push(flight.boxed());
     }
 
-    async fn land(&mut self, (resource, verdict): (ResourceId, Verdict)) {
-        let Some(flown) = self.airborne.remove(&resource) else { return };
+    async fn land(&mut self, (leased, verdict): (Leased, Verdict)) {
+        let Some(flown) = self.airborne.remove(&leased) else { return };
         if let Verdict::GivenUp(why) = &verdict {
             tracing::warn!(why, key = %flown.key, "a refresh was given up");
-            self.give_back(&[(flown.token, resource)]).await;
+            self.give_back(&[leased]).await;
         }
         self.count(&flown, &verdict);
     }
@@ -236,7 +239,7 @@ impl Lane {
     }
 
     // `&mut`, here and below, since a shared lane would have to share its flights between threads.
-    async fn give_back(&mut self, leased: &[(LeaseToken, ResourceId)]) {
+    async fn give_back(&mut self, leased: &[Leased]) {
         if let Err(error) = self.refresher.store.release(leased).await {
             tracing::warn!(%error, "could not give leases back; they run out by themselves");
         }
@@ -282,7 +285,7 @@ impl Lane {
             }
         }
         self.flights.clear();
-        let leased: Vec<_> = self.airborne.iter().map(|(resource, flown)| (flown.token, *resource)).collect();
+        let leased: Vec<_> = self.airborne.keys().copied().collect();
         self.give_back(&leased).await;
     }
 }

@@ -6,7 +6,7 @@
 //! | table | one row for each | rewritten |
 //! |---|---|---|
 //! | `upstream` | limit group: limits, token bucket, run of unreachable answers | by each claim |
-//! | `source` | source: its upstream, number of keys, gone budget | when keys or gone budget change |
+//! | `source` | source: its upstream, what it asks for, cadence, number of keys, gone budget | when one of these changes |
 //! | `resource` | resource: identity, validators, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |

@@ -6,6 +6,7 @@ mod api;
 mod cli;
 mod config;
 mod demo;
+mod docs;
 mod guarantees;
 mod house;
 mod layering;

@@ -48,8 +48,8 @@ const MOVE: &str = "
              WHERE r.source_id = $1 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS moved
      WHERE s.resource_id = moved.resource_id";
 
-/// What these sources ask for is something else now. `wanted_at` leaves what is being fetched due, with the validators that
-/// come; the retired have one too, for those of them that are still being fetched.
+/// What these sources ask for is something else now. `wanted_at` leaves what is being fetched due, and without the
+/// validators that come; the retired have one too, for those of them that are still being fetched.
 const DUE_ANEW: &str = "
     UPDATE headpond.schedule s
        SET due_at = CASE WHEN s.due_at IS NOT NULL THEN least(s.due_at, $2) END,
@@ -69,8 +69,7 @@ pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> R
     let by_name: BTreeMap<_, _> = sources.iter().map(|source| (source.name.as_str(), source)).collect();
     let names: Vec<&str> = by_name.keys().copied().collect();
     let known: Vec<(String, i64, Option<i64>)> = sqlx::query_as(KNOWN).bind(&names).fetch_all(&mut *tx).await?;
-    let known: HashMap<_, _> = known.into_iter().map(|(name, upstream, asked)| (name, (upstream, asked))).collect();
-    lock_upstreams(&mut tx, sources, known.values().map(|(upstream, _)| *upstream).collect()).await?;
+    lock_upstreams(&mut tx, sources, known.iter().map(|(_, upstream, _)| *upstream).collect()).await?;
     put_upstreams(store, &mut tx, sources).await?;
     // Read with the upstreams locked: a claim that was made before is from before this, and any other sees what is written.
     let now = micros(store.clock.now());
@@ -80,31 +79,45 @@ pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> R
         .bind(by_name.values().map(|source| source.fingerprint.0).collect::<Vec<_>>())
         .fetch_all(&mut *tx)
         .await?;
-    let (mut registered, mut has_moved, mut asks_anew) = (HashMap::new(), false, Vec::new());
+    let mut registered = HashMap::new();
     for row in &rows {
         let record = Record::identified_by(row, "source", "id")?;
-        let (id, upstream, name) = (record.id(), record.integer("upstream_id")?, record.source_name("name")?);
-        if let Some((before, asked)) = known.get(name.as_str()) {
-            if *before != upstream {
-                sqlx::query(MOVE).bind(id).bind(upstream).execute(&mut *tx).await?;
-                has_moved = true;
-            }
-            let asks = by_name.get(name.as_str()).map(|source| source.fingerprint.0);
-            if asked.is_some() && *asked != asks {
-                asks_anew.push(id);
-            }
+        let ids = Registered { source: SourceId(record.id()), upstream: UpstreamId(record.integer("upstream_id")?) };
+        registered.insert(record.source_name("name")?, ids);
+    }
+    let ids = |source: &SourceSpec| registered.get(&source.name).copied();
+    let before: HashMap<_, _> =
+        known.iter().map(|(name, upstream, asked)| (name.as_str(), (*upstream, *asked))).collect();
+    let known = by_name.values().filter_map(|source| Some((*source, ids(source)?, *before.get(source.name.as_str())?)));
+    take_over(&mut tx, known, now).await?;
+    tx.commit().await?;
+    Ok(sources.iter().filter_map(ids).collect())
+}
+
+/// Makes of what was there, with an upstream and a fingerprint, what the sources say now.
+async fn take_over<'s>(
+    tx: &mut PgConnection,
+    known: impl Iterator<Item = (&'s SourceSpec, Registered, (i64, Option<i64>))>,
+    now: i64,
+) -> Result<()> {
+    let (mut has_moved, mut asks_anew) = (false, Vec::new());
+    for (source, ids, (upstream, asked)) in known {
+        if upstream != ids.upstream.0 {
+            sqlx::query(MOVE).bind(ids.source.0).bind(ids.upstream.0).execute(&mut *tx).await?;
+            has_moved = true;
         }
-        registered.insert(name, Registered { source: SourceId(id), upstream: UpstreamId(upstream) });
+        if asked.is_some_and(|asked| asked != source.fingerprint.0) {
+            asks_anew.push(ids.source.0);
+        }
     }
     if !asks_anew.is_empty() {
         sqlx::query(DUE_ANEW).bind(&asks_anew).bind(now).bind(Because::Manual.code()).execute(&mut *tx).await?;
         sqlx::query(FORGET).bind(&asks_anew).execute(&mut *tx).await?;
     }
     if has_moved || !asks_anew.is_empty() {
-        wish(&mut tx).await?;
+        wish(tx).await?;
     }
-    tx.commit().await?;
-    Ok(sources.iter().filter_map(|source| registered.get(&source.name).copied()).collect())
+    Ok(())
 }
 
 const FOUND: &str = "SELECT id, name, upstream_id, fingerprint FROM headpond.source WHERE name = ANY($1)";
