@@ -80,8 +80,8 @@ async fn observe(
     source: &Source,
     ticket: Ticket,
 ) -> Result<Observation, StoreError> {
-    let url = match source.url.expand(&claim.key, &claim.params) {
-        Ok(url) => url,
+    let ask = match source.ask(&claim.key, &claim.params) {
+        Ok(ask) => ask,
         Err(problem) => {
             let now = refresher.clock.now();
             let failure = Failure { kind: FailureKind::BadRequest, status: None, detail: problem.to_string() };
@@ -101,8 +101,14 @@ async fn observe(
         granted(refresher, claim),
         ticket.lease_for,
     );
-    let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
-    let Exchange { status, observation, .. } = refresher.fetcher.exchange(&request, &gate).await?;
+    let request = FetchRequest {
+        url: &ask.url,
+        body: ask.body.as_ref(),
+        settings: &source.request,
+        validators: claim.previous.validators(),
+    };
+    let Exchange { status, observation, .. } =
+        refresher.fetchers.to(&source.upstream).exchange(&request, &gate).await?;
     let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
     metrics::exchanged(&source.upstream, status.map(|status| status.as_u16()), took);
     Ok(observation)
