@@ -95,7 +95,7 @@ async fn headpond(nginx: &Nginx, database: Database, cold: &mut Vec<f64>, unchan
     store.add_keys(source, &config.sources[0].keys, Authority::Owns).await.expect("to add keys");
     let refresher = Arc::new(Refresher {
         roster: Roster::new(&config, &registered),
-        fetcher: Fetcher::new(Arc::clone(&clock)).expect("a client"),
+        fetchers: Fetcher::new(Arc::clone(&clock)).expect("a client").into(),
         announcer: Announcer::new(),
         worker: "bench".into(),
         store: Arc::clone(&store),

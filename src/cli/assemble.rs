@@ -13,7 +13,7 @@ use crate::config::{self, Config, ConfigErrors, Environment, Loaded};
 use crate::domain::resource::Key;
 use crate::refresh::{Refresher, Roster};
 use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
-use crate::upstream::Fetcher;
+use crate::upstream::Fetchers;
 
 /// How many keys are added in one transaction.
 const KEYS_AT_ONCE: usize = 5000;
@@ -127,10 +127,10 @@ pub(super) fn refresher(
     clock: &Arc<SystemClock>,
 ) -> Result<Arc<Refresher>, CliError> {
     let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(clock);
-    let fetcher = Fetcher::new(Arc::clone(&clock)).map_err(|error| CliError::usage(error.to_string()))?;
+    let fetchers = Fetchers::of(config, &clock).map_err(|error| CliError::usage(error.to_string()))?;
     let roster = Roster::new(config, registered);
     let announcer = Announcer::new();
-    Ok(Arc::new(Refresher { store, clock, fetcher, announcer, roster, worker: worker_name() }))
+    Ok(Arc::new(Refresher { store, clock, fetchers, announcer, roster, worker: worker_name() }))
 }
 
 /// Tells the workers in the lease table apart: the process, and a random part, since ids come again after a restart.

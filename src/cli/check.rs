@@ -85,7 +85,7 @@ async fn ask(config: &Config, counting: &Counting, upstream: &str) -> (Exit, Str
     let asked = async {
         let question = Question::about(source, None)?;
         let answer = question.ask(config, counting).await?;
-        Ok::<_, CliError>((answer.exit(), format!("GET {} → {}", question.shown(), in_a_line(&answer))))
+        Ok::<_, CliError>((answer.exit(), format!("{} → {}", question.shown(), in_a_line(&answer))))
     };
     let (exit, line) = asked.await.unwrap_or_else(|error| (Exit::Failed, error.to_string()));
     let uncounted = counting.missing(config, source).map(|why| format!(" (not counted against its limits: {why})"));

@@ -65,13 +65,13 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
 /// shown than of the request's own.
 fn shown_exchange(question: &Question<'_>, exchange: &Exchange) -> String {
     let hides_path = question.source.url.has_secret_path();
-    let mut text = format!("GET {}\n", question.shown());
+    let mut text = format!("{}\n", question.shown());
     for (name, value) in shown(&exchange.sent) {
         line(&mut text, &format!("  {name}: {value}"));
     }
     for hop in &exchange.redirects {
         let path = if hides_path { HIDDEN_PATH } else { &hop.path };
-        line(&mut text, &format!("{} to {path}", hop.status.as_u16()));
+        line(&mut text, &format!("{} to {}{path}", hop.status.as_u16(), hop.origin.as_deref().unwrap_or_default()));
     }
     match exchange.status {
         Some(status) => line(&mut text, &format!("\n{status}")),
@@ -82,7 +82,11 @@ fn shown_exchange(question: &Question<'_>, exchange: &Exchange) -> String {
             for value in headers.get_all(&name) {
                 let value = String::from_utf8_lossy(value.as_bytes());
                 let value = if name == header::LOCATION {
-                    question.url.join(&value).map_or_else(|_| "no URL".into(), |to| shown_url(&to, hides_path).into())
+                    question
+                        .ask
+                        .url
+                        .join(&value)
+                        .map_or_else(|_| "no URL".into(), |to| shown_url(&to, hides_path).into())
                 } else {
                     value
                 };

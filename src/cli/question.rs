@@ -8,7 +8,7 @@ use url::Url;
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Source};
+use crate::config::{Ask, Config, Source};
 use crate::domain::decision::{Outcome, Previous, decide};
 use crate::domain::resource::{Key, Params, ResourceId};
 use crate::domain::schedule::Slot;
@@ -18,7 +18,7 @@ use crate::upstream::{Exchange, FetchRequest, Fetcher, Gate, OpenGate, TokenGate
 /// What to ask of a source.
 pub(super) struct Question<'c> {
     pub(super) source: &'c Source,
-    pub(super) url: Url,
+    pub(super) ask: Ask,
 }
 
 /// What came, and what would follow if it were the first answer.
@@ -31,8 +31,8 @@ impl<'c> Question<'c> {
     /// About a key: one of the configuration's, or, where the template needs no parameters, any; without one, the first.
     pub(super) fn about(source: &'c Source, key: Option<&str>) -> Result<Self, CliError> {
         let (key, params) = named_key(source, key)?;
-        let url = source.url.expand(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
-        Ok(Self { source, url })
+        let ask = source.ask(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
+        Ok(Self { source, ask })
     }
 
     /// Asks, with a token of its upstream if someone counts them.
@@ -41,9 +41,18 @@ impl<'c> Question<'c> {
             Counting::By { clock, .. } => Arc::<SystemClock>::clone(clock),
             Counting::Nobody(_) => Arc::new(SystemClock::new()),
         };
-        let fetcher = Fetcher::new(Arc::clone(&clock)).map_err(|error| CliError::usage(error.to_string()))?;
+        let fetcher = match config.upstreams.get(&self.source.upstream) {
+            Some(upstream) => Fetcher::to(&self.source.upstream, upstream, Arc::clone(&clock)),
+            None => Fetcher::new(Arc::clone(&clock)),
+        };
+        let fetcher = fetcher.map_err(|error| CliError::usage(error.to_string()))?;
         let gate = counting.gate(config, self.source).await?;
-        let request = FetchRequest { url: &self.url, settings: &self.source.request, validators: None };
+        let request = FetchRequest {
+            url: &self.ask.url,
+            body: self.ask.body.as_ref(),
+            settings: &self.source.request,
+            validators: None,
+        };
         let exchange = fetcher.exchange(&request, gate.as_ref()).await?;
         let keys = self.source.keys.len() as u64;
         let previous = Previous::nothing(Slot::of(ResourceId(1), keys, fastrand::u64(..)));
@@ -52,10 +61,11 @@ impl<'c> Question<'c> {
         Ok(Answer { exchange, outcome })
     }
 
-    /// Its URL for people. Its query is never shown, and its path only if all of the template is written in the
-    /// configuration file: either may hold a secret.
+    /// Its method and URL for people. The query is never shown, nor is a body, and the path only if all of the template is
+    /// written in the configuration file: each may hold a secret.
     pub(super) fn shown(&self) -> String {
-        shown_url(&self.url, self.source.url.has_secret_path())
+        let url = shown_url(&self.ask.url, self.source.url.has_secret_path());
+        format!("{} {url}", self.source.request.method)
     }
 }
 

@@ -5,7 +5,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use super::reader::{Reader, Shows, Spot};
-use super::value::{Value, Wants, dotted};
+use super::value::{Value, Wants, Wrong, dotted};
 
 /// Fields that are not the operator's to set, and why.
 const REFUSED: &[(&[&str], &str, &str)] = &[
@@ -16,6 +16,7 @@ const REFUSED: &[(&[&str], &str, &str)] = &[
         "leave it out",
     ),
     (&["accept-encoding"], "Headpond asks for the encodings that it can decompress", "leave it out"),
+    (&["content-type"], "the type of a body has its own setting", "set `content_type`, or leave it out"),
     (&["host"], "the host is part of `url`", "leave it out"),
     (&["referer"], "a Referer would tell one upstream about another", "leave it out"),
     (
@@ -57,6 +58,16 @@ pub(super) fn read(reader: &mut Reader<'_>, value: Value<'_>, wants: &Wants) -> 
     complete.then_some(headers)
 }
 
+/// The name of a field that may be set.
+pub(super) fn name(text: &str) -> Result<HeaderName, Wrong> {
+    let name = HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| Wrong::with_remedy("not a header name", "write it like \"accept-language\""))?;
+    match REFUSED.iter().find(|(names, ..)| names.contains(&name.as_str())) {
+        Some((_, problem, remedy)) => Err(Wrong::with_remedy(*problem, *remedy)),
+        None => Ok(name),
+    }
+}
+
 fn field(
     reader: &mut Reader<'_>,
     path: &str,
@@ -66,14 +77,13 @@ fn field(
     let path = dotted(path, name.get_ref());
     let value = Value { path: &path, shows: Shows::Secret, node };
     let at = Spot { path: path.clone(), span: name.span(), shows: Shows::Name };
-    let Ok(name) = HeaderName::from_bytes(name.get_ref().as_bytes()) else {
-        reader.error(&at, "not a header name", "write it like \"accept-language\"");
-        return None;
+    let name = match self::name(name.get_ref()) {
+        Ok(name) => name,
+        Err(Wrong { problem, remedy }) => {
+            reader.error(&at, problem, remedy.unwrap_or_default());
+            return None;
+        }
     };
-    if let Some((_, problem, remedy)) = REFUSED.iter().find(|(names, ..)| names.contains(&name.as_str())) {
-        reader.error(&at, *problem, *remedy);
-        return None;
-    }
     let wants = Wants { noun: "the value of a header", example: "\"application/json\"" };
     let text = value.scalar(reader, &wants)?;
     let Ok(mut field) = HeaderValue::from_str(&text.text) else {

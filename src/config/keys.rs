@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::domain::body_template::{BodyTemplate, MissingValue};
 use crate::domain::resource::{Key, Params};
 use crate::domain::template::{BadUrl, KEY, UrlTemplate};
 
@@ -21,12 +22,23 @@ const KEY_WANTS: Wants =
 const PARAM_WANTS: Wants = Wants { noun: "the value of a parameter", example: "52.52 or \"text\"" };
 
 /// Reads the list. Wrong keys are noted, and what was probably not meant.
-pub(super) fn read(reader: &mut Reader<'_>, list: Value<'_>, template: &UrlTemplate) -> Vec<(Key, Params)> {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    list: Value<'_>,
+    template: &UrlTemplate,
+    body: Option<&BodyTemplate>,
+) -> Vec<(Key, Params)> {
     let DeValue::Array(elements) = list.node.get_ref() else { return Vec::new() };
     let errors_before = reader.errors.len();
     let mut pass = Pass {
         template,
-        variables: template.variables().clone(),
+        body,
+        variables: body
+            .map(BodyTemplate::variables)
+            .unwrap_or_default()
+            .into_iter()
+            .chain(template.variables().clone())
+            .collect(),
         places: HashMap::with_capacity(elements.len()),
         unused: BTreeSet::new(),
     };
@@ -35,7 +47,9 @@ pub(super) fn read(reader: &mut Reader<'_>, list: Value<'_>, template: &UrlTempl
         keys.extend(pass.element(reader, Value { node, ..list }));
     }
     if pass.variables.is_empty() && keys.len() > 1 {
-        let problem = format!("{} keys, but `url` has no variables: all have the same URL", keys.len());
+        let (where_to, same) =
+            if body.is_some() { ("neither `url` nor `body` has", "request") } else { ("`url` has no", "URL") };
+        let problem = format!("{} keys, but {where_to} variables: all have the same {same}", keys.len());
         reader.warn(&list.spot().named(list.path), problem, "put {key} into `url`");
     }
     summarise(reader, errors_before, &list);
@@ -45,6 +59,7 @@ pub(super) fn read(reader: &mut Reader<'_>, list: Value<'_>, template: &UrlTempl
 /// What is known while one list is read.
 struct Pass<'t> {
     template: &'t UrlTemplate,
+    body: Option<&'t BodyTemplate>,
     variables: BTreeSet<String>,
     /// Where each key was first listed.
     places: HashMap<Key, usize>,
@@ -67,7 +82,7 @@ impl Pass<'_> {
         };
         let (key, params) = (key?, params?);
         match self.template.expand(&key, &params) {
-            Ok(_) => Some((key, params)),
+            Ok(_) => self.has_body(reader, &element, &key, &params).then_some((key, params)),
             Err(BadUrl::Missing(variable)) => {
                 let problem = format!("`url` needs a value for {{{variable}}}, and this key has none");
                 reader.error(&element.spot(), problem, format!("write it like {{ key = …, {variable} = … }}"));
@@ -78,6 +93,16 @@ impl Pass<'_> {
                 None
             }
         }
+    }
+
+    /// Whether the body can be filled for this key.
+    fn has_body(&self, reader: &mut Reader<'_>, element: &Value<'_>, key: &Key, params: &Params) -> bool {
+        let Some(Err(MissingValue(variable))) = self.body.map(|body| body.expand(key, params)) else { return true };
+        let problem = format!("`body` needs a value for {{{variable}}}, and this key has none");
+        let remedy =
+            format!("write it like {{ key = …, {variable} = … }}, or `{{ {variable} }}` in `body` if braces are meant");
+        reader.error(&element.spot(), problem, remedy);
+        false
     }
 
     fn key(&mut self, reader: &mut Reader<'_>, value: Value<'_>) -> Option<Key> {
@@ -111,7 +136,11 @@ impl Pass<'_> {
             if !self.variables.contains(name.as_ref()) && self.unused.insert(name.to_string()) {
                 let at = Spot { path: dotted(path, name), span: node.span(), shows: Shows::Name };
                 let known = self.variables.iter().map(String::as_str);
-                reader.warn(&at, "`url` has no such variable", did_you_mean(name, known));
+                let problem = match self.body {
+                    Some(_) => "neither `url` nor `body` has such a variable",
+                    None => "`url` has no such variable",
+                };
+                reader.warn(&at, problem, did_you_mean(name, known));
             }
         }
         complete.then_some(params)

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use chrono_tz::Tz;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
+use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use crate::domain::content::{ContentKind, JsonPath};
@@ -13,10 +14,14 @@ use crate::domain::policy::Heed;
 use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
 
+use super::ask;
+use super::certificates::{self, ClientCertificate};
+use super::credentials::{self, Credentials};
 use super::environment::Text;
 use super::headers;
 use super::nearest::nearest;
 use super::reader::Reader;
+use super::transport::{self, Proxy, RedirectHost};
 use super::value::{Value, Wants, Wrong};
 
 /// A kind of value.
@@ -132,6 +137,59 @@ pub(super) static ZONE: Kind<Tz> = Kind {
 pub(super) static HEADERS: Kind<HeaderMap> = Kind {
     wants: Wants { noun: "a table of header names and values", example: "{ accept = \"application/json\" }" },
     read: headers::read,
+};
+
+pub(super) static METHOD: Kind<Method> = Kind {
+    wants: Wants { noun: "GET or POST", example: "\"POST\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, ask::method),
+};
+
+pub(super) static BODY: Kind<Text> = Kind {
+    wants: Wants { noun: "the text of a body", example: "\"\"\"{ \"id\": \"{key}\" }\"\"\"" },
+    read: |reader, value, wants| value.text(reader, wants),
+};
+
+pub(super) static MEDIA_TYPES: Kind<HeaderValue> = Kind {
+    wants: Wants { noun: "a media type", example: "\"application/json\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, ask::field),
+};
+
+pub(super) static HOSTS: Kind<Vec<RedirectHost>> = Kind {
+    wants: Wants { noun: "a list of hosts", example: "[\"cdn.example\"]" },
+    read: |reader, value, wants| {
+        let elements = value.list(reader, wants)?.iter().map(|node| Value { node, ..value });
+        let wants = Wants { noun: "a host", example: "\"cdn.example\"" };
+        let hosts: Vec<_> = elements
+            .map(|one| one.parsed(reader, &wants, |text| RedirectHost::new(text).map_err(Wrong::from)))
+            .collect();
+        hosts.into_iter().collect()
+    },
+};
+
+pub(super) static CREDENTIALS: Kind<Credentials> = Kind {
+    wants: Wants {
+        noun: "a table with one of bearer, basic, header, query and oauth2",
+        example: "{ bearer = \"${env:TOKEN}\" }",
+    },
+    read: credentials::read,
+};
+
+pub(super) static PROXY: Kind<Option<Proxy>> = Kind {
+    wants: Wants { noun: "the URL of an HTTP proxy, or \"none\"", example: "\"http://proxy.example:3128\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, transport::proxy),
+};
+
+pub(super) static AUTHORITIES: Kind<Vec<CertificateDer<'static>>> = Kind {
+    wants: Wants { noun: "the path of a PEM file", example: "\"/etc/headpond/ca.pem\"" },
+    read: certificates::authorities,
+};
+
+pub(super) static CLIENT_CERTIFICATE: Kind<ClientCertificate> = Kind {
+    wants: Wants {
+        noun: "the paths of two PEM files",
+        example: "{ certificate = \"/etc/headpond/client.pem\", key = \"/etc/headpond/client.key\" }",
+    },
+    read: certificates::client,
 };
 
 pub(super) static USER_AGENT: Kind<HeaderValue> = Kind {

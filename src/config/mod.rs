@@ -5,10 +5,14 @@
 //! values are checked against the one list of settings (`section.rs`, `settings.rs`), and the sources, whose settings are
 //! looked up in their own table, in their upstream's and in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
 
+mod ask;
 mod body;
+mod certificates;
+mod credentials;
 mod document;
 mod environment;
 mod error;
+mod fields;
 mod headers;
 mod keys;
 mod kinds;
@@ -23,6 +27,7 @@ mod setting;
 mod settings;
 mod source;
 mod tokens;
+mod transport;
 mod upstream;
 mod value;
 
@@ -30,7 +35,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use secrecy::SecretString;
 
 use crate::domain::limit::Limits;
@@ -38,9 +43,13 @@ use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
 use crate::domain::template::UrlTemplate;
 
+pub use ask::{Ask, BadAsk, Body};
+pub use certificates::ClientCertificate;
+pub use credentials::{Credentials, OAuth2, SendsSecret};
 pub use document::{Loaded, load};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
+pub use transport::{Proxy, RedirectHost, Transport};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -107,6 +116,10 @@ pub struct Upstream {
     pub limits: Limits,
     /// The longest `timeout` of its sources: what a lease must outlast.
     pub longest_timeout: Duration,
+    /// How connections are made.
+    pub transport: Transport,
+    /// What is shown with each request.
+    pub credentials: Credentials,
 }
 
 /// One kind of upstream resource.
@@ -149,10 +162,16 @@ impl std::fmt::Debug for Source {
 /// What every request of a source carries and may take.
 #[derive(Clone)]
 pub struct RequestSettings {
+    /// GET, or POST for what only answers to that.
+    pub method: Method,
+    /// What is sent with a POST.
+    pub body: Option<Body>,
     /// Header fields to send. Values may be secret: `Debug` shows names only.
     pub headers: HeaderMap,
     /// The User-Agent.
     pub user_agent: HeaderValue,
+    /// The other hosts that redirects may lead to.
+    pub redirect_hosts: Vec<RedirectHost>,
     /// The total deadline, from connecting to the last byte, redirects included.
     pub timeout: Duration,
     /// The largest body, in bytes after decompression.
@@ -162,6 +181,9 @@ pub struct RequestSettings {
 impl std::fmt::Debug for RequestSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestSettings")
+            .field("method", &self.method)
+            .field("body", &self.body)
+            .field("redirect_hosts", &self.redirect_hosts)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("user_agent", &self.user_agent)
             .field("timeout", &self.timeout)

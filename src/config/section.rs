@@ -124,6 +124,12 @@ impl<'s> Layers<'s, '_> {
         if self.has(setting) { self.find(reader, setting).map(|found| found.value) } else { setting.default(reader) }
     }
 
+    /// The nearest value, if there is one; the outer `None` is a wrong one.
+    #[expect(clippy::option_option, reason = "absent and wrong are two things")]
+    pub(super) fn optional<T>(&self, reader: &mut Reader<'_>, setting: &Setting<T>) -> Option<Option<T>> {
+        if self.has(setting) { self.find(reader, setting).map(|found| Some(found.value)) } else { Some(None) }
+    }
+
     /// The table that the settings are for.
     pub(super) fn own(&self) -> Option<&'s Section<'_>> {
         self.sections.first().copied()

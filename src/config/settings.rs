@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
+use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 
 use crate::domain::content::{ContentKind, JsonPath};
@@ -13,16 +14,21 @@ use crate::domain::policy::Heed;
 use crate::domain::template::UrlTemplate;
 
 use super::CorsOrigins;
+use super::certificates::ClientCertificate;
+use super::credentials::Credentials;
 use super::environment::Text;
 use super::kinds::{
-    ADDRESS, CONTENT_KIND, COUNT, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, INTERVAL, KEYS as KEY_LIST,
-    NAME, PATH, PATHS, POSITIVE_SPAN, RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
+    CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST, MEDIA_TYPES,
+    METHOD as GET_OR_POST, NAME, PATH, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SIZE, SPAN, TEMPLATE,
+    USER_AGENT as AGENT, ZONE,
 };
 use super::origins::ORIGINS;
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
 use super::tokens::TOKENS;
+use super::transport;
 
 /// Where requests of a source are described.
 const REQUEST: &[Scope] = &[Scope::Source, Scope::Upstream, Scope::Defaults];
@@ -50,6 +56,12 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &REQUESTS_PER_SECOND_LIMIT,
     &BURST,
     &MAX_CONCURRENT_REQUESTS,
+    &AUTH,
+    &CLIENT_CERTIFICATE,
+    &CA_CERTIFICATES,
+    &PROXY,
+    &BLOCK_PRIVATE_NETWORKS,
+    &ALLOW_REDIRECT_HOSTS,
     &UPSTREAM,
     &URL,
     &KEYS,
@@ -64,6 +76,10 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &DATA,
     &DROP,
     &IGNORE_CHANGES_IN,
+    &METHOD,
+    &BODY,
+    &CONTENT_TYPE,
+    &ACCEPT,
     &HEADERS,
     &USER_AGENT,
     &TIMEOUT,
@@ -201,6 +217,47 @@ pub(super) static BURST: Setting<u32> =
 pub(super) static MAX_CONCURRENT_REQUESTS: Setting<u32> =
     Setting { name: "max_concurrent_requests", scopes: LIMITS, kind: &COUNT, default: Is("8"), shows: Shows::Value };
 
+/// What the upstream is shown with each request to its sources' origins. Default: nothing.
+pub(super) static AUTH: Setting<Credentials> = Setting {
+    name: "auth",
+    // Not in [defaults]: it would go to every host.
+    scopes: &[Scope::Upstream],
+    kind: &CREDENTIALS,
+    default: Computed,
+    shows: Shows::Secret,
+};
+
+/// The certificate that is shown to servers which ask for one, and its key. Default: none.
+pub(super) static CLIENT_CERTIFICATE: Setting<ClientCertificate> = Setting {
+    name: "client_certificate",
+    scopes: &[Scope::Upstream],
+    kind: &CERTIFICATE_TABLE,
+    default: Computed,
+    shows: Shows::Value,
+};
+
+/// A file of certificate authorities that are trusted besides the machine's. Default: none.
+pub(super) static CA_CERTIFICATES: Setting<Vec<CertificateDer<'static>>> =
+    Setting { name: "ca_certificates", scopes: LIMITS, kind: &AUTHORITIES, default: Computed, shows: Shows::Value };
+
+/// The HTTP proxy through which requests go. What the environment says of proxies is not looked at.
+pub(super) static PROXY: Setting<Option<transport::Proxy>> =
+    Setting { name: "proxy", scopes: LIMITS, kind: &PROXY_URL, default: Is("\"none\""), shows: Shows::Url };
+
+/// Whether only public addresses are connected to: none of this machine, of private networks and of single links, be they
+/// written down, named, or led to by redirects.
+pub(super) static BLOCK_PRIVATE_NETWORKS: Setting<bool> =
+    Setting { name: "block_private_networks", scopes: LIMITS, kind: &FLAG, default: Is("false"), shows: Shows::Value };
+
+/// The hosts that redirects may lead to besides the one that was asked. They are shown no credentials and none of `headers`.
+pub(super) static ALLOW_REDIRECT_HOSTS: Setting<Vec<transport::RedirectHost>> = Setting {
+    name: "allow_redirect_hosts",
+    scopes: &[Scope::Source, Scope::Upstream],
+    kind: &HOSTS,
+    default: Is("[]"),
+    shows: Shows::Value,
+};
+
 /// The table of `[upstreams]` whose limits and request settings hold for this source. Default: one upstream for all
 /// sources with the same scheme, host and port.
 pub(super) static UPSTREAM: Setting<Text> =
@@ -261,6 +318,28 @@ pub(super) static DROP: Setting<Vec<JsonPath>> =
 /// Parts of a JSON body whose changes make no new version.
 pub(super) static IGNORE_CHANGES_IN: Setting<Vec<JsonPath>> =
     Setting { name: "ignore_changes_in", scopes: POLICY, kind: &PATHS, default: Is("[]"), shows: Shows::Value };
+
+/// How its resources are asked for: `"GET"`, or `"POST"` for search endpoints and GraphQL. A POST is never conditional: its
+/// If-None-Match would mean something else (RFC 9110 §13.1.2). Default: "POST" where there is a body, else "GET".
+pub(super) static METHOD: Setting<Method> =
+    Setting { name: "method", scopes: &[Scope::Source], kind: &GET_OR_POST, default: Computed, shows: Shows::Value };
+
+/// What a POST sends: a text in which `{key}` stands for the key, other names for parameters of the key. Default: nothing.
+pub(super) static BODY: Setting<Text> =
+    Setting { name: "body", scopes: &[Scope::Source], kind: &BODY_TEXT, default: Computed, shows: Shows::Secret };
+
+/// The media type of `body`. Default: "application/json".
+pub(super) static CONTENT_TYPE: Setting<HeaderValue> = Setting {
+    name: "content_type",
+    scopes: &[Scope::Source],
+    kind: &MEDIA_TYPES,
+    default: Computed,
+    shows: Shows::Value,
+};
+
+/// Which media types are asked for. Default: any.
+pub(super) static ACCEPT: Setting<HeaderValue> =
+    Setting { name: "accept", scopes: REQUEST, kind: &MEDIA_TYPES, default: Computed, shows: Shows::Value };
 
 /// Header fields to send. A source adds to those of its upstream, and wins where both have one.
 pub(super) static HEADERS: Setting<HeaderMap> = Setting {
@@ -327,7 +406,7 @@ pub(super) static MAX_DELETE_SHARE: Setting<f64> =
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::ffi::OsString;
+    use std::ffi::{OsStr, OsString};
     use std::io;
     use std::path::Path;
 
@@ -349,8 +428,12 @@ mod tests {
             name.contains("TOKEN").then(|| format!("the-value-of-{name}").into())
         }
 
-        fn file(&self, _: &Path) -> io::Result<Vec<u8>> {
-            Ok(self.0.clone().into())
+        fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
+            Ok(match path.extension().and_then(OsStr::to_str) {
+                Some("pem") => include_bytes!("../../tests/it/support/tls/client.cert.pem").into(),
+                Some("key") => include_bytes!("../../tests/it/support/tls/client.key.pem").into(),
+                _ => self.0.clone().into(),
+            })
         }
     }
 
@@ -416,6 +499,7 @@ mod tests {
         let loaded = load(Path::new("config.toml"), &example, now).unwrap();
         assert_eq!(loaded.warnings, []);
         assert!(loaded.config.sources[0].request.headers["authorization"].is_sensitive());
+        assert!(matches!(loaded.config.upstreams["metno"].credentials, Credentials::Header(..)));
     }
 
     /// Name, tables and fixed default of each setting that docs/config.md lists.

@@ -3,20 +3,22 @@
 use http::{HeaderMap, HeaderValue};
 use url::{Host, Url};
 
-use crate::domain::fingerprint::Fingerprint;
+use crate::domain::fingerprint::{Asked, Fingerprint};
 use crate::domain::resource::SourceName;
 use crate::domain::template::UrlTemplate;
 
 use super::reader::Reader;
 use super::section::{Layers, Section, did_you_mean};
 use super::upstream::DeclaredUpstreams;
-use super::{RequestSettings, Source, headers, keys, policy, settings as set, tokens};
+use super::{RequestSettings, Source, ask, headers, keys, policy, settings as set, tokens};
 
 impl Source {
     /// What it asks for.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.url, &self.request.headers, &self.policy.body, self.policy.cache_control)
+        let RequestSettings { method, body, headers, .. } = &self.request;
+        let sent = body.as_ref().map(|body| (&body.template, &body.content_type));
+        Fingerprint::of(&Asked { method, url: &self.url, headers, sent }, &self.policy.body, self.policy.cache_control)
     }
 }
 
@@ -44,9 +46,12 @@ pub(super) fn read(
     let max_delete_share = layers.get(reader, &set::MAX_DELETE_SHARE);
     let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
     let url = url(reader, section);
-    let request = request(reader, &layers, url.as_ref());
+    let request = request(reader, section, &layers, url.as_ref());
     let keys = match (section.value(&set::KEYS), &url) {
-        (Some(list), Some(url)) => keys::read(reader, list, url),
+        (Some(list), Some(url)) => {
+            let body = request.as_ref().and_then(|request| request.body.as_ref());
+            keys::read(reader, list, url, body.map(|body| &body.template))
+        }
         _ => Vec::new(),
     };
     if section.value(&set::KEYS).is_none_or(|list| list.is_empty_list()) {
@@ -72,23 +77,42 @@ fn url(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<UrlTemplate> {
     section.find(reader, &set::URL).map(|url| url.value)
 }
 
-fn request(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTemplate>) -> Option<RequestSettings> {
+fn request(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    layers: &Layers<'_, '_>,
+    url: Option<&UrlTemplate>,
+) -> Option<RequestSettings> {
     let user_agent = user_agent(reader, layers, url);
     let timeout = layers.get(reader, &set::TIMEOUT);
     let max_body = layers.get(reader, &set::MAX_BODY);
+    let redirect_hosts = layers.get(reader, &set::ALLOW_REDIRECT_HOSTS);
     let mut all = Some(HeaderMap::new());
     for section in layers.sections.iter().rev().filter(|section| section.value(&set::HEADERS).is_some()) {
         let own = section.find(reader, &set::HEADERS);
         all = all.zip(own).map(|(all, own)| headers::merged(all, own.value));
     }
-    Some(RequestSettings { headers: all?, user_agent: user_agent?, timeout: timeout?, max_body: max_body? })
+    let method = ask::method_of(reader, section);
+    let body = method.as_ref().and_then(|method| ask::body(reader, section, method));
+    let mut headers = all?;
+    ask::accept(reader, layers, &mut headers);
+    Some(RequestSettings {
+        method: method?,
+        body: body?,
+        headers,
+        user_agent: user_agent?,
+        redirect_hosts: redirect_hosts?,
+        timeout: timeout?,
+        max_body: max_body?,
+    })
 }
 
 fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTemplate>) -> Option<HeaderValue> {
     if layers.has(&set::USER_AGENT) {
         return layers.get(reader, &set::USER_AGENT);
     }
-    if is_loopback(url?) {
+    let origin = Url::parse(url?.origin()).ok();
+    if origin.is_some_and(|origin| is_loopback(&origin)) {
         return Some(headers::own_user_agent());
     }
     let problem = "user_agent is not set: public APIs block clients that don't say who they are";
@@ -100,10 +124,9 @@ fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&Url
     None
 }
 
-/// Whether a source is on this machine.
-fn is_loopback(template: &UrlTemplate) -> bool {
-    let Ok(origin) = Url::parse(template.origin()) else { return false };
-    match origin.host() {
+/// Whether a URL is on this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -1,14 +1,19 @@
 //! `[upstreams.NAME]`, and the upstreams that sources without one share by origin.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use http::header;
+use url::{Host, Url};
+
 use crate::domain::limit::Limits;
+use crate::domain::network::is_public;
 use crate::domain::resource::SourceName;
 
 use super::reader::Reader;
 use super::section::{Layers, Section};
-use super::{Source, Upstream, settings as set};
+use super::{Credentials, Proxy, Source, Transport, Upstream, settings as set};
 
 /// The tables in `[upstreams]`.
 pub(super) struct DeclaredUpstreams<'a> {
@@ -89,7 +94,88 @@ fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, source
         }
     }
     let longest_timeout = members().map(|source| source.request.timeout).max();
-    Some(Upstream { limits: limits?, longest_timeout: longest_timeout.or(timeout)? })
+    let transport = transport(reader, layers, members());
+    let credentials = credentials(reader, layers, members());
+    Some(Upstream {
+        limits: limits?,
+        longest_timeout: longest_timeout.or(timeout)?,
+        transport: transport?,
+        credentials: credentials?,
+    })
+}
+
+/// How connections are made. What was wrong with it has been noted where it was read.
+fn transport<'s>(
+    reader: &mut Reader<'_>,
+    layers: &Layers<'_, '_>,
+    sources: impl Iterator<Item = &'s Source>,
+) -> Option<Transport> {
+    let proxy = layers.get(reader, &set::PROXY);
+    let authorities = layers.optional(reader, &set::CA_CERTIFICATES);
+    let certificate = layers.optional(reader, &set::CLIENT_CERTIFICATE);
+    let block_private_networks = layers.get(reader, &set::BLOCK_PRIVATE_NETWORKS);
+    if block_private_networks == Some(true) {
+        check_blocked(reader, layers, proxy.as_ref(), sources);
+    }
+    Some(Transport {
+        proxy: proxy?,
+        authorities: authorities?.unwrap_or_default(),
+        certificate: certificate?,
+        block_private_networks: block_private_networks?,
+    })
+}
+
+/// Notes what `block_private_networks` can't go with.
+fn check_blocked<'s>(
+    reader: &mut Reader<'_>,
+    layers: &Layers<'_, '_>,
+    proxy: Option<&Option<Proxy>>,
+    sources: impl Iterator<Item = &'s Source>,
+) {
+    let Some(flag) = layers.find(reader, &set::BLOCK_PRIVATE_NETWORKS) else { return };
+    if let Some(Some(_)) = proxy {
+        let problem = "can't be kept through a proxy, which resolves names itself";
+        reader.error(&flag.at, problem, "let the proxy block them, or set proxy = \"none\"");
+    }
+    for source in sources.filter(|source| has_private_address(source.url.origin())) {
+        let problem = format!("source {} is at {}, which is not public", source.name, source.url.origin());
+        reader.error(&flag.at, problem, "give the source an upstream of its own, without this");
+    }
+}
+
+/// Whether an origin's host is written as an address that is not public.
+fn has_private_address(origin: &str) -> bool {
+    let address = Url::parse(origin).ok().and_then(|origin| match origin.host()? {
+        Host::Ipv4(address) => Some(IpAddr::V4(address)),
+        Host::Ipv6(address) => Some(IpAddr::V6(address)),
+        Host::Domain(_) => None,
+    });
+    address.is_some_and(|address| !is_public(address))
+}
+
+fn credentials<'s>(
+    reader: &mut Reader<'_>,
+    layers: &Layers<'_, '_>,
+    mut sources: impl Iterator<Item = &'s Source>,
+) -> Option<Credentials> {
+    if !layers.has(&set::AUTH) {
+        return Some(Credentials::None);
+    }
+    let auth = layers.find(reader, &set::AUTH)?;
+    let field = match &auth.value {
+        Credentials::Header(name, _) => Some(name),
+        Credentials::OAuth2(_) => Some(&header::AUTHORIZATION),
+        Credentials::None | Credentials::Query { .. } => None,
+    };
+    let twice = field.and_then(|field| {
+        sources.find(|source| source.request.headers.contains_key(field)).map(|source| (field, &source.name))
+    });
+    if let Some((field, source)) = twice {
+        let problem = format!("source {source} has {field} in its headers, or in this upstream's");
+        reader.error(&auth.at.named(&auth.at.path), problem, "keep one of the two");
+        return None;
+    }
+    Some(auth.value)
 }
 
 /// What keeping a source's keys fresh takes.

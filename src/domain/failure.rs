@@ -43,8 +43,12 @@ pub enum FailureKind {
     Redirect,
     /// A 304 to a request that was not conditional.
     UnusableNotModified,
+    /// Its host is in a private network, and `block_private_networks` is set.
+    Blocked,
     /// By the upstream's own limits the request could not be sent in time.
     Limited,
+    /// No access token could be had, so that nothing was asked.
+    Credentials,
     /// No request can be made of the URL template and this key.
     BadRequest,
     /// What came can't be kept: the database refused it, or under `cache_control = "respect"` a shared cache may not store it.
@@ -53,7 +57,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for parsing stored names and for documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -71,7 +75,9 @@ impl FailureKind {
         Self::UnexpectedStatus,
         Self::Redirect,
         Self::UnusableNotModified,
+        Self::Blocked,
         Self::Limited,
+        Self::Credentials,
         Self::BadRequest,
         Self::Unstorable,
     ];
@@ -97,7 +103,9 @@ impl FailureKind {
             Self::UnexpectedStatus => "unexpected_status",
             Self::Redirect => "redirect",
             Self::UnusableNotModified => "unusable_not_modified",
+            Self::Blocked => "blocked",
             Self::Limited => "limited",
+            Self::Credentials => "credentials",
             Self::BadRequest => "bad_request",
             Self::Unstorable => "unstorable",
         }
@@ -129,11 +137,12 @@ pub struct Failure {
 
 impl Failure {
     /// Whether it says that the upstream as a whole is out of reach, rather than something about one resource: no answer
-    /// came, or what stands before it answered that it is down (502, 503, 504).
+    /// came, what stands before it answered that it is down (502, 503, 504), or there is no token to ask it with.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        use FailureKind::{Broken, Connect, Dns, Timeout, Tls};
-        matches!(self.kind, Dns | Connect | Tls | Timeout | Broken) || matches!(self.status, Some(502..=504))
+        use FailureKind::{Broken, Connect, Credentials, Dns, Timeout, Tls};
+        matches!(self.kind, Dns | Connect | Tls | Timeout | Broken | Credentials)
+            || matches!(self.status, Some(502..=504))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Headpond knows and decides: pure values and functions. Nothing in here is async, does I/O, reads a clock or
 //! draws a random number; whatever a decision needs is an argument.
 
+pub mod body_template;
 pub mod cache_control;
 pub mod change;
 pub mod content;
@@ -12,6 +13,7 @@ pub mod freshness;
 pub mod hop_by_hop;
 pub mod json_path;
 pub mod limit;
+pub mod network;
 pub mod observation;
 pub mod policy;
 pub mod read_state;

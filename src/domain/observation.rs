@@ -28,8 +28,8 @@ pub struct Via {
     pub authorized: bool,
     /// Whether something between the upstream and us changed the content (203, RFC 9110 §15.3.4).
     pub transformed: bool,
-    /// The path that the upstream says the resource is under for good (301 or 308), on the same origin; without its query,
-    /// which may hold a secret.
+    /// The path that the upstream says the resource is under for good (301 or 308), behind the origin where that is another
+    /// one; without its query, which may hold a secret.
     pub moved_to: Option<String>,
 }
 

@@ -83,8 +83,8 @@ async fn observe(
     source: &Source,
     ticket: Ticket,
 ) -> Result<Observation, StoreError> {
-    let url = match source.url.expand(&claim.key, &claim.params) {
-        Ok(url) => url,
+    let ask = match source.ask(&claim.key, &claim.params) {
+        Ok(ask) => ask,
         Err(problem) => {
             let now = refresher.clock.now();
             let failure = Failure { kind: FailureKind::BadRequest, status: None, detail: problem.to_string() };
@@ -105,8 +105,14 @@ async fn observe(
         granted(refresher, claim),
         ticket.lease_for,
     );
-    let request = FetchRequest { url: &url, settings: &source.request, validators: claim.previous.validators() };
-    let Exchange { status, mut observation, .. } = refresher.fetcher.exchange(&request, &gate).await?;
+    let request = FetchRequest {
+        url: &ask.url,
+        body: ask.body.as_ref(),
+        settings: &source.request,
+        validators: claim.previous.validators(),
+    };
+    let Exchange { status, mut observation, .. } =
+        refresher.fetchers.to(&source.upstream).exchange(&request, &gate).await?;
     if source.url.has_secret_path() {
         // Some of the URL comes from outside the configuration, and where it leads may repeat that.
         observation.via.moved_to = observation.via.moved_to.map(|_| HIDDEN_PATH.to_owned());

@@ -18,7 +18,7 @@ use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::store::{Claim, Registered, Store};
-use crate::upstream::{Fetcher, lease_for};
+use crate::upstream::{Fetchers, lease_for};
 
 pub mod clockwork;
 pub mod committer;
@@ -39,7 +39,7 @@ pub struct Refresher {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// How requests are sent.
-    pub fetcher: Fetcher,
+    pub fetchers: Fetchers,
     /// Who hears of what was done.
     pub announcer: Announcer,
     /// What is refreshed.
@@ -71,13 +71,13 @@ pub struct UpstreamSettings {
 }
 
 impl Refresher {
-    /// The same with another roster.
+    /// The same by another configuration: what it refreshes, and how it asks.
     #[must_use]
-    pub fn with_roster(&self, roster: Roster) -> Self {
+    pub fn with(&self, fetchers: Fetchers, roster: Roster) -> Self {
         Self {
             store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
-            fetcher: self.fetcher.clone(),
+            fetchers,
             announcer: self.announcer.clone(),
             roster,
             worker: self.worker.clone(),

@@ -47,6 +47,7 @@ const FAILURES: &str = "headpond_refresh_failures_total";
 const LATE: &str = "headpond_refresh_lateness_seconds";
 const EXCHANGES: &str = "headpond_upstream_exchange_duration_seconds";
 const IN_FLIGHT: &str = "headpond_upstream_in_flight";
+const TOKENS: &str = "headpond_access_token_requests_total";
 const WAITING: &str = "headpond_grants_waiting";
 const RESOURCES: &str = "headpond_resources";
 const FAILING: &str = "headpond_resources_failing";
@@ -92,6 +93,12 @@ pub static ALL: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["upstream"],
         help: "Resources that this process is refreshing now.",
+    },
+    Metric {
+        name: TOKENS,
+        kind: Kind::Counter,
+        labels: &["upstream", "outcome"],
+        help: "Requests for OAuth2 access tokens, by outcome: given, failed.",
     },
     Metric {
         name: WAITING,
@@ -215,6 +222,12 @@ pub fn exchanged(upstream: &str, status: Option<u16>, took: Duration) {
 pub fn in_flight(upstream: &str, number: usize) {
     let number = u32::try_from(number).unwrap_or(u32::MAX);
     gauge!(IN_FLIGHT, "upstream" => upstream.to_owned()).set(number);
+}
+
+/// A token endpoint was asked for an access token.
+pub fn asked_for_token(upstream: &str, was_given: bool) {
+    let outcome = if was_given { "given" } else { "failed" };
+    counter!(TOKENS, "upstream" => upstream.to_owned(), "outcome" => outcome).increment(1);
 }
 
 /// A refresh waits to be allowed one more request, until this is dropped.

@@ -1,11 +1,15 @@
 //! How the HTTP client is set up: nothing happens that wasn't asked for.
 
+use std::fmt;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, redirect, retry};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect, retry};
 use rustls::crypto::{CryptoProvider, ring};
+use secrecy::ExposeSecret;
 
+use super::guard::Guard;
 use super::progress::WatchConnecting;
+use crate::config::{ClientCertificate, Transport};
 
 /// How long a kept-alive connection may be idle: less than the 5 s after which common servers close it.
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -15,28 +19,109 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 #[error("the HTTP client can't be set up: {0}")]
 pub struct BadClient(String);
 
-/// The client for all upstreams: trusts the machine's certificate authorities and these.
+impl BadClient {
+    /// The same, with the upstream that it was for.
+    pub(super) fn of_upstream(self, name: &str) -> Self {
+        Self(format!("upstream {name}: {}", self.0))
+    }
+}
+
+/// The clients of one upstream.
+#[derive(Clone)]
+pub(super) struct Clients {
+    /// For the origins of the config, and for the token endpoint.
+    pub own: Client,
+    /// For other origins that redirects lead to: those are not shown who is calling.
+    pub elsewhere: Client,
+    /// What both connect to; `None` is anything.
+    pub guard: Option<Guard>,
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What the library shows of a client is its own affair.
+        f.debug_struct("Clients").finish_non_exhaustive()
+    }
+}
+
+impl Clients {
+    /// The clients for this transport.
+    ///
+    /// # Errors
+    /// [`BadClient`] when the network library refuses it.
+    pub(super) fn new(transport: &Transport) -> Result<Self, BadClient> {
+        Self::guarded(transport, transport.block_private_networks.then(Guard::public))
+    }
+
+    fn guarded(transport: &Transport, guard: Option<Guard>) -> Result<Self, BadClient> {
+        let elsewhere = build(transport, None, guard.as_ref())?;
+        let own = match &transport.certificate {
+            Some(certificate) => build(transport, Some(certificate), guard.as_ref())?,
+            None => elsewhere.clone(),
+        };
+        Ok(Self { own, elsewhere, guard })
+    }
+
+    /// Plain clients that connect to what this guard lets pass.
+    #[cfg(test)]
+    pub(super) fn for_tests(guard: Guard) -> Self {
+        Self::guarded(&Transport::default(), Some(guard)).unwrap()
+    }
+}
+
+/// A client that trusts the machine's certificate authorities and those of the transport.
 ///
 /// A machine without any (a container without `ca-certificates`) can still ask `http` upstreams; the handshake with
 /// `https` ones then fails.
-pub(super) fn build(also_trusted: &[Vec<u8>]) -> Result<Client, BadClient> {
+fn build(
+    transport: &Transport,
+    certificate: Option<&ClientCertificate>,
+    guard: Option<&Guard>,
+) -> Result<Client, BadClient> {
     // The client takes the process's provider and panics without one. An error means that there is one already.
     _ = CryptoProvider::install_default(ring::default_provider());
-    let also_trusted: Vec<_> = also_trusted
+    let authorities: Vec<_> = transport
+        .authorities
         .iter()
-        .map(|pem| Certificate::from_pem(pem))
+        .map(|der| Certificate::from_der(der))
         .collect::<Result<_, _>>()
-        .map_err(|error| BadClient(format!("a certificate to trust is not PEM: {error}")))?;
-    match plain().tls_certs_merge(also_trusted.clone()).build() {
+        .map_err(|error| BadClient(with_causes(&error)))?;
+    match configured(transport, certificate, guard)?.tls_certs_merge(authorities.clone()).build() {
         Ok(client) => Ok(client),
         Err(error) => {
+            let client = configured(transport, certificate, guard)?.tls_certs_only(authorities).build();
+            let client = client.map_err(|error| BadClient(with_causes(&error)))?;
             tracing::warn!(
                 error = with_causes(&error),
                 "no certificate authorities on this machine: https upstreams can't be trusted"
             );
-            plain().tls_certs_only(also_trusted).build().map_err(|error| BadClient(with_causes(&error)))
+            Ok(client)
         }
     }
+}
+
+/// With the transport's proxy, this certificate to show, and this guard.
+fn configured(
+    transport: &Transport,
+    certificate: Option<&ClientCertificate>,
+    guard: Option<&Guard>,
+) -> Result<ClientBuilder, BadClient> {
+    let mut builder = plain();
+    if let Some(guard) = guard {
+        builder = builder.dns_resolver(guard.clone());
+    }
+    if let Some(proxy) = &transport.proxy {
+        let mut to = Proxy::all(proxy.url.clone()).map_err(|error| BadClient(with_causes(&error.without_url())))?;
+        if let Some(authorization) = &proxy.authorization {
+            to = to.custom_http_auth(authorization.clone());
+        }
+        builder = builder.proxy(to);
+    }
+    if let Some(certificate) = certificate {
+        let identity = Identity::from_pem(certificate.pem.expose_secret().as_bytes());
+        builder = builder.identity(identity.map_err(|error| BadClient(with_causes(&error)))?);
+    }
+    Ok(builder)
 }
 
 /// HTTP/1.1, no proxy from the environment, no redirects, no repetitions, no Referer, no cookies (that feature is not
@@ -63,14 +148,14 @@ mod tests {
 
     #[test]
     fn a_client_can_be_built_again_and_again_and_without_any_certificate_authority() {
-        build(&[]).unwrap();
-        build(&[]).unwrap();
+        Clients::new(&Transport::default()).unwrap();
+        Clients::new(&Transport::default()).unwrap();
         plain().tls_certs_only([]).build().unwrap();
     }
 
     #[test]
     fn a_certificate_that_is_none_is_an_error() {
-        let broken = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec();
-        assert!(build(&[broken]).unwrap_err().to_string().starts_with("the HTTP client can't be set up: "));
+        let transport = Transport { authorities: vec![b"none".to_vec().into()], ..Transport::default() };
+        assert!(Clients::new(&transport).unwrap_err().to_string().starts_with("the HTTP client can't be set up: "));
     }
 }

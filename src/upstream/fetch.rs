@@ -4,34 +4,39 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, StatusCode, header};
-use reqwest::{Client, Method, Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use reqwest::{Method, Request, Response};
 use url::Url;
 
-use super::client::{self, BadClient};
+use super::auth::{Auth, NoToken, Shown};
+use super::client::{BadClient, Clients};
 use super::gate::{Gate, NoPass};
 use super::progress::{Phase, Progress};
 use super::{body, redirect, request, trouble};
 use crate::clock::{Clock, monotonic};
-use crate::config::RequestSettings;
+use crate::config::{RedirectHost, RequestSettings, Transport, Upstream};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::observation::{Observation, Seen, Via};
 use crate::domain::validators::Validators;
 use crate::store::StoreError;
 
-/// Sends requests. One per process: it keeps the connections to all upstreams.
+/// Sends the requests of one upstream, and keeps its connections.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    client: Client,
+    clients: Clients,
+    auth: Auth,
     clock: Arc<dyn Clock>,
 }
 
 /// What to ask, and how.
 #[derive(Clone, Copy)]
 pub struct FetchRequest<'a> {
-    /// Where the resource is. Redirects are followed within its origin only.
+    /// Where the resource is. Redirects are followed within its origin, and to the hosts that the settings name.
     pub url: &'a Url,
-    /// Header fields, deadline and cap.
+    /// What is sent along, if anything is.
+    pub body: Option<&'a Bytes>,
+    /// Method, header fields, deadline and cap.
     pub settings: &'a RequestSettings,
     /// What makes it conditional, if anything was kept.
     pub validators: Option<&'a Validators>,
@@ -63,25 +68,34 @@ pub struct Exchange {
 pub struct Hop {
     /// The status that sent us on.
     pub status: StatusCode,
-    /// The path that it led to, on the same origin; without its query, which may hold a secret.
+    /// The origin that it led to, if that is another one.
+    pub origin: Option<String>,
+    /// The path that it led to; without its query, which may hold a secret.
     pub path: String,
 }
 
 impl Fetcher {
-    /// Sets up the HTTP client.
+    /// Sets up a plain HTTP client: directly, and without credentials.
     ///
     /// # Errors
     /// [`BadClient`] when this machine's network library can't be set up.
     pub fn new(clock: Arc<dyn Clock>) -> Result<Self, BadClient> {
-        Self::trusting(clock, &[])
+        Ok(Self { clients: Clients::new(&Transport::default())?, auth: Auth::Fixed(Shown::Nothing), clock })
     }
 
-    /// Sets up the HTTP client to trust these certificates (PEM) besides the machine's authorities.
+    /// For the upstream of this name alone, with clients of its own.
     ///
     /// # Errors
-    /// [`BadClient`] when one isn't a certificate.
-    pub fn trusting(clock: Arc<dyn Clock>, certificates: &[Vec<u8>]) -> Result<Self, BadClient> {
-        Ok(Self { client: client::build(certificates)?, clock })
+    /// [`BadClient`] when the network library can't be set up as the upstream says.
+    pub fn to(name: &str, upstream: &Upstream, clock: Arc<dyn Clock>) -> Result<Self, BadClient> {
+        let clients = Clients::new(&upstream.transport).map_err(|error| error.of_upstream(name))?;
+        Ok(Self::with(clients, name, upstream, clock))
+    }
+
+    /// For the upstream of this name.
+    pub(super) fn with(clients: Clients, name: &str, upstream: &Upstream, clock: Arc<dyn Clock>) -> Self {
+        let auth = Auth::new(name, upstream, &clients.own, &clock);
+        Self { clients, auth, clock }
     }
 
     /// Asks for a resource. Whatever the upstream or the network does is in the observation.
@@ -98,48 +112,62 @@ impl Fetcher {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub async fn exchange(&self, request: &FetchRequest<'_>, gate: &dyn Gate) -> Result<Exchange, StoreError> {
-        let timeout = request.settings.timeout;
-        let sent = request::headers(request.settings, request.validators);
-        let passed = gate.first(timeout).await;
-        let requested_at = self.clock.now();
-        let mut going = Going {
-            client: &self.client,
-            gate,
-            sent: &sent,
-            max_body: request.settings.max_body,
-            deadline: after(timeout),
-            progress: Progress::default(),
-            url: request.url.clone(),
-            earlier: Vec::new(),
-            redirects: Vec::new(),
-            status: None,
+        // On a POST, If-None-Match would mean "do it only if there is none" (RFC 9110 §13.1.2).
+        let validators = request.validators.filter(|_| request.settings.method == Method::GET);
+        let sent = request::headers(request.settings, validators);
+        let shown = match self.auth.shown(request.url, gate).await {
+            Ok(shown) => shown,
+            Err(none) => return Ok(self.not_begun(sent, without_token(none)?)),
         };
+        let passed = gate.first(request.settings.timeout).await;
+        let requested_at = self.clock.now();
+        let mut going = Going::new(self, request, gate, sent, shown);
         let seen = match passed {
             Ok(()) => match tokio::time::timeout_at(going.deadline.into(), going.run()).await {
                 Ok(seen) => seen?,
-                Err(_) => going.timed_out(timeout),
+                Err(_) => going.timed_out(request.settings.timeout),
             },
             Err(NoPass::TooLate(detail)) => not_reached(FailureKind::Limited, None, detail),
             Err(NoPass::Store(error)) => return Err(error),
         };
-        let Going { redirects, status, .. } = going;
+        let Going { redirects, status, mut sent, shown, .. } = going;
         let conditional = request::is_conditional(&sent);
+        shown.put_into(&mut request.url.clone(), &mut sent);
         let via = Via {
             authorized: sent.contains_key(header::AUTHORIZATION),
             transformed: status == Some(StatusCode::NON_AUTHORITATIVE_INFORMATION),
-            moved_to: redirect::moved_to(&redirects).map(str::to_owned),
+            moved_to: redirect::moved_to(&redirects),
         };
         let observation = Observation { requested_at, answered_at: self.clock.now(), conditional, seen, via };
         tracing::debug!(status = status.map(|status| status.as_u16()), redirects = redirects.len(), "exchange over");
         Ok(Exchange { sent, redirects, status, observation })
     }
+
+    /// An exchange of which nothing was sent.
+    fn not_begun(&self, sent: HeaderMap, seen: Seen) -> Exchange {
+        let now = self.clock.now();
+        let conditional = request::is_conditional(&sent);
+        let observation = Observation { requested_at: now, answered_at: now, conditional, seen, via: Via::default() };
+        Exchange { sent, redirects: Vec::new(), status: None, observation }
+    }
 }
 
 /// An exchange under way. It outlives a timeout, so that it can tell how far it came.
 struct Going<'a> {
-    client: &'a Client,
+    fetcher: &'a Fetcher,
     gate: &'a dyn Gate,
-    sent: &'a HeaderMap,
+    sent: HeaderMap,
+    /// What is shown besides, at each hop on the first one's origin.
+    shown: Shown,
+    /// Whether a redirect led to another origin. From then on nothing is shown, also if another one leads back.
+    is_elsewhere: bool,
+    /// The other origins that redirects may lead to.
+    redirect_hosts: &'a [RedirectHost],
+    /// Whether that is no longer what it was at first.
+    shown_anew: bool,
+    method: Method,
+    /// What is sent along, and its type.
+    content: Option<(Bytes, HeaderValue)>,
     max_body: u64,
     deadline: Instant,
     progress: Progress,
@@ -149,31 +177,71 @@ struct Going<'a> {
     status: Option<StatusCode>,
 }
 
-impl Going<'_> {
+/// What follows from an answer.
+enum Next {
+    /// One more request, which is prepared.
+    Send,
+    /// The end.
+    Over(Seen),
+}
+
+impl<'a> Going<'a> {
+    /// An exchange whose first request may be sent now.
+    fn new(
+        fetcher: &'a Fetcher,
+        request: &FetchRequest<'a>,
+        gate: &'a dyn Gate,
+        sent: HeaderMap,
+        shown: Shown,
+    ) -> Self {
+        Self {
+            fetcher,
+            gate,
+            sent,
+            shown,
+            is_elsewhere: false,
+            redirect_hosts: &request.settings.redirect_hosts,
+            shown_anew: false,
+            method: request.settings.method.clone(),
+            content: request.body.cloned().zip(request.settings.body.as_ref().map(|body| body.content_type.clone())),
+            max_body: request.settings.max_body,
+            deadline: after(request.settings.timeout),
+            progress: Progress::default(),
+            url: request.url.clone(),
+            earlier: Vec::new(),
+            redirects: Vec::new(),
+            status: None,
+        }
+    }
+
     /// Sends requests until one is answered by something else than a redirect that can be followed.
     async fn run(&mut self) -> Result<Seen, StoreError> {
         loop {
-            let mut response = match self.send().await {
+            let response = match self.send().await {
                 Ok(response) => response,
                 Err(failure) => return Ok(Seen::Unreachable { failure }),
             };
             self.status = Some(response.status());
             self.progress.is_now(Phase::Body);
-            if !redirect::is_redirect(response.status()) {
-                return Ok(self.take(response).await);
-            }
-            body::drain(&mut response, self.deadline).await;
-            let to = match redirect::next(&self.url, &self.earlier, response.headers()) {
-                Ok(to) => to,
-                Err(detail) => return Ok(refused(&mut response, FailureKind::Redirect, detail)),
+            let (next, at) = if response.status() == StatusCode::UNAUTHORIZED {
+                (self.show_another(response).await?, "after a 401")
+            } else {
+                if !self.is_elsewhere && speaks_of_the_resource(response.status()) {
+                    self.fetcher.auth.was_taken(&self.shown);
+                }
+                if !redirect::is_redirect(response.status()) {
+                    return Ok(self.take(response).await);
+                }
+                (self.follow(response).await, "at a redirect")
             };
-            self.redirects.push(Hop { status: response.status(), path: to.path().to_owned() });
-            self.earlier.push(std::mem::replace(&mut self.url, to));
+            if let Next::Over(seen) = next {
+                return Ok(seen);
+            }
             self.progress.is_now(Phase::Token);
             match self.gate.hop(self.deadline).await {
                 Ok(()) => {}
                 Err(NoPass::TooLate(detail)) => {
-                    return Ok(not_reached(FailureKind::Limited, self.status, format!("at a redirect: {detail}")));
+                    return Ok(not_reached(FailureKind::Limited, self.status, format!("{at}: {detail}")));
                 }
                 Err(NoPass::Store(error)) => return Err(error),
             }
@@ -182,11 +250,75 @@ impl Going<'_> {
 
     /// Sends one request, and returns when the header of the answer is there.
     async fn send(&self) -> Result<Response, Failure> {
-        let mut request = Request::new(Method::GET, self.url.clone());
-        request.headers_mut().clone_from(self.sent);
-        let is_tls = self.url.scheme() == "https";
-        let sending = self.progress.watch(self.client.execute(request));
+        if let Some(guard) = &self.fetcher.clients.guard {
+            guard.check(&self.url).map_err(|why| trouble::blocked(&why))?;
+        }
+        let mut url = self.url.clone();
+        let (client, mut headers) = if self.is_elsewhere {
+            (&self.fetcher.clients.elsewhere, request::for_elsewhere(&self.sent))
+        } else {
+            let mut headers = self.sent.clone();
+            self.shown.put_into(&mut url, &mut headers);
+            (&self.fetcher.clients.own, headers)
+        };
+        let is_tls = url.scheme() == "https";
+        let mut request = Request::new(self.method.clone(), url);
+        if let Some((body, content_type)) = &self.content {
+            headers.insert(header::CONTENT_TYPE, content_type.clone());
+            *request.body_mut() = Some(body.clone().into());
+        } else if self.method == Method::POST {
+            // RFC 9110 §8.6: a POST without content says so.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        *request.headers_mut() = headers;
+        let sending = self.progress.watch(client.execute(request));
         sending.await.map_err(|error| trouble::without_answer(error, is_tls))
+    }
+
+    /// Goes where a redirect leads.
+    async fn follow(&mut self, mut response: Response) -> Next {
+        body::drain(&mut response, self.deadline).await;
+        let mut to = match redirect::target(&self.url, response.headers()) {
+            Ok(to) => to,
+            Err(detail) => return Next::Over(refused(&mut response, FailureKind::Redirect, detail)),
+        };
+        self.shown.take_out_of(&mut to);
+        if let Err(detail) = redirect::may_follow(&self.url, &self.earlier, &to, self.redirect_hosts) {
+            return Next::Over(refused(&mut response, FailureKind::Redirect, detail));
+        }
+        if response.status() == StatusCode::SEE_OTHER {
+            // RFC 9110 §15.4.4: what a POST brought about is there to be read. All others mean the same request again.
+            (self.method, self.content) = (Method::GET, None);
+        }
+        if to.origin() != self.url.origin() {
+            if self.content.is_some() {
+                let detail = "the upstream redirects a request with a body to another origin, which is not sent there";
+                return Next::Over(refused(&mut response, FailureKind::Redirect, detail.into()));
+            }
+            self.is_elsewhere = true;
+        }
+        let origin = (to.origin() != self.url.origin()).then(|| to.origin().ascii_serialization());
+        self.redirects.push(Hop { status: response.status(), origin, path: to.path().to_owned() });
+        self.earlier.push(std::mem::replace(&mut self.url, to));
+        Next::Send
+    }
+
+    /// Has something else to show after a 401, once.
+    async fn show_another(&mut self, mut response: Response) -> Result<Next, StoreError> {
+        if !self.shown_anew && !self.is_elsewhere {
+            self.progress.is_now(Phase::Credentials);
+            match self.fetcher.auth.after(&self.shown, &self.url, self.gate).await {
+                Ok(None) => {}
+                Ok(Some(shown)) => {
+                    body::drain(&mut response, self.deadline).await;
+                    (self.shown, self.shown_anew) = (shown, true);
+                    return Ok(Next::Send);
+                }
+                Err(none) => return Ok(Next::Over(without_token(none)?)),
+            }
+            self.progress.is_now(Phase::Body);
+        }
+        Ok(Next::Over(self.take(response).await))
     }
 
     /// What the last answer is, its body read if it is wanted.
@@ -198,6 +330,9 @@ impl Going<'_> {
             404 => (FailureKind::NotFound, "the upstream says that there is no such resource"),
             410 => (FailureKind::NotFound, "the upstream says that the resource is gone"),
             429 => (FailureKind::RateLimited, "the upstream says that it was asked too often"),
+            401 if self.shown_anew && !self.is_elsewhere => {
+                (FailureKind::ClientError, "the upstream refused a new access token too")
+            }
             400..=499 => (FailureKind::ClientError, "the upstream refused the request"),
             500..=599 => (FailureKind::ServerError, "the upstream failed to answer"),
             _ => (FailureKind::UnexpectedStatus, "the upstream answered with a status that has no meaning here"),
@@ -233,8 +368,25 @@ fn not_reached(kind: FailureKind, status: Option<StatusCode>, detail: String) ->
     Seen::Unreachable { failure: Failure { kind, status: status.map(|status| status.as_u16()), detail } }
 }
 
+/// What is seen of an upstream that there is no access token for.
+fn without_token(none: NoToken) -> Result<Seen, StoreError> {
+    match none {
+        NoToken::Failed(failure) => Ok(Seen::Unreachable { failure }),
+        NoToken::NoPass(NoPass::TooLate(detail)) => Ok(not_reached(FailureKind::Limited, None, detail)),
+        NoToken::NoPass(NoPass::Store(error)) => Err(error),
+    }
+}
+
+/// Whether an answer can be taken for a sign that the upstream knew who asked. One that was too busy did not look.
+fn speaks_of_the_resource(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
+}
+
 /// The moment that comes after this span; for spans beyond any clock, a day from now.
 fn after(span: Duration) -> Instant {
     let now = monotonic();
     now.checked_add(span).unwrap_or(now + Duration::from_secs(86_400))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,9 @@
 //! | `trouble` | which [`FailureKind`](crate::domain::failure::FailureKind) an error of the HTTP client is |
 //! | `progress` | how far an exchange has come, for telling where a timeout struck |
 //! | `client` | how the HTTP client is set up |
+//! | `fetchers` | which upstream's clients and credentials are used |
+//! | `guard` | which addresses are asked, where private networks are blocked |
+//! | `auth` | what an upstream is shown, and the access tokens for it |
 //!
 //! # How long things can take
 //!
@@ -22,6 +25,18 @@
 //!
 //! `timeout` begins when the gate lets the first request pass, and covers everything from connecting to the last byte,
 //! redirects and the tokens for them included. A worker sends nothing that could not be settled within its lease.
+//!
+//! An access token that must be asked for is waited for before the gate, so that neither the deadline nor the rate's token
+//! runs meanwhile.
+//!
+//! # Credentials
+//!
+//! They go to the origins of the config's templates, and to each hop of a redirect there. Where a redirect leads to another
+//! origin, which the configuration must name, neither they nor any configured header field goes along, nor do they come back. A query parameter is put into the
+//! URL when the request is sent, and taken out of what a redirect says, so that no URL that is kept or compared has it.
+//! After a 401 an access token is replaced once and the request sent once more, for a token of its own from the gate.
+//! Requests to a token endpoint elsewhere are not counted against the upstream's limits: there is one for each life of a
+//! token. One on the upstream's own origin is.
 //!
 //! # One token, one request
 //!
@@ -37,10 +52,13 @@
 //! Kept-alive connections are dropped after a few idle seconds, before the servers in use close them (Node.js and Apache
 //! after 5 s, nginx after 75 s), so that requests and closings seldom meet on the way.
 
+mod auth;
 mod body;
 mod client;
 pub mod fetch;
+mod fetchers;
 pub mod gate;
+mod guard;
 mod progress;
 mod redirect;
 mod request;
@@ -48,6 +66,7 @@ mod trouble;
 
 pub use client::BadClient;
 pub use fetch::{Exchange, FetchRequest, Fetcher, Hop};
+pub use fetchers::Fetchers;
 pub use gate::{Gate, NoPass, OpenGate, TokenGate};
 pub use request::shown;
 

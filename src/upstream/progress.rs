@@ -17,8 +17,10 @@ pub(super) enum Phase {
     Header,
     /// The rest of the body.
     Body,
-    /// A token for a redirect's next hop.
+    /// A token of the limits, for one more request.
     Token,
+    /// Another access token.
+    Credentials,
 }
 
 impl fmt::Display for Phase {
@@ -27,7 +29,8 @@ impl fmt::Display for Phase {
             Self::Connection => "while connecting",
             Self::Header => "while waiting for the answer's headers",
             Self::Body => "while reading the body",
-            Self::Token => "while waiting for permission to follow a redirect",
+            Self::Token => "while waiting to be allowed one more request",
+            Self::Credentials => "while waiting for an access token",
         })
     }
 }
@@ -43,7 +46,7 @@ impl Progress {
 
     pub(super) fn phase(&self) -> Phase {
         let number = self.0.load(Ordering::Relaxed);
-        let others = [Phase::Header, Phase::Body, Phase::Token];
+        let others = [Phase::Header, Phase::Body, Phase::Token, Phase::Credentials];
         others.into_iter().find(|phase| *phase as u8 == number).unwrap_or(Phase::Connection)
     }
 

@@ -40,6 +40,14 @@ pub(super) fn headers(settings: &RequestSettings, validators: Option<&Validators
     headers
 }
 
+/// Of these fields those that go to another origin, too: nothing that is configured but who asks and for what. Validators are
+/// among them, as they came from where the redirect led the last time.
+pub(super) fn for_elsewhere(headers: &HeaderMap) -> HeaderMap {
+    let kept =
+        [header::ACCEPT, header::ACCEPT_ENCODING, header::USER_AGENT, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+    kept.into_iter().filter_map(|name| Some((name.clone(), headers.get(&name)?.clone()))).collect()
+}
+
 /// Whether these fields ask for an answer only if something has changed.
 pub(super) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(header::IF_NONE_MATCH) || headers.contains_key(header::IF_MODIFIED_SINCE)
@@ -72,6 +80,9 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         RequestSettings {
+            method: http::Method::GET,
+            body: None,
+            redirect_hosts: Vec::new(),
             headers: headers.iter().map(pair).collect(),
             user_agent: HeaderValue::from_static("test/1"),
             timeout: Duration::from_secs(1),

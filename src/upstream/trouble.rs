@@ -5,6 +5,7 @@ use std::io;
 
 use http::StatusCode;
 
+use super::guard::Blocked;
 use crate::domain::failure::{Failure, FailureKind};
 
 /// Why no answer came.
@@ -27,9 +28,19 @@ pub(super) fn in_body(error: reqwest::Error, status: StatusCode) -> Failure {
     }
 }
 
+/// Why a URL is not asked.
+pub(super) fn blocked(why: &Blocked) -> Failure {
+    Failure { kind: FailureKind::Blocked, status: None, detail: format!("{NOT_ASKED}: {why}") }
+}
+
+const NOT_ASKED: &str = "the host is not asked";
+
 fn kind_of(error: &reqwest::Error, is_tls: bool) -> (FailureKind, &'static str) {
     if error.is_builder() {
         return (FailureKind::BadRequest, "no request can be made of this URL");
+    }
+    if has_cause::<Blocked>(error, |_| true) {
+        return (FailureKind::Blocked, NOT_ASKED);
     }
     if has_cause::<rustls::Error>(error, |_| true) {
         return (FailureKind::Tls, "no secure connection could be made");

@@ -17,6 +17,8 @@ use headpond::domain::schedule::Cadence;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
+use crate::support::raw_server::{CERTIFICATE, CLIENT, CLIENT_KEY, EXPIRED};
+
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// A source on this machine, without its `url`, to put settings behind.
@@ -46,6 +48,9 @@ impl Environment for Outside {
     }
 }
 
+/// A key behind a passphrase; only its label is looked at.
+const LOCKED_KEY: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\naGVsbG8=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+
 fn now() -> DateTime<Utc> {
     "2026-03-01T12:00:00Z".parse().unwrap()
 }
@@ -53,12 +58,23 @@ fn now() -> DateTime<Utc> {
 fn load_bytes(toml: impl Into<Vec<u8>>) -> Result<Loaded, String> {
     let outside = Outside {
         variables: HashMap::from([
+            ("EMPTY", ""),
             ("SECRET", "hunter2"),
             ("LONG_SECRET", "hunter2-hunter2-hunter2"),
             ("BROKEN", "hunter2\n"),
             ("HOST", "localhost"),
         ]),
-        files: HashMap::from([("c.toml", toml.into()), ("/run/token", b"from-a-file\n".into())]),
+        files: HashMap::from([
+            ("c.toml", toml.into()),
+            ("/run/token", b"from-a-file\n".into()),
+            ("/tls/client.pem", CLIENT.into()),
+            ("/tls/client.key", CLIENT_KEY.into()),
+            ("/tls/expired.pem", EXPIRED.into()),
+            ("/tls/both.pem", [EXPIRED, CLIENT].concat()),
+            ("/tls/other.pem", CERTIFICATE.into()),
+            ("/tls/locked.key", LOCKED_KEY.into()),
+            ("/tls/cut.pem", b"-----BEGIN CERTIFICATE-----\nMIIB".into()),
+        ]),
     };
     load(Path::new("c.toml"), &outside, now()).map_err(|errors| errors.to_string())
 }
@@ -482,6 +498,293 @@ in all
     );
 }
 
+/// What is said of an upstream with these settings, each line after `c.toml:`.
+fn said_of_upstream(settings: &str) -> String {
+    errors(&format!("{SOURCE_BY_THE_HOUR}\nupstream = 'up'\n[upstreams.up]\n{settings}"))
+}
+
+#[test]
+fn wrong_credentials_are_explained_without_being_shown() {
+    for (settings, said) in [
+        (
+            "auth = 'hunter2'",
+            "7:8: upstreams.up.auth: text, not a table with one of bearer, basic, header, query and oauth2; write it like \
+             { bearer = \"${env:TOKEN}\" }",
+        ),
+        (
+            "auth = {}",
+            "7:8: upstreams.up.auth: no way to authenticate is set; write it like { bearer = \"${env:TOKEN}\" }",
+        ),
+        (
+            "auth = { bearr = 'hunter2' }",
+            "7:8: upstreams.up.auth: no way to authenticate is set; write it like { bearer = \"${env:TOKEN}\" }\n\
+             7:10: upstreams.up.auth.bearr: there is no such setting here; did you mean `bearer`?",
+        ),
+        (
+            "auth = { bearer = 'hunter2', query = { name = 'a', value = 'hunter2' } }",
+            "7:8: upstreams.up.auth: bearer and query are both set; keep one of them",
+        ),
+        (
+            "auth = { bearer = '${env:EMPTY}' }",
+            "7:19: upstreams.up.auth.bearer = '${env:EMPTY}': what it stands for is not a token; write it like \
+             \"${env:TOKEN}\"",
+        ),
+        (
+            "auth = { bearer = '${file:/run/none}' }",
+            "7:19: upstreams.up.auth.bearer = '${file:/run/none}': `/run/none` can't be read: entity not found",
+        ),
+        (
+            "auth = { bearer = '${env:BROKEN}' }",
+            "7:19: upstreams.up.auth.bearer = '${env:BROKEN}': what it stands for is not a token; write it like \
+             \"${env:TOKEN}\"",
+        ),
+        (
+            "auth = { basic = { user = 'me:hunter2' } }",
+            "7:18: upstreams.up.auth.basic: password is not set; write it like { user = \"me\", password = \
+             \"${env:PASSWORD}\" }\n\
+             7:27: upstreams.up.auth.basic.user: a user's name can't have a `:` in it; write it like \"me\"",
+        ),
+        (
+            "auth = { header = { name = 'Host', value = 'hunter2' } }",
+            "7:28: upstreams.up.auth.header.name: the host is part of `url`; leave it out",
+        ),
+        (
+            "auth.oauth2 = { token_url = 'http://a.example/t?k=hunter2#x', client_id = 'me', secret_in = 'url' }",
+            "7:15: upstreams.up.auth.oauth2: client_secret is not set; write it like { token_url = \
+             \"https://auth.example/token\", client_id = \"…\", client_secret = \"${env:SECRET}\" }\n\
+             7:29: upstreams.up.auth.oauth2.token_url = 'http://a.example/t?…: a fragment (`#…`) is never sent to a \
+             server; write it like \"https://auth.example/token\"\n\
+             7:93: upstreams.up.auth.oauth2.secret_in: neither header nor body; write it like \"header\" or \"body\"",
+        ),
+        (
+            "auth = { bearer = 'hunter2' }\nheaders = { authorization = 'hunter2' }",
+            "7:8: upstreams.up.auth: source s has authorization in its headers, or in this upstream's; keep one of the two",
+        ),
+        (
+            "proxy = 'socks5://me:hunter2@localhost'",
+            "7:9: upstreams.up.proxy: only HTTP proxies are known, at http:// or https://; write it like \
+             \"http://proxy.example:3128\"",
+        ),
+        (
+            "proxy = 'http://me:hun/ter2@localhost'",
+            "7:9: upstreams.up.proxy: not a URL (invalid port number); special characters in a password are \
+             percent-encoded; write it like \"http://proxy.example:3128\"",
+        ),
+        (
+            "proxy = 'http://localhost/path'",
+            "7:9: upstreams.up.proxy = 'http://localhost/path': a proxy is a host and a port, without anything behind; \
+             write it like \"http://proxy.example:3128\"",
+        ),
+    ] {
+        let all = said_of_upstream(settings);
+        assert_eq!(all, said, "{settings}");
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+    let defaults = errors("[defaults]\nauth = { bearer = 'hunter2' }");
+    assert_eq!(defaults, "2:1: defaults.auth: there is no such setting in [defaults]; it belongs in [upstreams.NAME]");
+    let plain = "auth.oauth2 = { token_url = 'http://a.example/t', client_id = 'me', client_secret = 'x' }";
+    assert_eq!(
+        warnings(&format!("{SOURCE_BY_THE_HOUR}\nupstream = 'up'\n[upstreams.up]\n{plain}")),
+        "7:29: upstreams.up.auth.oauth2.token_url: the client's secret is sent without encryption; use https"
+    );
+}
+
+#[test]
+fn certificates_that_can_not_be_used_are_named_with_their_file() {
+    let pair = |certificate: &str, key: &str| {
+        said_of_upstream(&format!("client_certificate = {{ certificate = '/tls/{certificate}', key = '/tls/{key}' }}"))
+    };
+    let (certificate, key) = ("upstreams.up.client_certificate.certificate", "upstreams.up.client_certificate.key");
+    assert_eq!(pair("client.pem", "client.key"), "");
+    for (names, said) in [
+        (
+            ("expired.pem", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/expired.pem': the certificate expired at 2021-01-01T00:00:00+00:00; renew it"
+            ),
+        ),
+        (
+            ("none.pem", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/none.pem': can't be read: entity not found; write it like \
+                 \"/etc/headpond/client.pem\""
+            ),
+        ),
+        (
+            ("other.pem", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/other.pem': certificate and key can't be used together: keys may not be \
+                 consistent: KeyMismatch; name the key that the certificate was made for"
+            ),
+        ),
+        (
+            ("client.key", "client.key"),
+            format!(
+                "7:38: {certificate} = '/tls/client.key': has no certificate in PEM; it begins with \
+                 -----BEGIN CERTIFICATE-----"
+            ),
+        ),
+        (
+            ("client.pem", "locked.key"),
+            format!(
+                "7:63: {key} = '/tls/locked.key': has no private key in PEM that can be read without a passphrase; it \
+                 begins with -----BEGIN PRIVATE KEY-----, or the same with EC or RSA"
+            ),
+        ),
+    ] {
+        assert_eq!(pair(names.0, names.1), said);
+    }
+    let trusting = |file: &str| format!("ca_certificates = '/tls/{file}'");
+    assert!(said_of_upstream(&trusting("none.pem")).contains("'/tls/none.pem': can't be read"));
+    assert!(said_of_upstream(&trusting("cut.pem")).contains("is not readable as PEM"));
+    assert_eq!(
+        said_of_upstream(&trusting("expired.pem")),
+        "7:19: upstreams.up.ca_certificates = '/tls/expired.pem': no certificate in it is valid now: the certificate \
+         expired at 2021-01-01T00:00:00+00:00; renew it"
+    );
+    let both = format!("{SOURCE_BY_THE_HOUR}\nupstream = 'up'\n[upstreams.up]\n{}", trusting("both.pem"));
+    assert_eq!(
+        warnings(&both),
+        "7:19: upstreams.up.ca_certificates = '/tls/both.pem': a certificate in it is not valid now: the certificate expired \
+         at 2021-01-01T00:00:00+00:00; renew it, or remove it"
+    );
+    assert_eq!(config(&both).upstreams["up"].transport.authorities.len(), 2);
+}
+
+#[test]
+fn a_body_makes_a_post_and_its_values_are_put_in_for_each_key() {
+    let toml = "
+        [sources.s]
+        url = 'http://localhost/search'
+        refresh_every = '1h'
+        accept = 'application/json'
+        keys = [{ key = 'berlin', size = 5 }]
+        body = '{ \"q\": \"{key} ${env:SECRET}\", \"size\": {size} }'
+    ";
+    let source = source(toml);
+    let body = source.request.body.as_ref().unwrap();
+    assert_eq!((source.request.method.as_str(), &body.content_type), ("POST", &"application/json".parse().unwrap()));
+    assert_eq!(source.request.headers["accept"], "application/json");
+    let (key, params) = &source.keys[0];
+    assert_eq!(source.ask(key, params).unwrap().body.unwrap(), r#"{ "q": "berlin hunter2", "size": 5 }"#);
+    assert!(!format!("{source:?}").contains("hunter2"));
+    let get = self::source(SOURCE_BY_THE_HOUR);
+    assert_eq!((get.request.method.as_str(), get.request.body.is_none()), ("GET", true));
+}
+
+#[test]
+fn wrong_requests_are_explained() {
+    let body = "write {name} where a value of the key goes, or set content_type if it is something else";
+    for (settings, said) in [
+        (
+            "method = 'HEAD'",
+            "5:10: sources.s.method = 'HEAD': its answer has no content to keep; write it like \"POST\"".to_owned(),
+        ),
+        (
+            "method = 'DELETE'",
+            "5:10: sources.s.method = 'DELETE': it could change what is upstream, and a refresh is no reason to; write it \
+             like \"POST\""
+                .into(),
+        ),
+        ("method = 'get'", "5:10: sources.s.method = 'get': only GET and POST are known; write it like \"POST\"".into()),
+        (
+            "method = 'GET'\nbody = '{}'",
+            "6:8: sources.s.body: a GET has no body; write method = \"POST\", or leave one of the two out".into(),
+        ),
+        (
+            "content_type = 'text/plain'",
+            "5:16: sources.s.content_type = 'text/plain': has no meaning without a body; set `body`, or leave it out".into(),
+        ),
+        (
+            "body = '{ \"hunter2\": }'",
+            format!(
+                "5:8: sources.s.body: with values in it, it would not be JSON: expected value at line 1 column 14; {body}"
+            ),
+        ),
+        (
+            "body = '{ me { name } {size} }'\ncontent_type = 'application/graphql'",
+            "3:9: sources.s.keys = 'k': `body` needs a value for {size}, and this key has none; write it like \
+             { key = …, size = … }, or `{ size }` in `body` if braces are meant"
+                .into(),
+        ),
+        (
+            "accept = 'text/plain'\nheaders = { accept = 'text/html' }",
+            "5:10: sources.s.accept = 'text/plain': `headers` has an accept too; keep one of the two".into(),
+        ),
+        (
+            "headers = { content-type = 'text/html' }",
+            "5:13: sources.s.headers.content-type: the type of a body has its own setting; set `content_type`, or leave it \
+             out"
+                .into(),
+        ),
+    ] {
+        let toml = "[sources.s]\nurl = 'http://localhost/'\nkeys = ['k']\nrefresh_every = '1h'\n";
+        assert_eq!(errors(&format!("{toml}{settings}")), said, "{settings}");
+    }
+}
+
+#[test]
+fn what_blocking_private_networks_can_not_go_with_is_explained() {
+    let said = |url: &str, settings: &str| {
+        errors(&format!(
+            "[sources.s]\nupstream = 'up'\nkeys = ['k']\nuser_agent = 'me'\nrefresh_every = '1h'\nurl = '{url}'\n\
+             [upstreams.up]\nblock_private_networks = true\n{settings}"
+        ))
+    };
+    assert_eq!(said("https://api.example/{key}", ""), "");
+    assert_eq!(said("https://8.8.8.8/{key}", ""), "");
+    let at = "8:26: upstreams.up.block_private_networks = true";
+    for url in ["http://2852039166", "http://169.254.169.254", "http://0xa9.254.169.254"] {
+        assert_eq!(
+            said(&format!("{url}/{{key}}"), ""),
+            format!(
+                "{at}: source s is at http://169.254.169.254, which is not public; give the source an upstream of its own, \
+                 without this"
+            )
+        );
+    }
+    assert!(said("http://[::ffff:10.0.0.1]/{key}", "").contains("which is not public"));
+    assert_eq!(
+        said("https://api.example/{key}", "proxy = 'http://proxy.example:3128'"),
+        format!(
+            "{at}: can't be kept through a proxy, which resolves names itself; let the proxy block them, or set proxy = \
+             \"none\""
+        )
+    );
+}
+
+#[test]
+fn hosts_for_redirects_are_named_one_by_one() {
+    for (host, said) in [
+        ("https://cdn.example", "a host stands alone, without scheme and path"),
+        ("cdn.example/x", "a host stands alone, without scheme and path"),
+        ("me@cdn.example", "a host stands alone, without scheme and path"),
+        ("*.example", "hosts are named one by one, without `*`"),
+        ("cdn.example:x", "not a host (invalid port number)"),
+        ("", "not a host (empty host)"),
+    ] {
+        let expected =
+            format!("5:25: sources.s.allow_redirect_hosts = '{host}': {said}; write it like \"cdn.example\"");
+        assert_eq!(errors(&format!("{SOURCE_BY_THE_HOUR}\nallow_redirect_hosts = ['{host}']")), expected);
+    }
+    let source = source(&format!("{SOURCE_BY_THE_HOUR}\nallow_redirect_hosts = ['CDN.example', '[::1]:80']"));
+    assert_eq!(source.request.redirect_hosts.len(), 2);
+}
+
+#[test]
+fn a_proxy_of_the_defaults_is_for_all_upstreams_but_those_that_want_none() {
+    let toml = format!(
+        "[defaults]\nproxy = 'http://me:hunter2@proxy.example:3128'\n{SOURCE_BY_THE_HOUR}\n[upstreams.direct]\n\
+         proxy = 'none'\n[upstreams.through]\n"
+    );
+    let config = config(&toml);
+    let proxy = |name: &str| config.upstreams[name].transport.proxy.as_ref();
+    assert_eq!(proxy("through").unwrap().url.as_str(), "http://proxy.example:3128/");
+    assert_eq!(proxy("http://localhost"), proxy("through"));
+    assert_eq!(proxy("direct"), None);
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+}
+
 #[test]
 fn a_client_of_a_public_api_must_say_who_it_is() {
     let toml = "[sources.s]\nurl = 'https://api.example/{key}'\nkeys = ['k']\nrefresh_every = '1h'";
@@ -760,6 +1063,13 @@ fn what_is_probably_not_meant_is_warned_of() {
             "",
             "keys = ['a', 'b']",
             "4:8: sources.s.keys: 2 keys, but `url` has no variables: all have the same URL; put {key} into `url`",
+        ),
+        (
+            "",
+            "keys = [{ key = 'a', idd = 1 }, 'b']\nbody = '{}'",
+            "4:8: sources.s.keys: 2 keys, but neither `url` nor `body` has variables: all have the same request; put {key} \
+             into `url`\n\
+             4:28: sources.s.keys.idd: neither `url` nor `body` has such a variable; leave it out",
         ),
         (
             "{latitude}",

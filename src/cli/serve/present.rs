@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 use crate::refresh::ownership::Ownership;
 use crate::refresh::{Refresher, Roster};
 use crate::store::{Authority, Store};
+use crate::upstream::{BadClient, Fetchers};
 
 /// The present configuration of a running `serve`.
 pub(super) struct Present {
@@ -27,6 +28,8 @@ pub(super) struct Present {
 /// Why a configuration was not put in place of another.
 #[derive(Debug)]
 pub(super) enum NotReplaced {
+    /// The new one asks for something that can't be done. The one before holds, and nothing was touched.
+    Refused(BadClient),
     /// The one before holds. The database may have some of what the new one says already; the next reload or restart makes
     /// it the whole of one of them.
     OldHolds(CliError),
@@ -60,20 +63,29 @@ impl Present {
 
     /// Puts another configuration in its place: first in the database, then, at once, for everyone in this process.
     ///
-    /// What is under way goes on as it began; what it brings is stored. Keys that are no longer listed are retired last, so
+    /// Credentials and certificates are those that the configuration has now; connections are made anew. What is under way
+    /// goes on as it began; what it brings is stored. Keys that are no longer listed are retired last, so
     /// that until then nothing is missing that the old configuration has.
     pub(super) async fn replace(&mut self, config: Config) -> Result<(), NotReplaced> {
         let old_holds = NotReplaced::OldHolds;
         let store = self.store.as_ref();
-        let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
+        let before = self.refresher();
+        let fetchers = Fetchers::of(&config, &before.clock).map_err(NotReplaced::Refused)?;
+        // Taken before anything is written, so that of two processes that do this at once the last one's word stands.
         self.ownership.take().await.map_err(|error| old_holds(error.into()))?;
-        let refresher = self.refresher().with_roster(Roster::new(&config, &registered));
+        let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
+        let refresher = before.with(fetchers, Roster::new(&config, &registered));
         self.refreshers.send_replace(Arc::new(refresher));
         self.settings.send_replace(Arc::new(Settings::of(&config)));
         self.server.send_replace(config.server.clone());
         self.database.send_replace(config.database.clone());
         self.config = config;
-        assemble::retire(store, &self.config, &registered).await.map_err(NotReplaced::NewHolds)
+        // Another process may have taken the configuration meanwhile: what is listed is its word then.
+        match self.ownership.renew().await {
+            Ok(true) => assemble::retire(store, &self.config, &registered).await.map_err(NotReplaced::NewHolds),
+            Ok(false) => Ok(()),
+            Err(error) => Err(NotReplaced::NewHolds(error.into())),
+        }
     }
 
     /// The configuration.

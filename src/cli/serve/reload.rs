@@ -103,9 +103,11 @@ impl Reloader {
         warnings.extend(keep_what_can_not_change(self.present.config(), &mut config)?);
         match self.present.replace(config).await {
             Ok(()) => Ok(Reloaded { warnings }),
-            Err(NotReplaced::OldHolds(error)) => {
-                Err(NotReloaded::Unavailable(format!("{error}; the old configuration stays in force, reload again")))
-            }
+            Err(NotReplaced::Refused(error)) => Err(NotReloaded::Invalid(vec![error.to_string()])),
+            Err(NotReplaced::OldHolds(error)) => Err(NotReloaded::Unavailable(format!(
+                "{error}; the old configuration stays in force, but sources for which the new one asks otherwise \
+                 rest until a reload gets through: reload again"
+            ))),
             Err(NotReplaced::NewHolds(error)) => Err(NotReloaded::Unavailable(format!(
                 "{error}; the new configuration is in force, but some of the keys that it no longer lists are still \
                  polled, reload again"

@@ -1,7 +1,7 @@
 //! What `check --connect` and `try` find outside of the configuration.
 
 use headpond::clock::{Clock, SystemClock};
-use wiremock::matchers::any;
+use wiremock::matchers::{any, body_string, header, method};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::assert_says;
@@ -120,4 +120,34 @@ async fn try_says_that_nobody_counts_its_request() {
     let note = "not counted against the limits of upstream good: there is no database yet";
     assert_says(&tried, 0, &[note]);
     assert!(!database.path().exists());
+}
+
+#[tokio::test]
+async fn one_request_has_the_method_the_body_and_the_credentials_of_its_source() {
+    let upstream = upstream_for_posts().await;
+    let headpond = Headpond::with_config(&format!(
+        "[database]\nurl = \"sqlite://headpond.db\"\n[defaults]\nrefresh_every = \"1h\"\n\
+         [upstreams.up]\nauth = {{ bearer = \"canary-secret\" }}\n\
+         [sources.s]\nupstream = \"up\"\nurl = \"{}/search\"\nbody = '{{\"id\":\"{{key}}\"}}'\nkeys = [\"k\"]\n",
+        upstream.uri()
+    ));
+    for command in [&["try", "s"][..], &["check", "--connect"]] {
+        let asked = headpond.run(command).await;
+        assert_eq!(asked.code(), Some(0), "{asked:?}");
+        assert!(asked.stdout.contains(&format!("POST {}/search", upstream.uri())), "{asked:?}");
+        assert!(!format!("{asked:?}").contains("canary-secret"), "{asked:?}");
+    }
+}
+
+/// Answers twice to who sends the body and shows the token.
+async fn upstream_for_posts() -> MockServer {
+    let server = MockServer::builder().listener(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).start().await;
+    Mock::given(method("POST"))
+        .and(header("authorization", "Bearer canary-secret"))
+        .and(body_string(r#"{"id":"k"}"#))
+        .respond_with(ResponseTemplate::new(200).set_body_string("found"))
+        .expect(2)
+        .mount(&server)
+        .await;
+    server
 }

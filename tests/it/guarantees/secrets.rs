@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
+use base64::Engine;
 use futures_util::FutureExt;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use wiremock::matchers::{method, path};
@@ -17,6 +18,12 @@ const TOKEN: &str = "canary-token-7f3a";
 const KEY: &str = "canary-key-91bc";
 const ADMIN: &str = "canary-admin-c04e";
 const PASSWORD: &str = "canary-password-55de";
+const BEARER: &str = "canary-bearer-0a11";
+const PARAMETER: &str = "canary-parameter-62c9";
+const PROXY: &str = "canary-proxy-c0de";
+const CLIENT: &str = "canary-client-ab1e";
+/// What the token endpoint gives.
+const BOUGHT: &str = "canary-bought-d00d";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_printed_answered_or_stored_on_sqlite() {
@@ -76,11 +83,22 @@ async fn everything_with(database_url: &str) {
         &["try", "users", "elsewhere"],
         &["try", "users", "moved"],
         &["try", "down", "k"],
+        &["try", "shown", "good"],
+        &["try", "asked", "good"],
+        &["try", "asked", "moved"],
+        &["try", "asked", "elsewhere"],
+        &["try", "bought", "good"],
+        &["try", "unsold", "good"],
+        &["try", "proxied", "good"],
+        &["try", "lost", "good"],
         &["get", "users", "good"],
         &["get", "users", "good", "--meta"],
         &["get", "users", "bad", "--meta"],
         &["get", "users", "elsewhere", "--meta"],
         &["get", "down", "k", "--meta"],
+        &["get", "asked", "moved", "--meta"],
+        &["get", "unsold", "good", "--meta"],
+        &["get", "lost", "good", "--meta"],
         // Mistakes, for which an error may quote too much.
         &["get", "users", "unknown"],
         &["refresh", "unknown"],
@@ -100,9 +118,13 @@ async fn everything_with(database_url: &str) {
         get(&serving.url("/readyz")).await.ok()?.status().is_success().then_some(())
     })
     .await;
-    for path in ["users/good", "users/good/meta", "users/bad/meta", "users/elsewhere/meta", "down/k/meta", "-/changes"]
-    {
-        let answer = get(&serving.url(&format!("/v1/{path}"))).await.unwrap();
+    let sources =
+        ["shown", "asked", "bought", "unsold", "proxied", "lost"].map(|source| format!("v1/{source}/good/meta"));
+    let others =
+        ["users/good", "users/good/meta", "users/bad/meta", "users/elsewhere/meta", "down/k/meta", "-/changes"]
+            .map(|path| format!("v1/{path}"));
+    for path in sources.into_iter().chain(others).chain(["metrics".into()]) {
+        let answer = get(&serving.url(&format!("/{path}"))).await.unwrap();
         assert_silent(&(answer.headers().clone(), answer.text().await.unwrap()));
     }
     serving.signal("TERM");
@@ -110,11 +132,27 @@ async fn everything_with(database_url: &str) {
 
     // Else nothing would have been shown.
     let requests = upstream.received_requests().await.unwrap();
-    let sent = |request: &wiremock::Request| {
-        request.headers["authorization"] == format!("Bearer {TOKEN}")
-            && request.url.query() == Some(&format!("api_key={KEY}"))
-    };
-    assert!(requests.len() >= 8 && requests.iter().all(sent), "{requests:?}");
+    let without = requests.iter().find(|request| !is_shown_its_secret(request));
+    assert!(without.is_none(), "{without:?}");
+    for source in ["users", "shown", "asked", "bought", "proxied", "token", "refusal"] {
+        let of_source = requests.iter().filter(|request| request.url.path().starts_with(&format!("/{source}")));
+        assert!(of_source.count() >= 2, "{source}");
+    }
+}
+
+fn is_shown_its_secret(request: &wiremock::Request) -> bool {
+    let field = |name: &str| request.headers.get(name).map_or("", |value| value.to_str().unwrap());
+    let query = request.url.query().unwrap_or_default();
+    let basic = |pair: String| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+    match request.url.path().split('/').nth(1).unwrap() {
+        "users" => field("authorization") == format!("Bearer {TOKEN}") && query == format!("api_key={KEY}"),
+        "shown" => field("authorization") == format!("Bearer {BEARER}"),
+        "asked" => query == format!("key={PARAMETER}"),
+        "bought" => field("authorization") == format!("Bearer {BOUGHT}"),
+        "token" | "refusal" => field("authorization") == basic(format!("me:{CLIENT}")),
+        "proxied" => field("proxy-authorization") == basic(format!("me:{PROXY}")),
+        other => panic!("who asks for {other}?"),
+    }
 }
 
 async fn upstream() -> MockServer {
@@ -129,6 +167,20 @@ async fn upstream() -> MockServer {
     ] {
         Mock::given(method("GET")).and(path(format!("/users/{key}"))).respond_with(answer).mount(&server).await;
     }
+    for source in ["shown", "asked", "bought", "proxied"] {
+        let answer = ResponseTemplate::new(200).set_body_string(source);
+        Mock::given(method("GET")).and(path(format!("/{source}/good"))).respond_with(answer).mount(&server).await;
+    }
+    for (key, to) in [("moved", "/asked/good"), ("elsewhere", "http://127.0.0.1:9/asked/good")] {
+        let answer = moved_to(format!("{to}?key={PARAMETER}"));
+        Mock::given(method("GET")).and(path(format!("/asked/{key}"))).respond_with(answer).mount(&server).await;
+    }
+    let token = format!("{{\"access_token\":\"{BOUGHT}\",\"token_type\":\"bearer\",\"expires_in\":60}}");
+    let refusal = format!("{{\"error\":\"{CLIENT}\",\"error_description\":\"{CLIENT}\"}}");
+    for (at, answer) in [("/token", (200, token)), ("/refusal", (401, refusal))] {
+        let answer = ResponseTemplate::new(answer.0).set_body_string(answer.1);
+        Mock::given(method("POST")).and(path(at)).respond_with(answer).mount(&server).await;
+    }
     server
 }
 
@@ -137,12 +189,41 @@ fn config(origin: &str) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_tokens = [\"{ADMIN}\"]\n[database]\nurl = \"${{env:DATABASE}}\"\n\
          [sources.users]\nurl = \"{origin}/users/{{key}}?api_key=${{env:KEY}}\"\nkeys = [\"good\", \"bad\", \"moved\", \"elsewhere\"]\n{headers}\n\
-         [sources.down]\nurl = \"http://127.0.0.1:9/{{key}}?api_key=${{env:KEY}}\"\nkeys = [\"k\"]\n{headers}\n"
+         [sources.down]\nurl = \"http://127.0.0.1:9/{{key}}?api_key=${{env:KEY}}\"\nkeys = [\"k\"]\n{headers}\n{}",
+        upstreams(origin)
     )
 }
 
+/// An upstream, and a source of the same name, for each place where an upstream's settings take a secret.
+fn upstreams(origin: &str) -> String {
+    let oauth2 = |at: &str| {
+        format!(
+            "auth.oauth2 = {{ token_url = \"{origin}/{at}\", client_id = \"me\", client_secret = \"${{env:CLIENT}}\" }}"
+        )
+    };
+    let proxy = |at: &str| format!("proxy = \"http://me:${{env:PROXY}}@{at}\"");
+    let all = [
+        ("shown", origin, "auth = { bearer = \"${env:BEARER}\" }".to_owned()),
+        ("asked", origin, "auth.query = { name = \"key\", value = \"${env:PARAMETER}\" }".to_owned()),
+        ("bought", origin, oauth2("token")),
+        ("unsold", origin, oauth2("refusal")),
+        ("proxied", "http://api.invalid", proxy(origin.trim_start_matches("http://"))),
+        ("lost", "https://api.invalid", proxy("127.0.0.1:9")),
+    ];
+    all.map(|(name, origin, settings)| {
+        let keys = if name == "asked" { "\"good\", \"moved\", \"elsewhere\"" } else { "\"good\"" };
+        format!(
+            "[upstreams.{name}]\n{settings}\n[sources.{name}]\nupstream = \"{name}\"\nuser_agent = \"test\"\n\
+             url = \"{origin}/{name}/{{key}}\"\nkeys = [{keys}]\nrefresh_every = \"1h\"\n"
+        )
+    })
+    .concat()
+}
+
 fn with_secrets(headpond: Headpond) -> Headpond {
-    headpond.with_variable("TOKEN", TOKEN).with_variable("KEY", KEY)
+    [("TOKEN", TOKEN), ("KEY", KEY), ("BEARER", BEARER), ("PARAMETER", PARAMETER), ("PROXY", PROXY), ("CLIENT", CLIENT)]
+        .into_iter()
+        .fold(headpond, |headpond, (name, value)| headpond.with_variable(name, value))
 }
 
 /// No canary is in what was printed or answered.

@@ -11,6 +11,7 @@ use headpond::refresh::ownership::Ownership;
 use headpond::refresh::tally::Verdict;
 use headpond::refresh::{Refresher, Roster};
 use headpond::store::{Authority, Selection};
+use headpond::upstream::Fetchers;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -52,7 +53,9 @@ impl<'a> Fleet<'a> {
         for (source, ids) in config.sources.iter().zip(&ids) {
             store.add_keys(ids.source, &source.keys, Authority::Owns).await.unwrap();
         }
-        let next = self.refreshers.borrow().with_roster(Roster::new(&config, &ids));
+        let before = Arc::clone(&self.refreshers.borrow());
+        let fetchers = Fetchers::of(&config, &before.clock).unwrap();
+        let next = before.with(fetchers, Roster::new(&config, &ids));
         self.refreshers.send_replace(Arc::new(next));
     }
 

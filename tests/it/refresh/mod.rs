@@ -5,6 +5,7 @@ mod generations;
 mod lanes;
 mod letter;
 mod outages;
+mod posts;
 mod stopping;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use headpond::refresh::lane::{Lane, Task, Until};
 use headpond::refresh::tally::{Counts, Tally};
 use headpond::refresh::{Refresher, Roster};
 use headpond::store::{Authority, Registered, Selection, SourceSpec, Store};
-use headpond::upstream::Fetcher;
+use headpond::upstream::Fetchers;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +69,7 @@ impl<'a> Process<'a> {
         let refresher = Refresher {
             store,
             clock: Arc::clone(&test.clock) as _,
-            fetcher: Fetcher::new(Arc::clone(&test.clock) as _).unwrap(),
+            fetchers: Fetchers::of(config, &(Arc::clone(&test.clock) as _)).unwrap(),
             announcer: Announcer::new(),
             roster: Roster::new(config, &ids),
             worker: "test".into(),

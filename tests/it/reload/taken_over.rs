@@ -1,7 +1,7 @@
 //! What a new configuration changes, and what goes on as it was.
 
 use serde_json::Value;
-use wiremock::matchers::{header_exists, method, path};
+use wiremock::matchers::{header, header_exists, method, path};
 use wiremock::{Mock, ResponseTemplate};
 
 use super::{PATIENCE, answer, asked, config, fetched, reads, reload, upstream};
@@ -13,6 +13,7 @@ on_each_empty_database!(
     a_new_source_is_polled_and_of_a_removed_one_the_copies_are_read_on,
     keys_come_and_go,
     another_url_is_asked_without_the_validators_of_the_old_one,
+    the_next_request_shows_the_token_that_is_in_its_file_now,
     a_shorter_interval_holds_at_once,
     the_limit_of_requests_at_once_grows_and_shrinks,
 );
@@ -82,6 +83,37 @@ async fn another_url_is_asked_without_the_validators_of_the_old_one(database: &D
     reads(&serving, "/v1/users/1", "second").await;
     let current = get(&serving.url("/v1/users/1")).await.unwrap();
     assert_eq!(current.headers()["headpond-version"], "2");
+    serving.stop().await;
+}
+
+async fn the_next_request_shows_the_token_that_is_in_its_file_now(database: &Database) {
+    let upstream = upstream().await;
+    for token in ["first", "second"] {
+        let known = ResponseTemplate::new(200).set_body_string(token);
+        let shown = header("authorization", format!("Bearer {token}").as_str());
+        Mock::given(method("GET")).and(shown).respond_with(known).mount(&upstream).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let auth = format!("[upstreams.up]\nauth = {{ bearer = \"${{file:{}}}\" }}\n", file.display());
+    let sources = config(&database.url(), &[("users", &upstream.uri(), "[\"1\"]", "upstream = \"up\"")]);
+    std::fs::write(&file, "first").unwrap();
+    let headpond = Headpond::with_config(&format!("{}{auth}", sources.replace("\"1h\"", "\"1s\"")));
+    let serving = headpond.serve().await;
+    reads(&serving, "/v1/users/1", "first").await;
+
+    std::fs::write(&file, "second").unwrap();
+    assert_eq!(reload(&serving).await, [] as [Value; 0]);
+    reads(&serving, "/v1/users/1", "second").await;
+
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(serving.post("/v1/-/reload", None).await.0, 422, "there is no token to be read");
+    let before = asked(&upstream, "/1").await;
+    eventually("polls as before", PATIENCE, async || (asked(&upstream, "/1").await >= before + 2).then_some(())).await;
+    let requests = upstream.received_requests().await.unwrap();
+    let shown: Vec<_> = requests.iter().map(|request| &request.headers["authorization"]).collect();
+    assert_eq!(shown.last().unwrap(), &"Bearer second");
+    assert!(shown.is_sorted(), "none shows the old one once the new one was shown: {shown:?}");
     serving.stop().await;
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -13,6 +14,10 @@ use url::Url;
 
 /// The certificate of [`tls_server`]: for `localhost`, signed by itself.
 pub const CERTIFICATE: &[u8] = include_bytes!("tls/localhost.cert.pem");
+/// A client's certificate, signed by itself, and its key; and one that expired in 2021.
+pub const CLIENT: &[u8] = include_bytes!("tls/client.cert.pem");
+pub const CLIENT_KEY: &[u8] = include_bytes!("tls/client.key.pem");
+pub const EXPIRED: &[u8] = include_bytes!("tls/expired.cert.pem");
 const KEY: &[u8] = include_bytes!("tls/localhost.key.pem");
 
 /// A server on a port of its own, until it is dropped.
@@ -125,14 +130,26 @@ impl Connection {
 
 /// A TLS server with [`CERTIFICATE`] that answers each connection's first request with these bytes.
 pub fn tls_server(answer: &'static [u8]) -> SocketAddr {
+    tls_server_for(None, answer)
+}
+
+/// The same, for clients alone that have this certificate.
+pub fn tls_server_for(client: Option<&[u8]>, answer: &'static [u8]) -> SocketAddr {
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
     let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = match client {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
+            let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+            builder.with_client_cert_verifier(clients)
+        }
+    };
+    let config = builder.with_single_cert(vec![certificate], key).unwrap();
     let config = Arc::new(config);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -83,7 +83,7 @@ async fn times_are_those_of_the_clock_when_sending_and_when_all_has_come() {
     Mock::given(any()).respond_with(answer).mount(&server).await;
     let began = clock.now();
     let (settings, url) = (settings(), url(&server, "/"));
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     let observation = Fetcher::new(clock.clone()).unwrap().fetch(&request, &OpenGate).await.unwrap();
     assert_eq!(observation.requested_at, began);
     assert_eq!(observation.answered_at, clock.now());
@@ -217,7 +217,7 @@ async fn a_connection_is_used_again_after_small_refusals() {
     .await;
     let (fetcher, settings, url) = (fetcher(), settings(), server.url("/"));
     for _ in 0..3 {
-        let request = FetchRequest { url: &url, settings: &settings, validators: None };
+        let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
         assert_eq!(kind(&fetcher.fetch(&request, &OpenGate).await.unwrap()), FailureKind::NotFound);
     }
     assert_eq!(server.requests().len(), 3);

@@ -141,7 +141,7 @@ async fn a_timeout_drops_the_connection() {
     })
     .await;
     let (fetcher, url) = (fetcher(), server.url("/"));
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     assert_eq!(kind(&fetcher.fetch(&request, &OpenGate).await.unwrap()), FailureKind::Timeout);
     dropped.notified().await;
 }
@@ -156,7 +156,7 @@ async fn a_request_on_a_kept_connection_that_closes_is_not_sent_again() {
     })
     .await;
     let (fetcher, settings, url) = (fetcher(), settings(), server.url("/"));
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     assert_eq!(body(&fetcher.fetch(&request, &OpenGate).await.unwrap()), b"{}");
     let second = fetcher.fetch(&request, &OpenGate).await.unwrap();
     assert_eq!(kind(&second), FailureKind::Broken);

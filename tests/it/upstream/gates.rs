@@ -62,7 +62,7 @@ async fn nothing_is_sent_when_the_gate_stays_closed() {
     let server = mock_server().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).expect(0).mount(&server).await;
     let (settings, url) = (settings(), url(&server, "/"));
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     let late = fetcher().fetch(&request, &TestGate { first: Some(too_late), ..TestGate::default() }).await.unwrap();
     assert!(matches!(late.seen, Seen::Unreachable { .. }));
     assert_eq!((kind(&late), failure(&late).detail.as_str()), (FailureKind::Limited, "waited for 3s"));
@@ -77,7 +77,7 @@ async fn a_redirect_is_not_followed_when_the_gate_stays_closed() {
     Mock::given(path("/from")).respond_with(answer).expect(2).mount(&server).await;
     Mock::given(path("/to")).respond_with(ResponseTemplate::new(200)).expect(0).mount(&server).await;
     let (settings, url) = (settings(), url(&server, "/from"));
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     let late = fetcher().fetch(&request, &TestGate { hop: Some(too_late), ..TestGate::default() }).await.unwrap();
     assert_eq!((kind(&late), failure(&late).status), (FailureKind::Limited, Some(302)));
     assert_eq!(failure(&late).detail, "at a redirect: waited for 3s");
@@ -91,7 +91,7 @@ async fn the_request_counts_from_when_the_gate_let_it_pass() {
     Mock::given(any()).respond_with(ResponseTemplate::new(304)).mount(&server).await;
     let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
     let (settings, url) = (settings(), url(&server, "/"));
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     let gate = TestGate { moves: Some(clock.clone()), ..TestGate::default() };
     let observation = Fetcher::new(clock.clone()).unwrap().fetch(&request, &gate).await.unwrap();
     assert_eq!(observation.requested_at, clock.now());

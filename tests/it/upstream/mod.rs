@@ -2,7 +2,12 @@
 
 mod answers;
 mod broken;
+mod configured;
+mod credentials;
+mod elsewhere;
 mod gates;
+mod oauth;
+mod posts;
 mod redirects;
 mod requests;
 mod tls;
@@ -23,6 +28,9 @@ use wiremock::MockServer;
 
 fn settings() -> RequestSettings {
     RequestSettings {
+        method: http::Method::GET,
+        body: None,
+        redirect_hosts: Vec::new(),
         headers: HeaderMap::new(),
         user_agent: HeaderValue::from_static("headpond-test/1"),
         timeout: Duration::from_secs(20),
@@ -40,7 +48,7 @@ async fn ask(url: &Url) -> Observation {
 }
 
 async fn ask_with(url: &Url, settings: &RequestSettings, validators: Option<&Validators>) -> Observation {
-    let request = FetchRequest { url, settings, validators };
+    let request = FetchRequest { url, settings, body: None, validators };
     fetcher().fetch(&request, &OpenGate).await.unwrap()
 }
 

@@ -28,10 +28,10 @@ async fn all_redirects_on_the_same_origin_are_followed() {
         redirect(&server, status, "/from", "to?key=s3cret").await;
         content(&server, "/to").await;
         let (settings, url) = (settings(), url(&server, "/from"));
-        let request = FetchRequest { url: &url, settings: &settings, validators: None };
+        let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
         let exchange = fetcher().exchange(&request, &OpenGate).await.unwrap();
         assert_eq!(body(&exchange.observation), b"x");
-        let hop = Hop { status: StatusCode::from_u16(status).unwrap(), path: "/to".into() };
+        let hop = Hop { status: StatusCode::from_u16(status).unwrap(), origin: None, path: "/to".into() };
         assert_eq!((exchange.redirects, exchange.status), (vec![hop], Some(StatusCode::OK)));
     }
 }
@@ -63,7 +63,7 @@ async fn validators_and_configured_headers_go_along() {
     settings.headers.insert("authorization", HeaderValue::from_static("Bearer x"));
     let validators = Validators { etag: Some("\"v1\"".into()), last_modified: None };
     let url = url(&server, "/from");
-    let request = FetchRequest { url: &url, settings: &settings, validators: Some(&validators) };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: Some(&validators) };
     let observation = fetcher().fetch(&request, &OpenGate).await.unwrap();
     assert!(matches!(observation.seen, Seen::NotModified { .. }), "{observation:?}");
     let requests = server.received_requests().await.unwrap();
@@ -78,7 +78,7 @@ async fn each_hop_takes_a_token() {
     }
     content(&server, "/5").await;
     let (settings, url) = (settings(), url(&server, "/0"));
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     let gate = TestGate::default();
     assert_eq!(body(&fetcher().fetch(&request, &gate).await.unwrap()), b"x");
     assert_eq!(gate.hops(), 5);
@@ -129,7 +129,7 @@ async fn the_timeout_covers_all_hops_together() {
     }
     let settings = RequestSettings { timeout: std::time::Duration::from_millis(400), ..settings() };
     let url = url(&server, "/0");
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     let observation = fetcher().fetch(&request, &OpenGate).await.unwrap();
     assert_eq!(kind(&observation), FailureKind::Timeout);
 }

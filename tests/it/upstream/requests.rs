@@ -106,7 +106,7 @@ async fn cookies_are_not_kept() {
     let server = RawServer::saying(answer).await;
     let (fetcher, settings, url) = (fetcher(), settings(), server.url("/"));
     for _ in 0..2 {
-        let request = FetchRequest { url: &url, settings: &settings, validators: None };
+        let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
         assert_eq!(body(&fetcher.fetch(&request, &OpenGate).await.unwrap()), b"{}");
     }
     let requests = server.requests();
@@ -120,7 +120,7 @@ async fn what_was_sent_can_be_shown_without_its_secrets() {
     let mut settings = settings();
     settings.headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
     let url = server.url("/?key=s3cret");
-    let request = FetchRequest { url: &url, settings: &settings, validators: None };
+    let request = FetchRequest { url: &url, settings: &settings, body: None, validators: None };
     let exchange = fetcher().exchange(&request, &OpenGate).await.unwrap();
     assert_eq!(exchange.status, Some(http::StatusCode::OK));
     let shown: Vec<_> = headpond::upstream::shown(&exchange.sent).collect();

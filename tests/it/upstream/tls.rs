@@ -1,30 +1,45 @@
 //! Secure connections.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use headpond::clock::SystemClock;
 use headpond::config::RequestSettings;
 use headpond::domain::failure::FailureKind;
-use headpond::upstream::{FetchRequest, Fetcher, OpenGate};
+use headpond::domain::observation::Observation;
 use url::Url;
 
+use super::configured::Configured;
 use super::{ask, ask_with, body, failure, kind, settings};
-use crate::support::raw_server::{CERTIFICATE, RawServer, tls_server};
+use crate::support::raw_server::{CERTIFICATE, CLIENT, CLIENT_KEY, RawServer, tls_server, tls_server_for};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-async fn ask_trusting(url: &Url) -> headpond::domain::observation::Observation {
-    let fetcher = Fetcher::trusting(Arc::new(SystemClock::new()), &[CERTIFICATE.to_vec()]).unwrap();
-    let settings = settings();
-    let request = FetchRequest { url, settings: &settings, validators: None };
-    fetcher.fetch(&request, &OpenGate).await.unwrap()
+/// Asks with these settings of the upstream, besides the server's own certificate as an authority.
+async fn ask_trusting(url: &Url, settings: &str) -> Observation {
+    let files = tempfile::tempdir().unwrap();
+    for (name, pem) in [("ca.pem", CERTIFICATE), ("client.pem", CLIENT), ("client.key", CLIENT_KEY)] {
+        std::fs::write(files.path().join(name), pem).unwrap();
+    }
+    let settings = settings.replace("DIR", files.path().to_str().unwrap());
+    let upstream = Configured::with(
+        &url.origin().ascii_serialization(),
+        &format!("ca_certificates = '{}/ca.pem'\n{settings}", files.path().display()),
+    );
+    upstream.ask(url).await
 }
 
 #[tokio::test]
 async fn a_server_with_a_trusted_certificate_is_asked() {
     let url = format!("https://localhost:{}/", tls_server(ANSWER).port()).parse().unwrap();
-    assert_eq!(body(&ask_trusting(&url).await), b"hello");
+    assert_eq!(body(&ask_trusting(&url, "").await), b"hello");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_a_server_that_asks_for_one() {
+    let url = format!("https://localhost:{}/", tls_server_for(Some(CLIENT), ANSWER).port()).parse().unwrap();
+    let certificate = "client_certificate = { certificate = 'DIR/client.pem', key = 'DIR/client.key' }";
+    assert_eq!(body(&ask_trusting(&url, certificate).await), b"hello");
+    let without = ask_trusting(&url, "").await;
+    assert_eq!(kind(&without), FailureKind::Tls, "{}", failure(&without).detail);
 }
 
 #[tokio::test]
@@ -41,7 +56,7 @@ async fn a_certificate_that_nobody_vouches_for_is_a_failure_of_tls() {
 #[tokio::test]
 async fn a_certificate_for_another_name_is_a_failure_of_tls() {
     let url = format!("https://127.0.0.1:{}/", tls_server(ANSWER).port()).parse().unwrap();
-    assert_eq!(kind(&ask_trusting(&url).await), FailureKind::Tls);
+    assert_eq!(kind(&ask_trusting(&url, "").await), FailureKind::Tls);
 }
 
 #[tokio::test]
