@@ -44,7 +44,7 @@ CREATE TRIGGER headpond_census_enter AFTER INSERT ON headpond_schedule BEGIN
     SELECT coalesce(new.fetched_at | new.rounding, 0), coalesce(new.stale_after | new.rounding, 0), new.source_id,
         new.because, new.standing, 1
     WHERE new.due_at IS NOT NULL
-    ON CONFLICT DO UPDATE SET n = n + 1;
+    ON CONFLICT (fetched_by, fresh_until, source_id, because, standing) DO UPDATE SET n = n + 1;
 END;
 
 CREATE TRIGGER headpond_census_leave AFTER DELETE ON headpond_schedule BEGIN
@@ -64,7 +64,7 @@ AFTER UPDATE OF source_id, due_at, because, fetched_at, stale_after, standing ON
     SELECT coalesce(new.fetched_at | new.rounding, 0), coalesce(new.stale_after | new.rounding, 0), new.source_id,
         new.because, new.standing, 1
     WHERE new.due_at IS NOT NULL
-    ON CONFLICT DO UPDATE SET n = n + 1;
+    ON CONFLICT (fetched_by, fresh_until, source_id, because, standing) DO UPDATE SET n = n + 1;
 END;
 
 CREATE TRIGGER headpond_census_empty AFTER UPDATE OF n ON headpond_census WHEN new.n = 0 BEGIN

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | reading a source that has `read_tokens` | one of these, or an admin token |
 //! | all other reading, also what is about no single source | one of the server's `read_tokens`, or an admin token; where the server has none, by anyone |
-//! | administering | an admin token; where there are none, by anyone on this machine while `listen` is its own address |
+//! | administering | an admin token; where there are none, by anyone on this machine while `listen` is its own address, and through no proxy |
 //!
 //! What is about several sources shows those that the reader may read. A source that the config no longer has is for admin
 //! tokens alone, since its own tokens went with it; only a config without any tokens shows it to all.
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ApiState;
@@ -124,7 +124,7 @@ impl Access {
     /// send requests too, and browsers name its origin in all that change something (Fetch standard, §3.1). Only pages that
     /// the config names may; not those that merely may read because all may.
     fn administer_without_token(&self, request: &HeaderMap, cors: &Cors) -> Result<(), ApiError> {
-        if !self.on_this_machine {
+        if !self.on_this_machine || FORWARDED.iter().any(|field| request.contains_key(field)) {
             Err(ApiError::Forbidden(Forbidden::NoAdminTokens))
         } else if !request.get_all(header::ORIGIN).iter().all(|origin| cors.names(origin)) {
             Err(ApiError::Forbidden(Forbidden::WebPage))
@@ -133,6 +133,10 @@ impl Access {
         }
     }
 }
+
+/// What a proxy adds to what it passes on: then who asks may be anywhere.
+const FORWARDED: [HeaderName; 4] =
+    [header::FORWARDED, header::VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
 
 /// The token of a request, as its hash; `None` when there isn't exactly one.
 fn presented(request: &HeaderMap) -> Option<blake3::Hash> {

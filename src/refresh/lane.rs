@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::committer::Committer;
@@ -59,6 +60,9 @@ pub struct Lane {
     // of its own for each would cost more than the rest of a refresh.
     flights: FuturesUnordered<BoxFuture<'static, (Leased, Verdict)>>,
     airborne: HashMap<Leased, Airborne>,
+    // Tasks of their own: a lane that waited for the store here would not move its flights meanwhile, and one of those may
+    // be who the store waits for.
+    releases: JoinSet<()>,
 }
 
 /// What a flight is known by. The resource alone would not do: once an outcome is stored, the next lease of its resource can
@@ -81,8 +85,8 @@ impl Lane {
         task: Task,
         tally: Option<Arc<Tally>>,
     ) -> Self {
-        let (flights, airborne) = (FuturesUnordered::new(), HashMap::new());
-        Self { refresher, committer, upstream, task, tally, flights, airborne }
+        let (flights, airborne, releases) = (FuturesUnordered::new(), HashMap::new(), JoinSet::new());
+        Self { refresher, committer, upstream, task, tally, flights, airborne, releases }
     }
 
     /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
@@ -113,7 +117,7 @@ impl Lane {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(flown) = self.flights.next() => {
-                    self.land(flown).await;
+                    self.land(flown);
                     self.gather().await;
                 }
                 () = wake(&mut news, self.task.until) => {}
@@ -151,7 +155,7 @@ impl Lane {
             }
         }
         if !others.is_empty() {
-            self.leave(&others).await;
+            self.leave(&others);
             ask_again_at = Some(self.refresher.clock.now());
         }
         metrics::in_flight(&self.upstream.name, self.flights.len());
@@ -165,14 +169,14 @@ impl Lane {
         loop {
             tokio::select! {
                 claimed = &mut claiming => return claimed,
-                Some(flown) = self.flights.next() => self.land(flown).await,
+                Some(flown) = self.flights.next() => self.land(flown),
             }
         }
     }
 
     /// Leaves sources to others from now on: those that another process's configuration has, or asks for something else. To
     /// ask as we know would bring answers to another question. What else falls due is then looked for with each heartbeat.
-    async fn leave(&mut self, claims: &[Claim]) {
+    fn leave(&mut self, claims: &[Claim]) {
         let left: BTreeSet<SourceId> = claims.iter().map(|claim| claim.source).collect();
         let named = |id: &SourceId| {
             self.refresher
@@ -193,7 +197,7 @@ impl Lane {
         };
         kept.retain(|source| !left.contains(source));
         self.task.which = Selection::Sources(kept);
-        self.give_back(&claims.iter().map(|claim| (claim.token, claim.resource)).collect::<Vec<_>>()).await;
+        self.give_back(claims.iter().map(|claim| (claim.token, claim.resource)).collect());
     }
 
     fn launch(&mut self, source: Arc<Source>, claim: Claim, ticket: Ticket) {
@@ -213,11 +217,11 @@ impl Lane {
         self.flights.push(flight.boxed());
     }
 
-    async fn land(&mut self, (leased, verdict): (Leased, Verdict)) {
+    fn land(&mut self, (leased, verdict): (Leased, Verdict)) {
         let Some(flown) = self.airborne.remove(&leased) else { return };
         if let Verdict::GivenUp(why) = &verdict {
             tracing::warn!(why, key = %flown.key, "a refresh was given up");
-            self.give_back(&[leased]).await;
+            self.give_back(vec![leased]);
         }
         self.count(&flown, &verdict);
     }
@@ -229,20 +233,29 @@ impl Lane {
         let mut moment = std::pin::pin!(tokio::time::sleep(MOMENT));
         while self.flights.len() > half {
             tokio::select! {
-                Some(flown) = self.flights.next() => self.land(flown).await,
+                Some(flown) = self.flights.next() => self.land(flown),
                 () = &mut moment => return,
             }
         }
         while let Some(Some(flown)) = self.flights.next().now_or_never() {
-            self.land(flown).await;
+            self.land(flown);
         }
     }
 
-    // `&mut`, here and below, since a shared lane would have to share its flights between threads.
-    async fn give_back(&mut self, leased: &[Leased]) {
-        if let Err(error) = self.refresher.store.release(leased).await {
-            tracing::warn!(%error, "could not give leases back; they run out by themselves");
-        }
+    fn give_back(&mut self, leased: Vec<Leased>) {
+        // Those that are done.
+        while self.releases.try_join_next().is_some() {}
+        let store = Arc::clone(&self.refresher.store);
+        self.releases.spawn(async move {
+            if let Err(error) = store.release(&leased).await {
+                tracing::warn!(%error, "could not give leases back; they run out by themselves");
+            }
+        });
+    }
+
+    /// Waits until everything has been given back. Nothing may be in flight.
+    async fn all_given_back(&mut self) {
+        while self.releases.join_next().await.is_some() {}
     }
 
     fn count(&self, flown: &Airborne, verdict: &Verdict) {
@@ -260,6 +273,7 @@ impl Lane {
         if self.task.until == Until::Stopped {
             return false;
         }
+        self.all_given_back().await;
         match self.refresher.store.backlog(&self.task.which, self.task.due_by.unwrap_or(now)).await {
             Ok(left) => left.waiting == 0 && (self.task.until == Until::NothingWaits || left.leased == 0),
             Err(error) => {
@@ -272,21 +286,23 @@ impl Lane {
     async fn wind_up(mut self, abandon: &CancellationToken) {
         loop {
             tokio::select! {
-                flown = self.flights.next() => match flown {
-                    Some(flown) => {
-                        self.land(flown).await;
-                        // Its place is free for the lane that may have followed this one.
-                        self.refresher.announcer.announce(Announcement::LookAround);
-                    }
-                    // The lane that may have followed this one says how many it has when it claims next.
-                    None => return metrics::in_flight(&self.upstream.name, 0),
-                },
+                flown = self.flights.next() => {
+                    let Some(flown) = flown else { break };
+                    self.land(flown);
+                    // Its place is free for the lane that may have followed this one.
+                    self.refresher.announcer.announce(Announcement::LookAround);
+                }
                 () = abandon.cancelled() => break,
             }
         }
         self.flights.clear();
         let leased: Vec<_> = self.airborne.keys().copied().collect();
-        self.give_back(&leased).await;
+        if !leased.is_empty() {
+            self.give_back(leased);
+        }
+        self.all_given_back().await;
+        // The lane that may have followed this one says how many it has when it claims next.
+        metrics::in_flight(&self.upstream.name, 0);
     }
 }
 

@@ -71,15 +71,21 @@ impl Present {
         let store = self.store.as_ref();
         let before = self.refresher();
         let fetchers = Fetchers::of(&config, &before.clock).map_err(NotReplaced::Refused)?;
-        let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
+        // Taken before anything is written, so that of two processes that do this at once the last one's word stands.
         self.ownership.take().await.map_err(|error| old_holds(error.into()))?;
+        let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
         let refresher = before.with(fetchers, Roster::new(&config, &registered));
         self.refreshers.send_replace(Arc::new(refresher));
         self.settings.send_replace(Arc::new(Settings::of(&config)));
         self.server.send_replace(config.server.clone());
         self.database.send_replace(config.database.clone());
         self.config = config;
-        assemble::retire(store, &self.config, &registered).await.map_err(NotReplaced::NewHolds)
+        // Another process may have taken the configuration meanwhile: what is listed is its word then.
+        match self.ownership.renew().await {
+            Ok(true) => assemble::retire(store, &self.config, &registered).await.map_err(NotReplaced::NewHolds),
+            Ok(false) => Ok(()),
+            Err(error) => Err(NotReplaced::NewHolds(error.into())),
+        }
     }
 
     /// The configuration.

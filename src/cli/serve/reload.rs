@@ -104,9 +104,10 @@ impl Reloader {
         match self.present.replace(config).await {
             Ok(()) => Ok(Reloaded { warnings }),
             Err(NotReplaced::Refused(error)) => Err(NotReloaded::Invalid(vec![error.to_string()])),
-            Err(NotReplaced::OldHolds(error)) => {
-                Err(NotReloaded::Unavailable(format!("{error}; the old configuration stays in force, reload again")))
-            }
+            Err(NotReplaced::OldHolds(error)) => Err(NotReloaded::Unavailable(format!(
+                "{error}; the old configuration stays in force, but sources for which the new one asks otherwise \
+                 rest until a reload gets through: reload again"
+            ))),
             Err(NotReplaced::NewHolds(error)) => Err(NotReloaded::Unavailable(format!(
                 "{error}; the new configuration is in force, but some of the keys that it no longer lists are still \
                  polled, reload again"
