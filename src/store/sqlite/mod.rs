@@ -24,6 +24,7 @@ mod prune;
 mod read;
 mod register;
 mod reschedule;
+mod script;
 mod status;
 mod survey;
 #[cfg(test)]
