@@ -17,5 +17,4 @@ mod reads;
 mod reloads;
 mod sqlite_files;
 mod status;
-mod survey;
 mod wishes;
