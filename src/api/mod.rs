@@ -34,6 +34,7 @@ pub mod collection;
 pub mod conditional;
 pub mod cors;
 pub mod crowd;
+pub mod deadline;
 pub mod encoding;
 pub mod error;
 pub mod freshness_headers;
@@ -111,6 +112,7 @@ pub fn router(state: ApiState) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.settings.clone(), deadline::deadline))
         .layer(encoding::compression())
         .layer(from_fn(encoding::variants))
         .layer(from_fn_with_state(state.clone(), cors::cors))

@@ -165,7 +165,7 @@ impl ApiState {
     /// How long a reader may wait who asks for this.
     #[must_use]
     pub fn patience(&self, wait: Duration) -> Duration {
-        wait.min(self.settings().longest_wait)
+        wait.min(self.settings().longest_wait())
     }
 
     /// What the store holds of a resource: now, if that is good enough, or after waiting for better.

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
-use axum::response::IntoResponse;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,7 +17,6 @@ use tokio::sync::watch;
 use tower::Service;
 
 use super::crowd::{Crowd, make_room};
-use super::error::ApiError;
 use super::patience::{Patience, Watch, Watched};
 use crate::config;
 
@@ -35,8 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// what is left. When `max_connections` are there, one that is idle has to go for each that comes; without such a one, all
 /// further ones wait in the kernel's queue.
 ///
-/// The settings may change meanwhile, all but `max_connections`: a connection has the timeouts of when it began, and a
-/// request its own.
+/// The settings may change meanwhile, all but `max_connections`: a connection has the timeouts of when it began.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -98,14 +94,14 @@ impl Server {
         let mut http = http1::Builder::new();
         // `patience` says why not hyper's own timer.
         http.header_read_timeout(None).max_header_size(MAX_HEADER_BYTES);
-        Self { router: within(router, settings.clone()), http, settings }
+        Self { router, http, settings }
     }
 
     fn patience(&self) -> Patience {
         let settings = self.settings.borrow();
         Patience {
             headers: settings.header_timeout,
-            // The router answers within request_timeout; after that the client must take what comes.
+            // The router answers within request_timeout (`deadline`); after that the client must take what comes.
             answer: settings.request_timeout.saturating_add(settings.idle_timeout),
             idle: settings.idle_timeout,
         }
@@ -138,17 +134,4 @@ impl Server {
             Err(_) => tracing::debug!("a connection kept us waiting too long"),
         }
     }
-}
-
-/// The router, with a limit to how long a request may take to be answered.
-fn within(router: Router, settings: watch::Receiver<config::Server>) -> Router {
-    router.layer(from_fn(move |request: Request, next: Next| {
-        let limit = settings.borrow().request_timeout;
-        async move {
-            match tokio::time::timeout(limit, next.run(request)).await {
-                Ok(response) => response,
-                Err(_) => ApiError::TimedOut.into_response(),
-            }
-        }
-    }))
 }

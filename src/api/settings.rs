@@ -10,14 +10,14 @@ use crate::config::Config;
 use crate::domain::resource::SourceName;
 
 /// The part of the config that the handlers work by.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The sources of the config: tells an unknown source from an unknown key.
     pub sources: BTreeSet<SourceName>,
     /// Who may read and administer.
     pub access: Access,
-    /// The longest that a reader may wait for a better copy.
-    pub longest_wait: Duration,
+    /// How long a request may take to be answered.
+    pub request_timeout: Duration,
     /// Which web pages may.
     pub cors: Cors,
 }
@@ -30,15 +30,15 @@ impl Settings {
         Self {
             sources: config.sources.iter().map(|source| source.name.clone()).collect(),
             access: Access::of(&config.server, own_tokens),
-            longest_wait: longest_wait(config.server.request_timeout),
+            request_timeout: config.server.request_timeout,
             cors: Cors::of(&config.server.cors_origins),
         }
     }
-}
 
-/// What a request may take to be answered, less what is kept for the answer once the wait is over: a tenth, a second at the
-/// most.
-#[must_use]
-pub fn longest_wait(request_timeout: Duration) -> Duration {
-    request_timeout.saturating_sub((request_timeout / 10).min(Duration::from_secs(1)))
+    /// The longest that a reader may wait for a better copy: what a request may take, less what is kept for the answer once
+    /// the wait is over, a tenth or a second at the most.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.request_timeout.saturating_sub((self.request_timeout / 10).min(Duration::from_secs(1)))
+    }
 }

@@ -27,13 +27,28 @@ const ECHO: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub struct Waiting {
     // A std mutex: held for look-ups, never across an await.
-    rounds: Arc<Mutex<HashMap<ResourceId, Arc<Round>>>>,
+    rounds: Arc<Mutex<HashMap<ResourceId, Entry>>>,
+}
+
+/// What is remembered of a resource.
+#[derive(Debug)]
+enum Entry {
+    /// A round that goes on.
+    Round(Arc<Round>),
+    /// When a round ended with something, for a moment. What it ended with is with its readers: it may be large.
+    Echo(DateTime<Utc>),
 }
 
 /// One resource's readers. They listen to `progress`.
 #[derive(Debug)]
 struct Round {
     progress: watch::Sender<Progress>,
+}
+
+impl Round {
+    fn is_going_on(&self) -> bool {
+        matches!(&*self.progress.borrow(), Progress::Waiting | Progress::PutOff(_))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -155,17 +170,14 @@ impl ApiState {
         echo_will_do: bool,
     ) -> Option<(watch::Receiver<Progress>, bool)> {
         let mut rounds = self.waiting.rounds();
-        if let Some(round) = rounds.get(&seen.resource) {
-            match &*round.progress.borrow() {
-                Progress::Waiting | Progress::PutOff(_) => return Some((round.progress.subscribe(), true)),
-                Progress::Came(came) if echo_will_do && self.clock.now() < later(came.at, ECHO) => return None,
-                Progress::Served(at) if echo_will_do && self.clock.now() < later(*at, ECHO) => return None,
-                Progress::Came(_) | Progress::Served(_) | Progress::Over => {}
-            }
+        match rounds.get(&seen.resource) {
+            Some(Entry::Round(round)) if round.is_going_on() => return Some((round.progress.subscribe(), true)),
+            Some(Entry::Echo(at)) if echo_will_do && self.clock.now() < later(*at, ECHO) => return None,
+            _ => {}
         }
         let (progress, receiver) = watch::channel(Progress::Waiting);
         let round = Arc::new(Round { progress });
-        rounds.insert(seen.resource, Arc::clone(&round));
+        rounds.insert(seen.resource, Entry::Round(Arc::clone(&round)));
         let registered = Registered { waiting: self.waiting.clone(), resource: seen.resource, round };
         let echo = if echo_will_do { ECHO } else { Duration::ZERO };
         tokio::spawn(registered.run(self.clone(), path.clone(), Mark::of(seen), echo));
@@ -193,10 +205,14 @@ impl Waiting {
     /// How many readers wait now.
     #[must_use]
     pub fn readers(&self) -> usize {
-        self.rounds().values().map(|round| round.progress.receiver_count()).sum()
+        let readers = |entry: &Entry| match entry {
+            Entry::Round(round) => round.progress.receiver_count(),
+            Entry::Echo(_) => 0,
+        };
+        self.rounds().values().map(readers).sum()
     }
 
-    fn rounds(&self) -> MutexGuard<'_, HashMap<ResourceId, Arc<Round>>> {
+    fn rounds(&self) -> MutexGuard<'_, HashMap<ResourceId, Entry>> {
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -209,14 +225,36 @@ struct Registered {
 }
 
 impl Registered {
-    /// Runs the round until an outcome comes or nobody waits any more, and keeps what came for a moment.
+    /// Runs the round until an outcome comes or nobody waits any more, and remembers for a moment that one came.
     async fn run(self, api: ApiState, path: ResourcePath, seen: Mark, echo: Duration) {
         let end = self.end(&api, &path, seen, echo).await.unwrap_or(Progress::Over);
-        let has_echo = !matches!(end, Progress::Over);
+        let came_at = match &end {
+            Progress::Came(came) => Some(came.at),
+            Progress::Served(at) => Some(*at),
+            _ => None,
+        };
         self.round.progress.send_replace(end);
-        if has_echo {
-            api.clock.sleep_until(later(api.clock.now(), ECHO)).await;
+        let Some(at) = came_at else { return };
+        let (waiting, resource) = (self.waiting.clone(), self.resource);
+        self.replace_by(Entry::Echo(at));
+        api.clock.sleep_until(later(api.clock.now(), ECHO)).await;
+        let mut rounds = waiting.rounds();
+        if matches!(rounds.get(&resource), Some(Entry::Echo(remembered)) if *remembered == at) {
+            rounds.remove(&resource);
         }
+    }
+
+    /// Ends with this in its place.
+    fn replace_by(self, entry: Entry) {
+        let mut rounds = self.waiting.rounds();
+        if self.is_in(&rounds) {
+            rounds.insert(self.resource, entry);
+        }
+    }
+
+    /// Whether it can be found: another round of the resource may have begun when this one had ended.
+    fn is_in(&self, rounds: &HashMap<ResourceId, Entry>) -> bool {
+        matches!(rounds.get(&self.resource), Some(Entry::Round(round)) if Arc::ptr_eq(round, &self.round))
     }
 
     /// What the round ends with; `None` when that is nothing.
@@ -267,9 +305,8 @@ impl Registered {
         is_deserted
     }
 
-    fn take_out(&self, rounds: &mut HashMap<ResourceId, Arc<Round>>) {
-        // Another round of the resource may have begun when this one had ended.
-        if rounds.get(&self.resource).is_some_and(|round| Arc::ptr_eq(round, &self.round)) {
+    fn take_out(&self, rounds: &mut HashMap<ResourceId, Entry>) {
+        if self.is_in(rounds) {
             rounds.remove(&self.resource);
         }
     }

@@ -125,15 +125,16 @@ pub(super) fn refresher(
     registered: &[Registered],
     store: Arc<dyn Store>,
     clock: &Arc<SystemClock>,
+    worker: String,
 ) -> Result<Arc<Refresher>, CliError> {
     let clock: Arc<dyn Clock> = Arc::<SystemClock>::clone(clock);
     let fetchers = Fetchers::of(config, &clock).map_err(|error| CliError::usage(error.to_string()))?;
     let roster = Roster::new(config, registered);
     let announcer = Announcer::new();
-    Ok(Arc::new(Refresher { store, clock, fetchers, announcer, roster, worker: worker_name() }))
+    Ok(Arc::new(Refresher { store, clock, fetchers, announcer, roster, worker }))
 }
 
 /// Tells the workers in the lease table apart: the process, and a random part, since ids come again after a restart.
-fn worker_name() -> String {
+pub(super) fn worker_name() -> String {
     format!("{}-{:08x}", std::process::id(), fastrand::u32(..))
 }

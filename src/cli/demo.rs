@@ -15,7 +15,7 @@ use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::{serve, signals};
 use crate::clock::{Clock, SystemClock};
-use crate::demo::live::{LiveLine, Watch};
+use crate::demo::live::{Copies, LiveLine, Watch};
 use crate::demo::reads::Reads;
 use crate::demo::upstream::Upstream;
 use crate::demo::upstream::faults::Shares;
@@ -74,6 +74,7 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
         clock: Arc::clone(&clock),
         upstream: Arc::clone(&simulated.upstream),
         reads: Reads::default(),
+        sources: config.sources.iter().map(|source| source.name.clone()).collect(),
         site,
     };
     let reads = guide.reads.clone();
@@ -135,7 +136,7 @@ fn seen_from(here: &Path, path: &Path) -> String {
 
 /// The demo's configuration owns its database: another's sources would no longer be polled.
 async fn refuse_a_strangers_database(store: &dyn Store, path: &Path, now: DateTime<Utc>) -> Result<(), CliError> {
-    match store.survey(now).await?.iter().find(|source| source.upstream != config::UPSTREAM) {
+    match store.status(now).await?.sources.iter().find(|source| source.upstream != config::UPSTREAM) {
         None => Ok(()),
         Some(source) => Err(CliError::usage(format!(
             "--database {}: it holds copies of {}, which the demo would no longer refresh; name another file",
@@ -173,6 +174,7 @@ struct Guide {
     clock: Arc<SystemClock>,
     upstream: Arc<Upstream>,
     reads: Reads,
+    sources: Vec<SourceName>,
     site: Site,
 }
 
@@ -201,8 +203,8 @@ impl Guide {
             *has_printed = true;
         }
         if line.is_seen() {
-            let survey = self.store.survey(self.clock.now()).await?;
-            line.show(&watch.look(self.reads.count(), self.upstream.stats.counts(), &survey));
+            let copies = Copies::of(self.store.as_ref(), &self.sources, self.clock.now()).await?;
+            line.show(&watch.look(self.reads.count(), self.upstream.stats.counts(), copies));
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let authority = if owned { Authority::Adds } else { Authority::Owns };
     let registered = assemble::register(store.as_ref(), &config, authority).await?;
     let target = target(&config, &registered, store.as_ref(), args).await?;
-    let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock)?;
+    let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock, assemble::worker_name())?;
     let grace = config.server.shutdown_grace;
     let stop = signals::watch(move || grace)?;
     let started = monotonic();

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::io::IsTerminal;
 
+use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::upstream::stats::Counts;
-use crate::store::Surveyed;
+use crate::domain::read_state::ReadState;
+use crate::domain::resource::SourceName;
+use crate::store::{Bodies, ListRequest, Store, StoreError};
 
 /// What the line says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,42 @@ impl fmt::Display for Figures {
     }
 }
 
+/// What a look at each key finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    keys: u64,
+    there: u64,
+    fresh: u64,
+    /// Of keys that had one.
+    missing: u64,
+}
+
+impl Copies {
+    /// Looks at each key of these sources.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn of(store: &dyn Store, sources: &[SourceName], now: DateTime<Utc>) -> Result<Self, StoreError> {
+        let mut copies = Self::default();
+        for source in sources {
+            let mut request = ListRequest { after: None, limit: 1000, state: None, bodies: Bodies::LeftOut };
+            while let Some(page) = store.list(source, &request).await? {
+                for item in page.items {
+                    let is_there = item.content.is_some();
+                    let is_fresh = ReadState::of(item.gone_since, item.freshness, now) == ReadState::Fresh;
+                    copies.keys += 1;
+                    copies.there += u64::from(is_there);
+                    copies.fresh += u64::from(is_there && is_fresh);
+                    copies.missing += u64::from(!is_there && item.version > 0);
+                }
+                let Some(after) = page.next else { break };
+                request.after = Some(after);
+            }
+        }
+        Ok(copies)
+    }
+}
+
 /// Counts copies that are lost: those that the database misses, and those that were seen here and are gone from it.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -48,12 +87,10 @@ pub struct Watch {
 
 impl Watch {
     /// The figures after a look at the database.
-    pub fn look(&mut self, reads: u64, upstream: Counts, survey: &[Surveyed]) -> Figures {
-        let sum = |of: fn(&Surveyed) -> u64| survey.iter().map(of).sum::<u64>();
-        let copies = sum(|one| one.copies);
-        self.most_copies = self.most_copies.max(copies);
-        let lost = sum(|one| one.lost).max(self.most_copies - copies);
-        Figures { reads, upstream, fresh: sum(|one| one.fresh), keys: sum(|one| one.keys), lost }
+    pub fn look(&mut self, reads: u64, upstream: Counts, copies: Copies) -> Figures {
+        self.most_copies = self.most_copies.max(copies.there);
+        let lost = copies.missing.max(self.most_copies - copies.there);
+        Figures { reads, upstream, fresh: copies.fresh, keys: copies.keys, lost }
     }
 }
 
@@ -108,17 +145,14 @@ impl Drop for LiveLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::resource::SourceName;
-
-    fn source(keys: u64, copies: u64, fresh: u64, lost: u64) -> Surveyed {
-        let name = SourceName::new("users").unwrap();
-        Surveyed { name, upstream: String::new(), keys, copies, fresh, lost }
+    fn copies(keys: u64, there: u64, fresh: u64, missing: u64) -> Copies {
+        Copies { keys, there, fresh, missing }
     }
 
     #[test]
     fn the_line_says_what_was_counted() {
         let upstream = Counts { requests: 5000, not_modified: 4000, rate_limited: 3, dropped: 2, ..Counts::default() };
-        let figures = Watch::default().look(7, upstream, &[source(200, 200, 199, 0), source(2000, 1999, 1999, 0)]);
+        let figures = Watch::default().look(7, upstream, copies(2200, 2199, 2198, 0));
         assert_eq!(
             figures.to_string(),
             "reads 7 · upstream requests 5000, 304s 4000, failures 5 · fresh 99.9 % · lost 0"
@@ -128,11 +162,11 @@ mod tests {
     #[test]
     fn a_copy_that_was_seen_and_is_no_more_is_lost() {
         let mut watch = Watch::default();
-        let mut lost = |survey: Surveyed| watch.look(0, Counts::default(), &[survey]).lost;
-        assert_eq!(lost(source(10, 0, 0, 0)), 0, "what was never there is not lost");
-        assert_eq!(lost(source(10, 8, 8, 0)), 0);
-        assert_eq!(lost(source(10, 7, 7, 0)), 1, "a row that is gone");
-        assert_eq!(lost(source(10, 7, 7, 1)), 1, "once, though it is missed twice");
-        assert_eq!(lost(source(10, 8, 8, 2)), 2, "what was lost before this process began");
+        let mut lost = |copies: Copies| watch.look(0, Counts::default(), copies).lost;
+        assert_eq!(lost(copies(10, 0, 0, 0)), 0, "what was never there is not lost");
+        assert_eq!(lost(copies(10, 8, 8, 0)), 0);
+        assert_eq!(lost(copies(10, 7, 7, 0)), 1, "a row that is gone");
+        assert_eq!(lost(copies(10, 7, 7, 1)), 1, "once, though it is missed twice");
+        assert_eq!(lost(copies(10, 8, 8, 2)), 2, "what was lost before this process began");
     }
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Surveyed, Wish,
+    SourceSpec, Status, Store, StoreError, Wish,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
@@ -133,10 +133,6 @@ impl Store for Measured {
 
     async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
         measured("batch", self.0.batch(source, keys, bodies)).await
-    }
-
-    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
-        measured("survey", self.0.survey(now)).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {

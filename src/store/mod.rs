@@ -66,7 +66,6 @@ mod refusal;
 mod retry;
 mod sqlite;
 mod status;
-mod survey;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -92,7 +91,6 @@ use crate::domain::validators::Validators;
 
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use refusal::{MOST_REFUSED, Refusal};
-pub use survey::Surveyed;
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -221,10 +219,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// How all sources and upstreams stand at `now`, and what the database takes up: of one moment, and without counting
     /// resources. Counts by state are those of `now` after rounding; see [`Counts`].
     async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError>;
-
-    /// Looks at every resource there is, and counts, for each source that was ever registered, how its copies are at `now`;
-    /// in the order of the sources' names. It reads all rows: for the demo's few, and for tests.
-    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError>;
 
     /// Deletes what has outlived its retention, and all but the newest [`MOST_REFUSED`] refused bodies; returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;

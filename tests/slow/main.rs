@@ -22,6 +22,7 @@ const RELOADS: reloads::Reloads = reloads::Reloads {
     files: 10_000,
     every: Duration::from_secs(15),
     times: 10,
-    pace: Duration::from_secs(5),
+    // Four readers, each a hundred times a second: five seconds.
+    reads: 2000,
     read_every: Duration::from_millis(10),
 };

@@ -11,7 +11,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::refresh::ownership::Ownership;
 use crate::refresh::{Refresher, Roster};
-use crate::store::{Authority, Store};
+use crate::store::{Authority, Registered, Store};
 use crate::upstream::{BadClient, Fetchers};
 
 /// The present configuration of a running `serve`.
@@ -44,12 +44,13 @@ impl Present {
         store: Arc<dyn Store>,
         clock: &Arc<SystemClock>,
     ) -> Result<Self, CliError> {
-        let registered = assemble::register(store.as_ref(), &config, Authority::Owns).await?;
-        let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), clock)?;
-        let worker = refresher.worker.clone();
-        let ownership = Ownership::new(Arc::clone(&store), Arc::clone(&refresher.clock), worker);
+        let worker = assemble::worker_name();
+        let ownership = Ownership::new(Arc::clone(&store), Arc::<SystemClock>::clone(clock), worker.clone());
+        // Taken before anything is written, so that of two processes that do this at once the last one's word stands.
         ownership.take().await?;
-        assemble::retire(store.as_ref(), &config, &registered).await?;
+        let registered = assemble::register(store.as_ref(), &config, Authority::Owns).await?;
+        let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), clock, worker)?;
+        retire(store.as_ref(), &ownership, &config, &registered).await?;
         Ok(Self {
             store,
             ownership: Arc::new(ownership),
@@ -64,14 +65,13 @@ impl Present {
     /// Puts another configuration in its place: first in the database, then, at once, for everyone in this process.
     ///
     /// Credentials and certificates are those that the configuration has now; connections are made anew. What is under way
-    /// goes on as it began; what it brings is stored. Keys that are no longer listed are retired last, so
-    /// that until then nothing is missing that the old configuration has.
+    /// goes on as it began; what it brings is stored. Keys that are no longer listed are retired last, so that until then
+    /// nothing is missing that the old configuration has.
     pub(super) async fn replace(&mut self, config: Config) -> Result<(), NotReplaced> {
         let old_holds = NotReplaced::OldHolds;
         let store = self.store.as_ref();
         let before = self.refresher();
         let fetchers = Fetchers::of(&config, &before.clock).map_err(NotReplaced::Refused)?;
-        // Taken before anything is written, so that of two processes that do this at once the last one's word stands.
         self.ownership.take().await.map_err(|error| old_holds(error.into()))?;
         let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
         let refresher = before.with(fetchers, Roster::new(&config, &registered));
@@ -80,12 +80,7 @@ impl Present {
         self.server.send_replace(config.server.clone());
         self.database.send_replace(config.database.clone());
         self.config = config;
-        // Another process may have taken the configuration meanwhile: what is listed is its word then.
-        match self.ownership.renew().await {
-            Ok(true) => assemble::retire(store, &self.config, &registered).await.map_err(NotReplaced::NewHolds),
-            Ok(false) => Ok(()),
-            Err(error) => Err(NotReplaced::NewHolds(error.into())),
-        }
+        retire(store, &self.ownership, &self.config, &registered).await.map_err(NotReplaced::NewHolds)
     }
 
     /// The configuration.
@@ -116,4 +111,15 @@ impl Present {
     pub(super) fn database(&self) -> watch::Receiver<config::Database> {
         self.database.subscribe()
     }
+}
+
+/// Retires what the configuration doesn't list, unless another process has taken it meanwhile: what is listed is its word
+/// then.
+async fn retire(
+    store: &dyn Store,
+    ownership: &Ownership,
+    config: &Config,
+    registered: &[Registered],
+) -> Result<(), CliError> {
+    if ownership.renew().await? { assemble::retire(store, config, registered).await } else { Ok(()) }
 }

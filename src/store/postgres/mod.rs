@@ -23,7 +23,6 @@ mod refusal;
 mod register;
 mod reschedule;
 mod status;
-mod survey;
 mod upkeep;
 mod want;
 mod write;
@@ -43,7 +42,7 @@ use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Surveyed, Wish,
+    SourceSpec, Status, Store, StoreError, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -224,10 +223,6 @@ impl Store for PostgresStore {
 
     async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
         bounded(status::status(self, now)).await
-    }
-
-    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
-        bounded(survey::survey(self, now)).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

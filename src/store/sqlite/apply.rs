@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sqlx::{Sqlite, Transaction};
 
 use super::error::failed;
-use super::lease::{self, parse_ids};
+use super::lease::parse_ids;
+use super::write::{self, Outages};
 use super::writer::Durability;
-use super::{SqliteStore, json, write};
+use super::{SqliteStore, json};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::store::columns::{Record, micros};
 use crate::store::plan::{self, GonePeriod, Held, Leases, Plan};
 use crate::store::{Applied, Fate, LeaseToken, Settled, StoreError};
 
 pub(super) const LEASES: &str = "
-    SELECT l.token, l.upstream_id, l.resources
-    FROM json_each(?1) AS j CROSS JOIN headpond_lease AS l ON l.token = j.value";
+    SELECT l.token, l.upstream_id, l.resources, u.outages
+    FROM json_each(?1) AS j
+    CROSS JOIN headpond_lease AS l ON l.token = j.value
+    CROSS JOIN headpond_upstream AS u ON u.id = l.upstream_id";
 
 /// The sources of what would become gone.
 pub(super) const SOURCES_OF: &str = "
@@ -33,7 +36,7 @@ impl SqliteStore {
         let durability = if plan::may_be_lost(batch) { Durability::Relaxed } else { Durability::Full };
         let mut writer = self.writer().await;
         let mut transaction = writer.begin(durability).await?;
-        let leases = leases(&mut transaction, batch).await?;
+        let (leases, outages) = leases(&mut transaction, batch).await?;
         let mut fates = plan::admit(batch, &leases);
         keep_gone_budgets(&mut transaction, batch, &mut fates).await?;
         let plan = Plan::of(batch, &fates, &leases);
@@ -42,27 +45,26 @@ impl SqliteStore {
             return Ok(Applied { number: None, fates });
         }
         let now = micros(self.clock.now());
-        write::write(&mut transaction, &plan, now).await?;
-        let held = |token: LeaseToken| leases.get(&token).map(|lease| lease.resources.clone());
-        lease::take_out(&mut transaction, held, &plan.settled).await?;
-        let number = write::number(&mut transaction, &plan, now).await?;
+        let number = write::write(&mut transaction, &plan, &leases, &outages, now).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(Applied { number: Some(number), fates })
     }
 }
 
-/// The leases that the batch names, as far as they are still there. One that has expired holds on until a claim ends it.
-async fn leases(transaction: &mut Transaction<'_, Sqlite>, batch: &[Settled]) -> Result<Leases, StoreError> {
+/// The leases that the batch names, as far as they are still there, and the outages of their upstreams. A lease that has
+/// expired holds on until a claim ends it.
+async fn leases(transaction: &mut Transaction<'_, Sqlite>, batch: &[Settled]) -> Result<(Leases, Outages), StoreError> {
     let tokens: BTreeSet<i64> = batch.iter().map(|one| one.token.0).collect();
     let rows = sqlx::query(LEASES).bind(json(&tokens)?).fetch_all(&mut **transaction).await.map_err(failed)?;
-    let mut leases = HashMap::new();
+    let (mut leases, mut outages) = (HashMap::new(), Outages::new());
     for row in &rows {
         let record = Record::identified_by(row, "lease", "token")?;
         let resources = parse_ids(record.id(), &record.text("resources")?)?;
-        let held = Held { upstream: UpstreamId(record.integer("upstream_id")?), resources };
-        leases.insert(LeaseToken(record.id()), held);
+        let upstream = UpstreamId(record.integer("upstream_id")?);
+        outages.insert(upstream, record.count("outages")?);
+        leases.insert(LeaseToken(record.id()), Held { upstream, resources });
     }
-    Ok(leases)
+    Ok((leases, outages))
 }
 
 /// Holds back what is beyond the sources' gone budgets, and writes down what goes.

@@ -1,13 +1,15 @@
 //! Claims and tokens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Sqlite, Transaction};
 
 use super::error::failed;
-use super::lease::parse_ids;
+use super::lease::{parse_ids, take_out};
+use super::script::Argument::{Real, Text};
+use super::script::Script;
 use super::writer::Durability;
 use super::{SqliteStore, json};
 use crate::domain::fingerprint::Fingerprint;
@@ -21,8 +23,12 @@ use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreErr
 
 pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_at <= ?1";
 
-/// Those of other upstreams too: a source that has just moved from one may still have requests under way.
-pub(super) const LEASES: &str = "SELECT token, upstream_id, expires_at, resources FROM headpond_lease";
+/// The upstream beside each lease, or alone. The leases are those of other upstreams too: a source that has just moved from
+/// one may still have requests under way.
+pub(super) const UPSTREAM_AND_LEASES: &str = "
+    SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at,
+        l.token, l.upstream_id, l.expires_at, l.resources
+    FROM headpond_upstream AS u LEFT JOIN headpond_lease AS l ON true WHERE u.id = ?1";
 
 pub(super) const UPSTREAM: &str = "
     SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at FROM headpond_upstream WHERE id = ?1";
@@ -95,15 +101,13 @@ impl SqliteStore {
         let grant = upstream.grant(wanted, &due_times);
         let chosen = candidates.get(..grant.granted).unwrap_or(&candidates);
 
-        let claims = if chosen.is_empty() {
-            Vec::new()
-        } else {
-            keep_tokens(&mut transaction, request.upstream, &upstream.limits, grant.bucket).await?;
-            let (claims, unreadable) = self.read(&mut transaction, wanted, chosen).await?;
+        let mut claims = Vec::new();
+        if !chosen.is_empty() {
+            let lease = Lease { request, wanted, limits: &upstream.limits, bucket: grant.bucket };
+            let unreadable;
+            (claims, unreadable) = self.lease(&mut transaction, &lease, chosen).await?;
             corrupt.extend(unreadable);
-            claims
-        };
-        lease(&mut transaction, request, wanted, &claims).await?;
+        }
         if !corrupt.is_empty() {
             put_off(&mut transaction, &corrupt, now).await?;
         }
@@ -117,18 +121,27 @@ impl SqliteStore {
         Ok(Claimed { claims, ask_again_at })
     }
 
-    /// Reads what is to be leased, under a new token; what is corrupt comes as ids.
-    async fn read(
+    /// Writes a lease and reads what it holds; what is corrupt comes as ids and is taken out of it.
+    async fn lease(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
-        wanted: Wanted,
+        lease: &Lease<'_>,
         chosen: &[Candidate],
     ) -> Result<(Vec<Claim>, Vec<ResourceId>), StoreError> {
         let token = LeaseToken(fastrand::i64(1..));
-        let ids = json(&chosen.iter().map(|one| one.resource).collect::<Vec<_>>())?;
-        let rows = sqlx::query(CHOSEN).bind(ids).fetch_all(&mut **transaction).await.map_err(failed)?;
-        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one, wanted.now));
-        Ok(readable(chosen.iter().zip(&rows).map(claim)))
+        let ids: Vec<ResourceId> = chosen.iter().map(|one| one.resource).collect();
+        let mut script = Script::default();
+        lease.add(&mut script, token, &ids)?;
+        script.add(CHOSEN, &[Text(json(&ids)?)])?;
+        let rows = script.run(transaction).await?;
+        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one, lease.wanted.now));
+        let (claims, corrupt) = readable(chosen.iter().zip(&rows).map(claim));
+        if !corrupt.is_empty() {
+            let (held, taken_out) = (ids.into_iter().collect::<BTreeSet<_>>(), corrupt.iter().copied().collect());
+            take_out(&mut script, |_| Some(held.clone()), &BTreeMap::from([(token, taken_out)]))?;
+            script.run(transaction).await?;
+        }
+        Ok((claims, corrupt))
     }
 
     fn claimed(
@@ -168,7 +181,9 @@ impl SqliteStore {
             transaction.rollback().await.map_err(failed)?;
             return Ok(Err(at));
         }
-        keep_tokens(&mut transaction, upstream, &limits, taken.bucket).await?;
+        let mut script = Script::default();
+        add_tokens(&mut script, upstream, &limits, taken.bucket)?;
+        script.run(&mut transaction).await?;
         transaction.commit().await.map_err(failed)?;
         Ok(Ok(()))
     }
@@ -177,7 +192,7 @@ impl SqliteStore {
 /// The upstream's limits and tokens.
 async fn limits(transaction: &mut Transaction<'_, Sqlite>, id: UpstreamId) -> Result<(Limits, Bucket), StoreError> {
     let row = sqlx::query(UPSTREAM).bind(id.0).fetch_optional(&mut **transaction).await.map_err(failed)?;
-    let row = row.ok_or_else(|| StoreError::Rejected(format!("there is no upstream {}", id.0)))?;
+    let row = row.ok_or_else(|| unknown(id))?;
     let record = Record::of(&row, "upstream", id.0);
     Ok((record.limits()?, record.bucket()?))
 }
@@ -188,18 +203,20 @@ async fn upstream(
     id: UpstreamId,
     now: DateTime<Utc>,
 ) -> Result<(Upstream, bool), StoreError> {
-    let (limits, bucket) = limits(transaction, id).await?;
-    let rows = sqlx::query(LEASES).fetch_all(&mut **transaction).await.map_err(failed)?;
+    let rows = sqlx::query(UPSTREAM_AND_LEASES).bind(id.0).fetch_all(&mut **transaction).await.map_err(failed)?;
+    let record = Record::of(rows.first().ok_or_else(|| unknown(id))?, "upstream", id.0);
+    let (limits, bucket) = (record.limits()?, record.bucket()?);
     let (mut leased, mut elsewhere, mut ended) = (HashMap::new(), HashMap::new(), false);
     for row in &rows {
-        let record = Record::identified_by(row, "lease", "token")?;
+        let Some(token) = Record::of(row, "lease", 0).maybe_integer("token")? else { continue };
+        let record = Record::of(row, "lease", token);
         let expires_at = record.time("expires_at")?;
         if expires_at <= now {
             ended = true;
             continue;
         }
         let of = if record.integer("upstream_id")? == id.0 { &mut leased } else { &mut elsewhere };
-        of.extend(parse_ids(record.id(), &record.text("resources")?)?.into_iter().map(|id| (id, expires_at)));
+        of.extend(parse_ids(token, &record.text("resources")?)?.into_iter().map(|id| (id, expires_at)));
     }
     if ended {
         sqlx::query(END_EXPIRED).bind(micros(now)).execute(&mut **transaction).await.map_err(failed)?;
@@ -207,26 +224,33 @@ async fn upstream(
     Ok((Upstream { limits, bucket, leased, elsewhere }, ended))
 }
 
-/// Writes the lease of claims that have a token in common.
-async fn lease(
-    transaction: &mut Transaction<'_, Sqlite>,
-    request: &ClaimRequest,
+fn unknown(id: UpstreamId) -> StoreError {
+    StoreError::Rejected(format!("there is no upstream {}", id.0))
+}
+
+/// A lease to write, with what its grant leaves of the upstream's tokens.
+struct Lease<'a> {
+    request: &'a ClaimRequest,
     wanted: Wanted,
-    claims: &[Claim],
-) -> Result<(), StoreError> {
-    let Some(first) = claims.first() else { return Ok(()) };
-    let ids: Vec<ResourceId> = claims.iter().map(|claim| claim.resource).collect();
-    sqlx::query(GRANT_LEASE)
-        .bind(first.token.0)
-        .bind(request.upstream.0)
-        .bind(&request.worker)
-        .bind(micros(wanted.now))
-        .bind(micros(wanted.expires_at))
-        .bind(json(&ids)?)
-        .execute(&mut **transaction)
-        .await
-        .map_err(failed)?;
-    Ok(())
+    limits: &'a Limits,
+    bucket: Bucket,
+}
+
+impl Lease<'_> {
+    fn add(&self, script: &mut Script, token: LeaseToken, ids: &[ResourceId]) -> Result<(), StoreError> {
+        let upstream = self.request.upstream;
+        add_tokens(script, upstream, self.limits, self.bucket)?;
+        let lease = [
+            token.0.into(),
+            upstream.0.into(),
+            Text(self.request.worker.clone()),
+            micros(self.wanted.now).into(),
+            micros(self.wanted.expires_at).into(),
+            Text(json(ids)?),
+        ];
+        script.add(GRANT_LEASE, &lease)?;
+        Ok(())
+    }
 }
 
 async fn put_off(
@@ -239,18 +263,11 @@ async fn put_off(
     Ok(())
 }
 
-async fn keep_tokens(
-    transaction: &mut Transaction<'_, Sqlite>,
-    id: UpstreamId,
-    limits: &Limits,
-    bucket: Bucket,
-) -> Result<(), StoreError> {
-    // Without a limit nothing counts them.
-    if limits.requests_per_second.is_none() {
-        return Ok(());
+/// Keeps an upstream's tokens. Without a limit nothing counts them.
+fn add_tokens(script: &mut Script, id: UpstreamId, limits: &Limits, bucket: Bucket) -> Result<(), StoreError> {
+    if limits.requests_per_second.is_some() {
+        script.add(KEEP_TOKENS, &[id.0.into(), Real(bucket.tokens), micros(bucket.at).into()])?;
     }
-    let keep = sqlx::query(KEEP_TOKENS).bind(id.0).bind(bucket.tokens).bind(micros(bucket.at));
-    keep.execute(&mut **transaction).await.map_err(failed)?;
     Ok(())
 }
 

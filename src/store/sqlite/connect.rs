@@ -40,6 +40,8 @@ impl SqliteStore {
 
         let writing = file
             .clone()
+            // Rows on their way from SQLite's thread: as many as a claim reads, so that it need not wait for them to be taken.
+            .row_buffer_size(1024)
             // Holds the schedule's pages of some hundred thousand resources.
             .pragma("cache_size", "-65536")
             // A page that many commits rewrite goes to the file once per checkpoint: let more gather. Measured on 100,000

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-use sqlx::{Sqlite, Transaction};
-
 use super::error::failed;
+use super::script::Argument::Text;
+use super::script::Script;
 use super::writer::Durability;
-use super::{SqliteStore, json, wish};
+use super::{SqliteStore, WISH, json};
 use crate::domain::resource::ResourceId;
 use crate::store::{LeaseToken, StoreError};
+use serde::Serialize;
 
 pub(super) const READ: &str = "
     SELECT l.token, l.resources FROM json_each(?1) AS j CROSS JOIN headpond_lease AS l ON l.token = j.value";
@@ -30,8 +30,8 @@ pub(super) fn parse_ids(token: i64, resources: &str) -> Result<BTreeSet<Resource
 }
 
 /// Takes settled ids out of their leases, and ends those that are left with none. `held` is what the rows list now.
-pub(super) async fn take_out(
-    transaction: &mut Transaction<'_, Sqlite>,
+pub(super) fn take_out(
+    script: &mut Script,
     held: impl Fn(LeaseToken) -> Option<BTreeSet<ResourceId>>,
     settled: &BTreeMap<LeaseToken, BTreeSet<ResourceId>>,
 ) -> Result<(), StoreError> {
@@ -49,10 +49,10 @@ pub(super) async fn take_out(
         }
     }
     if !ended.is_empty() {
-        sqlx::query(END).bind(json(&ended)?).execute(&mut **transaction).await.map_err(failed)?;
+        script.add(END, &[Text(json(&ended)?)])?;
     }
     if !shrunk.is_empty() {
-        sqlx::query(SHRINK).bind(json(&shrunk)?).execute(&mut **transaction).await.map_err(failed)?;
+        script.add(SHRINK, &[Text(json(&shrunk)?)])?;
     }
     Ok(())
 }
@@ -75,8 +75,9 @@ impl SqliteStore {
         for (token, resources) in rows {
             held.insert(LeaseToken(token), parse_ids(token, &resources)?);
         }
-        take_out(&mut transaction, |token| held.get(&token).cloned(), &given).await?;
-        wish(&mut transaction).await?;
+        let mut script = Script::default();
+        take_out(&mut script, |token| held.get(&token).cloned(), &given)?;
+        script.add(WISH, &[])?.run(&mut transaction).await?;
         transaction.commit().await.map_err(failed)
     }
 }

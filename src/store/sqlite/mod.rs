@@ -25,8 +25,8 @@ mod read;
 mod refusal;
 mod register;
 mod reschedule;
+mod script;
 mod status;
-mod survey;
 #[cfg(test)]
 mod tests;
 mod want;
@@ -48,7 +48,7 @@ use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
     Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Surveyed, Wish,
+    SourceSpec, Status, Store, StoreError, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
@@ -210,10 +210,6 @@ impl Store for SqliteStore {
 
     async fn status(&self, now: DateTime<Utc>) -> Result<Status, StoreError> {
         self.read_status(now).await
-    }
-
-    async fn survey(&self, now: DateTime<Utc>) -> Result<Vec<Surveyed>, StoreError> {
-        self.count_copies(now).await
     }
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {

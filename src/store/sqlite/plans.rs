@@ -25,10 +25,10 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 63] = [
+const STATEMENTS: [(&str, &str); 62] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
-    ("claim: leases", claim::LEASES),
+    ("claim: upstream and leases", claim::UPSTREAM_AND_LEASES),
     ("claim: candidates", claim::CANDIDATES),
     ("claim: candidates of sources", claim::CANDIDATES_OF_SOURCES),
     ("claim: candidates of resources", claim::CANDIDATES_OF_RESOURCES),
@@ -50,7 +50,6 @@ const STATEMENTS: [(&str, &str); 63] = [
     ("apply: describe", write::DESCRIBE),
     ("apply: forget refused", refusal::FORGET),
     ("apply: changes", write::CHANGES),
-    ("apply: outages", write::OUTAGES),
     ("apply: keep outages", write::KEEP_OUTAGES),
     ("apply: retry now", write::RETRY_NOW),
     ("apply: end leases", lease::END),

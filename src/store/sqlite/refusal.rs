@@ -2,10 +2,10 @@
 
 use sqlx::{AssertSqlSafe, Sqlite, Transaction};
 
+use super::SqliteStore;
 use super::error::failed;
-use super::{SqliteStore, json};
+use crate::domain::refused::Refused;
 use crate::domain::resource::{Key, ResourceId, SourceName};
-use crate::store::plan::Plan;
 use crate::store::{Refusal, StoreError};
 
 pub(super) const REFUSED: &str = "
@@ -37,13 +37,12 @@ impl SqliteStore {
     }
 }
 
-/// Keeps what was refused, and forgets what was refused before something usable came.
-pub(super) async fn write(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
-    let recovered: Vec<ResourceId> = plan.recovered().collect();
-    if !recovered.is_empty() {
-        sqlx::query(FORGET).bind(json(&recovered)?).execute(&mut **transaction).await.map_err(failed)?;
-    }
-    for chunk in plan.refused.chunks(AT_ONCE) {
+/// Keeps what was refused.
+pub(super) async fn write(
+    transaction: &mut Transaction<'_, Sqlite>,
+    refused: &[(ResourceId, i64, &Refused)],
+) -> Result<(), StoreError> {
+    for chunk in refused.chunks(AT_ONCE) {
         let rows = vec!["(?, ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
         let mut query = sqlx::query(AssertSqlSafe(format!("{REFUSE_HEAD}{rows}{REFUSE_TAIL}")));
         for (id, at, refused) in chunk {

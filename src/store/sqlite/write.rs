@@ -1,21 +1,24 @@
-//! Writes a [`Plan`]: one statement for each kind of write, whatever the number of rows.
+//! Writes a [`Plan`]: one statement for each kind of write, whatever the number of rows, and all but bodies in one call.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::error::failed;
-use super::{json, refusal, wish};
+use super::script::Argument::Text;
+use super::script::Script;
+use super::{WISH, json, lease, refusal};
 use crate::domain::decision::Replacement;
-use crate::domain::resource::ResourceId;
+use crate::domain::resource::{ResourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
 use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 use crate::store::columns::micros;
-use crate::store::plan::{Plan, RETRIES};
-use crate::store::{AT_ONCE, StoreError, describe};
+use crate::store::plan::{Leases, Plan, RETRIES};
+use crate::store::{AT_ONCE, LeaseToken, StoreError, describe};
 
 /// What is retired (`due_at` NULL) stays so. What was wanted after the request began stays due since then; before all
 /// others (?2), if it was wanted by itself.
@@ -82,21 +85,23 @@ const CONTENT_HEAD: &str = "INSERT INTO headpond_content (resource_id, etag, cha
 const CONTENT_TAIL: &str = " ON CONFLICT (resource_id) DO UPDATE SET
     etag = excluded.etag, changed_at = excluded.changed_at, headers = excluded.headers, body = excluded.body";
 
-/// Numbered in the array's order, after what was there. `r` is read after its own update: the version is the new one.
+/// Numbered in the array's order, after what was there: NUMBER has counted these ?2 already. `r` is read after its own
+/// update: the version is the new one.
 pub(super) const CHANGES: &str = "
     INSERT INTO headpond_change (number, tag, resource_id, source, key, kind, version, at)
-    SELECT ?2 + j.key + 1, j.value ->> 0, r.id, source.name, r.key, j.value ->> 2, r.version, j.value ->> 3
-    FROM jsonb_each(?1) AS j
+    SELECT c.changes - ?2 + j.key + 1, j.value ->> 0, r.id, source.name, r.key, j.value ->> 2, r.version, j.value ->> 3
+    FROM headpond_counter AS c
+    CROSS JOIN jsonb_each(?1) AS j
     CROSS JOIN headpond_resource AS r ON r.id = j.value ->> 1
     CROSS JOIN headpond_source AS source ON source.id = r.source_id";
 
 /// In one transaction with what is numbered, under SQLite's write lock: numbers are in commit order.
-pub(super) const NUMBER: &str = "
-    UPDATE headpond_counter SET changes = changes + ?1, applied = applied + 1 RETURNING changes - ?1, applied";
+pub(super) const NUMBER: &str =
+    "UPDATE headpond_counter SET changes = changes + ?1, applied = applied + 1 RETURNING applied";
 
-pub(super) const APPLIED: &str = "INSERT INTO headpond_applied (number, at, resources) VALUES (?1, ?2, ?3)";
-
-pub(super) const OUTAGES: &str = "SELECT outages FROM headpond_upstream WHERE id = ?1";
+/// The ids that the batch touched, under the number that it was just given.
+pub(super) const APPLIED: &str = "
+    INSERT INTO headpond_applied (number, at, resources) SELECT applied, ?1, ?2 FROM headpond_counter";
 
 pub(super) const KEEP_OUTAGES: &str = "UPDATE headpond_upstream SET outages = ?2 WHERE id = ?1";
 
@@ -108,54 +113,59 @@ pub(super) const RETRY_NOW: &str = "
         SELECT resource_id FROM headpond_schedule
         WHERE upstream_id = ?1 AND because = 5 AND +due_at IS NOT NULL LIMIT ?3)";
 
-/// Writes all but the batch's number.
+/// How many answers in a row said "out of reach", by upstream, before the batch.
+pub(super) type Outages = BTreeMap<UpstreamId, u32>;
+
+/// Writes a batch, and returns its number. `held` is what its leases list now.
 pub(super) async fn write(
     transaction: &mut Transaction<'_, Sqlite>,
     plan: &Plan<'_>,
+    held: &Leases,
+    outages: &Outages,
     now: i64,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
+    write_content(transaction, &plan.replaced).await?;
+    refusal::write(transaction, &plan.refused).await?;
+    let mut script = Script::default();
+    add_resources(&mut script, plan)?;
+    add_described(transaction, &mut script, plan).await?;
+    add_rows(&mut script, refusal::FORGET, plan.recovered())?;
+    note_reach(transaction, &mut script, plan, outages, now).await?;
+    let held = |token: LeaseToken| held.get(&token).map(|lease| lease.resources.clone());
+    lease::take_out(&mut script, held, &plan.settled)?;
+    add_numbers(&mut script, plan, now)?;
+    let returned = script.run(transaction).await?;
+    let number = returned.last().ok_or_else(|| StoreError::Rejected("a batch was given no number".into()))?;
+    number.try_get("applied").map_err(failed)
+}
+
+/// Gives the batch its number, and its changes theirs.
+fn add_numbers(script: &mut Script, plan: &Plan<'_>, now: i64) -> Result<(), StoreError> {
+    let changes = i64::try_from(plan.changes.len()).unwrap_or(i64::MAX);
+    script.add(NUMBER, &[changes.into()])?;
+    if !plan.changes.is_empty() {
+        let rows: Vec<_> =
+            plan.changes.iter().map(|change| (change.tag, change.resource, change.kind.as_str(), change.at)).collect();
+        script.add(CHANGES, &[Text(json(&rows)?), changes.into()])?;
+    }
+    let touched: Vec<ResourceId> = plan.touched().collect();
+    script.add(APPLIED, &[now.into(), Text(json(&touched)?)])?;
+    Ok(())
+}
+
+fn add_resources(script: &mut Script, plan: &Plan<'_>) -> Result<(), StoreError> {
     let rows: Vec<_> = plan
         .schedule
         .iter()
         .map(|row| (row.resource, row.due_at, row.because, row.requested_at, row.fetched_at, row.stale_after))
         .collect();
-    let schedule = sqlx::query(SCHEDULE).bind(json(&rows)?).bind(AT_ONCE).bind(Because::Manual.code());
-    schedule.execute(&mut **transaction).await.map_err(failed)?;
-    write_resources(transaction, plan).await?;
-    write_content(transaction, &plan.replaced).await?;
-    describe_content(transaction, plan).await?;
-    refusal::write(transaction, plan).await?;
-    note_reach(transaction, plan, now).await
-}
-
-/// Gives the batch its number, and its changes theirs.
-pub(super) async fn number(
-    transaction: &mut Transaction<'_, Sqlite>,
-    plan: &Plan<'_>,
-    now: i64,
-) -> Result<i64, StoreError> {
-    let changes = i64::try_from(plan.changes.len()).unwrap_or(i64::MAX);
-    let number = sqlx::query_as(NUMBER).bind(changes).fetch_one(&mut **transaction);
-    let (before, number): (i64, i64) = number.await.map_err(failed)?;
-    if !plan.changes.is_empty() {
-        let rows: Vec<_> =
-            plan.changes.iter().map(|change| (change.tag, change.resource, change.kind.as_str(), change.at)).collect();
-        let insert = sqlx::query(CHANGES).bind(json(&rows)?).bind(before);
-        insert.execute(&mut **transaction).await.map_err(failed)?;
-    }
-    let touched: Vec<ResourceId> = plan.touched().collect();
-    let applied = sqlx::query(APPLIED).bind(number).bind(now).bind(json(&touched)?);
-    applied.execute(&mut **transaction).await.map_err(failed)?;
-    Ok(number)
-}
-
-async fn write_resources(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
+    script.add(SCHEDULE, &[Text(json(&rows)?), AT_ONCE.into(), Because::Manual.code().into()])?;
     let confirmed = plan.confirmed.iter().map(|(id, metadata)| {
         let (etag, last_modified) = validators(&metadata.validators);
         let terms = metadata.terms.map(Terms::json);
         (*id, etag, last_modified, metadata.max_age, terms, u8::from(metadata.transformed), &metadata.moved_to)
     });
-    run(transaction, CONFIRMED, confirmed.collect()).await?;
+    add_rows(script, CONFIRMED, confirmed)?;
     let replaced = plan.replaced.iter().map(|(id, _, new)| {
         let metadata = &new.metadata;
         let (etag, last_modified) = validators(&metadata.validators);
@@ -164,10 +174,10 @@ async fn write_resources(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<
         let max_age = metadata.max_age;
         (*id, etag, last_modified, max_age, terms, transformed, &metadata.moved_to, new.version, hash)
     });
-    run(transaction, REPLACED, replaced.collect()).await?;
+    add_rows(script, REPLACED, replaced)?;
     let with_validators = plan.confirmed.iter().map(|(id, _)| *id).chain(plan.replaced.iter().map(|(id, ..)| *id));
-    run(transaction, FORGET_OUTDATED, with_validators.collect()).await?;
-    run(transaction, RESET, plan.reset.clone()).await?;
+    add_rows(script, FORGET_OUTDATED, with_validators)?;
+    add_rows(script, RESET, plan.reset.iter())?;
     let deferred = plan.deferred.iter().map(|(id, deferral)| {
         let (failing, absence) = (&deferral.failing, deferral.absence);
         (
@@ -182,18 +192,19 @@ async fn write_resources(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<
             absence.map(|absence| micros(absence.since)),
         )
     });
-    run(transaction, DEFERRED, deferred.collect()).await?;
-    run(transaction, GONE, plan.gone.iter().map(|(id, since)| (*id, micros(*since))).collect()).await
+    add_rows(script, DEFERRED, deferred)?;
+    add_rows(script, GONE, plan.gone.iter().map(|(id, since)| (*id, micros(*since))))
 }
 
-/// Runs a statement on rows, if there are any.
-async fn run<T: Serialize>(
-    transaction: &mut Transaction<'_, Sqlite>,
+/// Adds a statement about rows, if there are any.
+fn add_rows<T: Serialize>(
+    script: &mut Script,
     statement: &'static str,
-    rows: Vec<T>,
+    rows: impl Iterator<Item = T>,
 ) -> Result<(), StoreError> {
+    let rows: Vec<T> = rows.collect();
     if !rows.is_empty() {
-        sqlx::query(statement).bind(json(&rows)?).execute(&mut **transaction).await.map_err(failed)?;
+        script.add(statement, &[Text(json(&rows)?)])?;
     }
     Ok(())
 }
@@ -246,33 +257,43 @@ pub(super) const DESCRIBE: &str = "
     FROM jsonb_each(?1) AS j WHERE b.resource_id = j.value ->> 0";
 
 /// Replaces fields of contents that stay.
-async fn describe_content(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>) -> Result<(), StoreError> {
+async fn add_described(
+    transaction: &mut Transaction<'_, Sqlite>,
+    script: &mut Script,
+    plan: &Plan<'_>,
+) -> Result<(), StoreError> {
     if plan.described.is_empty() {
         return Ok(());
     }
     let ids: Vec<_> = plan.described.iter().map(|(id, _)| *id).collect();
     let stored = sqlx::query(DESCRIBED).bind(json(&ids)?).fetch_all(&mut **transaction).await.map_err(failed)?;
     let replaced = describe::replaced(&stored, &plan.described)?;
-    run(transaction, DESCRIBE, replaced.iter().map(|(id, block)| (*id, hex(block))).collect()).await
+    add_rows(script, DESCRIBE, replaced.iter().map(|(id, block)| (*id, hex(block))))
 }
 
 /// Counts answers that say "out of reach"; the first other one after an outage makes what the outage failed due now.
-async fn note_reach(transaction: &mut Transaction<'_, Sqlite>, plan: &Plan<'_>, now: i64) -> Result<(), StoreError> {
+async fn note_reach(
+    transaction: &mut Transaction<'_, Sqlite>,
+    script: &mut Script,
+    plan: &Plan<'_>,
+    outages: &Outages,
+    now: i64,
+) -> Result<(), StoreError> {
     for (upstream, reach) in &plan.reach {
-        let so_far: u32 =
-            sqlx::query_scalar(OUTAGES).bind(upstream.0).fetch_one(&mut **transaction).await.map_err(failed)?;
+        let so_far = outages.get(upstream).copied().unwrap_or_default();
         let mut retried = 0;
         if reach.ends_outage(so_far) {
+            // What the batch itself has failed is among what is retried.
+            script.run(transaction).await?;
             let retry = sqlx::query(RETRY_NOW).bind(upstream.0).bind(now).bind(RETRIES);
             retried = retry.execute(&mut **transaction).await.map_err(failed)?.rows_affected();
         }
         if retried > 0 {
-            wish(transaction).await?;
+            script.add(WISH, &[])?;
         }
-        let outages = reach.outages_left(so_far, retried);
-        if outages != so_far {
-            let keep = sqlx::query(KEEP_OUTAGES).bind(upstream.0).bind(outages);
-            keep.execute(&mut **transaction).await.map_err(failed)?;
+        let left = reach.outages_left(so_far, retried);
+        if left != so_far {
+            script.add(KEEP_OUTAGES, &[upstream.0.into(), left.into()])?;
         }
     }
     Ok(())

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::post;
 use headpond::api::access::{Access, Admin};
-use headpond::api::cors::Cors;
 use headpond::api::settings::Settings;
 use headpond::api::{ApiState, router};
 use headpond::config::{self, CorsOrigins};
@@ -55,8 +54,7 @@ fn state(test: &TestStore, server: &config::Server, users: &[&str]) -> ApiState 
     let of_users = tokens(users);
     let access = Access::of(server, [(&weather_name, &[][..]), (&users_name, &of_users[..])].into_iter());
     let sources = [weather_name, users_name].into();
-    let cors = Cors::of(&server.cors_origins);
-    let (_, settings) = watch::channel(Arc::new(Settings { sources, access, cors, ..Settings::default() }));
+    let (_, settings) = watch::channel(Arc::new(Settings { sources, access, ..pond::reading(server) }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
     ApiState { settings, ..pond::state(store, clock, server) }
 }

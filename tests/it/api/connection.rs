@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use headpond::api::deadline::deadline;
 use headpond::config;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use super::pond;
 use super::serving::{Served, Wire, settings, within};
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -119,21 +122,16 @@ async fn a_download_that_has_come_to_a_halt_is_cut_off_after_the_idle_timeout() 
 }
 
 #[tokio::test]
-async fn a_request_that_takes_too_long_is_answered_with_a_503() {
+async fn a_request_that_takes_longer_than_the_timeout_of_when_it_came_is_answered_with_a_503() {
+    let (reading, present) = watch::channel(Arc::new(pond::reading(&settings())));
     let endless = Router::new().route("/", get(std::future::pending::<&'static str>));
-    let served = Served::start(endless, config::Server { request_timeout: SHORT, ..settings() }).await;
+    let served = Served::start(endless.layer(from_fn_with_state(present, deadline)), settings()).await;
+    let short = config::Server { request_timeout: SHORT, ..settings() };
+    reading.send_replace(Arc::new(pond::reading(&short)));
     let answer = served.exchange("GET", REQUEST).await;
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.field("retry-after"), Some("5"));
     answer.problem("timed-out");
-}
-
-#[tokio::test]
-async fn another_request_timeout_holds_from_the_next_request_on() {
-    let endless = Router::new().route("/", get(std::future::pending::<&'static str>));
-    let served = Served::start(endless, settings()).await;
-    served.settings.send_modify(|settings| settings.request_timeout = SHORT);
-    served.exchange("GET", REQUEST).await.problem("timed-out");
 }
 
 #[tokio::test]

@@ -153,6 +153,7 @@ async fn a_locked_database(test: &TestStore) {
     sqlx::query("LOCK TABLE headpond.resource IN ACCESS EXCLUSIVE MODE").execute(&mut *transaction).await.unwrap();
     let answer = pond.get("/v1/weather/berlin", &[]).await;
     assert_eq!(answer.status(), 503);
+    assert_eq!(answer.field("vary"), Some("accept-encoding"), "like every answer");
     answer.problem("timed-out");
     transaction.rollback().await.unwrap();
     assert_eq!(pond.get("/v1/weather/berlin", &[]).await.status(), 200);

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use headpond::announce::{Announcement, Announcer};
 use headpond::api::access::Access;
 use headpond::api::cors::Cors;
-use headpond::api::settings::{Settings, longest_wait};
+use headpond::api::settings::Settings;
 use headpond::api::waiting::Waiting;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
@@ -121,19 +121,23 @@ pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: confi
     Served::start(router(state(store, clock, &settings)), settings).await
 }
 
-/// What the handlers work with, over this store and by that clock.
-pub fn state(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: &config::Server) -> ApiState {
-    let settings = Settings {
+/// What these settings of a server say about reading `weather`.
+pub fn reading(settings: &config::Server) -> Settings {
+    Settings {
         sources: BTreeSet::from([SourceName::new("weather").unwrap()]),
         access: Access::of(settings, std::iter::empty()),
         cors: Cors::of(&settings.cors_origins),
-        longest_wait: longest_wait(settings.request_timeout),
-    };
+        request_timeout: settings.request_timeout,
+    }
+}
+
+/// What the handlers work with, over this store and by that clock.
+pub fn state(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: &config::Server) -> ApiState {
     ApiState {
         store,
         clock,
         announcer: Announcer::new(),
-        settings: watch::channel(Arc::new(settings)).1,
+        settings: watch::channel(Arc::new(reading(settings))).1,
         waiting: Waiting::default(),
         stopping: CancellationToken::new(),
         metrics: None,

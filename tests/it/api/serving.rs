@@ -36,7 +36,6 @@ pub fn settings() -> config::Server {
 /// A server that runs until it is told to stop.
 pub struct Served {
     pub address: SocketAddr,
-    pub settings: watch::Sender<config::Server>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -46,12 +45,12 @@ impl Served {
         let listener = TcpListener::bind(settings.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let (settings, present) = watch::channel(settings);
+        let (_, present) = watch::channel(settings);
         let task = tokio::spawn(async move {
             let shutdown = async { _ = stopped.await };
             serve(listener, router, present, shutdown).await;
         });
-        Self { address, settings, stop: Some(stop), task }
+        Self { address, stop: Some(stop), task }
     }
 
     pub fn stop(&mut self) {

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::pond::{Pond, state};
+use super::pond::{Pond, reading, state};
 use super::serving::{Answer, Served, settings};
 use crate::support::outcomes::{content, status, unreachable};
 use crate::support::store::{TestStore, on_each_database, start};
@@ -127,7 +127,7 @@ async fn a_reader_is_shown_the_sources_that_its_token_opens(test: &TestStore) {
     let of_users = token(USERS);
     let access = Access::of(&server, [(&users, &of_users[..])].into_iter());
     let (_, settings) =
-        watch::channel(Arc::new(Settings { sources: [weather, users].into(), access, ..Settings::default() }));
+        watch::channel(Arc::new(Settings { sources: [weather, users].into(), access, ..reading(&server) }));
     let (store, clock) = (Arc::clone(&test.store), Arc::clone(&test.clock) as _);
     let state = ApiState { settings, ..state(store, clock, &server) };
     let pond = Served::start(router(state), server).await;

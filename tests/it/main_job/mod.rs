@@ -2,6 +2,7 @@
 
 mod concurrent;
 mod crash;
+mod locked;
 mod metrics;
 mod outage;
 mod poll;
@@ -20,6 +21,6 @@ const RELOADS: reloads::Reloads = reloads::Reloads {
     files: 300,
     every: Duration::from_secs(2),
     times: 6,
-    pace: Duration::ZERO,
+    reads: 100,
     read_every: Duration::from_millis(5),
 };

@@ -9,7 +9,7 @@ use headpond::clock::monotonic;
 use reqwest::Client;
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{Interval, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::nginx::Nginx;
@@ -20,8 +20,6 @@ on_each_empty_database!(readers_notice_neither_reloads_nor_restarts);
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const READERS: u32 = 4;
-/// How long a reader waits before it tries again.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// How much there is of it.
 pub struct Reloads {
@@ -30,9 +28,9 @@ pub struct Reloads {
     pub every: Duration,
     /// How often the configuration changes; the program is restarted after a third and after two thirds of that.
     pub times: usize,
-    /// For how long readers read on before each.
-    pub pace: Duration,
-    /// How often each reader reads.
+    /// How many reads there are before each of these.
+    pub reads: u64,
+    /// How often each reader reads, or tries again.
     pub read_every: Duration,
 }
 
@@ -50,8 +48,7 @@ async fn readers_notice_neither_reloads_nor_restarts(database: &Database) {
     let readers = Readers::start(&serving, &size);
     let (mut reloaded, mut longest) = (0, Duration::ZERO);
     for step in 1..=size.times {
-        readers.have_read_more().await;
-        tokio::time::sleep(size.pace).await;
+        readers.have_read(size.reads).await;
         write_revision(files.path(), changed(&size, step), step + 1);
         headpond.configure(&config(step));
         reloaded += 1;
@@ -60,12 +57,11 @@ async fn readers_notice_neither_reloads_nor_restarts(database: &Database) {
         serving.logged_times("reloaded: the configuration was read again and holds", reloaded).await;
         longest = longest.max(began.elapsed());
         if step == size.times / 3 || step == size.times * 2 / 3 {
-            readers.have_read_more().await;
-            tokio::time::sleep(size.pace).await;
+            readers.have_read(size.reads).await;
             readers.counts.is_restarting.store(true, Ordering::SeqCst);
             serving.stop().await;
             (serving, reloaded) = (headpond.serve().await, 0);
-            readers.have_read_more().await;
+            readers.have_read(100).await;
             readers.counts.is_restarting.store(false, Ordering::SeqCst);
         }
     }
@@ -179,11 +175,11 @@ impl Readers {
         Self { reading, counts, stop }
     }
 
-    /// Returns when there have been some more reads.
-    async fn have_read_more(&self) {
+    /// Returns when there have been so many more reads.
+    async fn have_read(&self, more: u64) {
         let before = self.counts.reads.load(Ordering::SeqCst);
         eventually("more reads", PATIENCE, async || {
-            (self.counts.reads.load(Ordering::SeqCst) >= before + 100).then_some(())
+            (self.counts.reads.load(Ordering::SeqCst) >= before + more).then_some(())
         })
         .await;
     }
@@ -208,11 +204,11 @@ impl Reader {
     async fn read_on(self, every: Duration, stop: CancellationToken) {
         let mut pace = interval(every);
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
-            self.read(fastrand::u32(1..=self.files)).await;
+            self.read(fastrand::u32(1..=self.files), &mut pace).await;
         }
     }
 
-    async fn read(&self, key: u32) {
+    async fn read(&self, key: u32, pace: &mut Interval) {
         let seen = &self.seen[key as usize];
         loop {
             // What anyone has seen before this request is sent, it must not go back behind.
@@ -221,7 +217,7 @@ impl Reader {
             let Ok((status, headers, body)) = answer else {
                 assert!(self.counts.is_restarting.load(Ordering::SeqCst), "{key}: dropped by a reload: {answer:?}");
                 self.counts.retries.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(RETRY).await;
+                pace.tick().await;
                 continue;
             };
             assert_eq!(status, 200, "{key}: {body:?}");

@@ -19,5 +19,4 @@ mod refusals;
 mod reloads;
 mod sqlite_files;
 mod status;
-mod survey;
 mod wishes;
