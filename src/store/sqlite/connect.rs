@@ -17,6 +17,10 @@ use crate::store::columns::parse_seed;
 use crate::store::retry::retrying;
 use crate::store::{Inspected, SchemaState, StoreError, StoreOptions};
 
+/// How many rows SQLite's thread may be ahead of who reads them. A claim fits: with fewer it would stop in the middle, with
+/// the writer held.
+const ROWS_AHEAD: usize = 1024;
+
 /// SQLite up to 3.51.2 can lose committed pages when a checkpoint resets the log ("WAL-reset bug").
 const LEAST_VERSION: [u32; 3] = [3, 51, 3];
 
@@ -88,6 +92,7 @@ fn file(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         ));
     }
     SqliteConnectOptions::from_str(url)
+        .map(|options| options.row_buffer_size(ROWS_AHEAD))
         .map_err(|error| StoreError::Unusable(format!("the database URL can't be used: {error}")))
 }
 
