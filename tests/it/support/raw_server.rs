@@ -106,15 +106,17 @@ pub struct Connection {
 impl Connection {
     /// Reads the next request's head; false when the client has closed instead.
     pub async fn request(&mut self) -> bool {
+        self.head().await.is_some()
+    }
+
+    /// The next request's head; `None` when the client has closed instead.
+    pub async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            match self.stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return false,
-            }
+            head.push(self.stream.read_u8().await.ok()?);
         }
-        self.requests.lock().unwrap().push(head);
-        true
+        self.requests.lock().unwrap().push(head.clone());
+        Some(String::from_utf8_lossy(&head).into_owned())
     }
 
     /// Sends bytes; false when the client is gone.
