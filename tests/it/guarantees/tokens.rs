@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use headpond::clock::monotonic;
 use serde_json::Value;
 use tokio::sync::Barrier;
 use wiremock::matchers::{method, path};
@@ -55,7 +56,7 @@ impl Upstream {
     fn sell(&self) -> ResponseTemplate {
         let mut sold = self.sold.lock().unwrap();
         let token = format!("t0ken-{}", sold.len());
-        sold.push(Instant::now());
+        sold.push(monotonic());
         let answer = serde_json::json!({ "access_token": token, "expires_in": LIFE.as_secs(), "token_type": "bearer" });
         ResponseTemplate::new(200).set_body_json(answer)
     }
