@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sqlx::{Sqlite, Transaction};
-
-use super::error::failed;
 use super::lease::parse_ids;
+use super::script::Argument::Text;
+use super::work::Work;
 use super::write::{self, Outages};
 use super::writer::Durability;
 use super::{SqliteStore, json};
@@ -34,30 +33,28 @@ pub(super) const KEEP_GONE_PERIODS: &str = "
 impl SqliteStore {
     pub(super) async fn apply_batch(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
         let durability = if plan::may_be_lost(batch) { Durability::Relaxed } else { Durability::Full };
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(durability).await?;
-        let (leases, outages) = leases(&mut transaction, batch).await?;
+        let mut work = self.work(durability).await?;
+        let (leases, outages) = leases(&mut work, batch).await?;
         let mut fates = plan::admit(batch, &leases);
-        keep_gone_budgets(&mut transaction, batch, &mut fates).await?;
+        keep_gone_budgets(&mut work, batch, &mut fates).await?;
         let plan = Plan::of(batch, &fates, &leases);
         if plan.settled.is_empty() {
-            transaction.rollback().await.map_err(failed)?;
+            work.roll_back().await;
             return Ok(Applied { number: None, fates });
         }
         let now = micros(self.clock.now());
-        let number = write::write(&mut transaction, &plan, &leases, &outages, now).await?;
-        transaction.commit().await.map_err(failed)?;
+        let number = write::write(work, &plan, &leases, &outages, now).await?;
         Ok(Applied { number: Some(number), fates })
     }
 }
 
 /// The leases that the batch names, as far as they are still there, and the outages of their upstreams. A lease that has
 /// expired holds on until a claim ends it.
-async fn leases(transaction: &mut Transaction<'_, Sqlite>, batch: &[Settled]) -> Result<(Leases, Outages), StoreError> {
+async fn leases(work: &mut Work, batch: &[Settled]) -> Result<(Leases, Outages), StoreError> {
     let tokens: BTreeSet<i64> = batch.iter().map(|one| one.token.0).collect();
-    let rows = sqlx::query(LEASES).bind(json(&tokens)?).fetch_all(&mut **transaction).await.map_err(failed)?;
+    let rows = work.add(LEASES, &[Text(json(&tokens)?)])?.run().await?;
     let (mut leases, mut outages) = (HashMap::new(), Outages::new());
-    for row in &rows {
+    for row in rows.iter().flatten() {
         let record = Record::identified_by(row, "lease", "token")?;
         let resources = parse_ids(record.id(), &record.text("resources")?)?;
         let upstream = UpstreamId(record.integer("upstream_id")?);
@@ -68,18 +65,14 @@ async fn leases(transaction: &mut Transaction<'_, Sqlite>, batch: &[Settled]) ->
 }
 
 /// Holds back what is beyond the sources' gone budgets, and writes down what goes.
-async fn keep_gone_budgets(
-    transaction: &mut Transaction<'_, Sqlite>,
-    batch: &[Settled],
-    fates: &mut [Fate],
-) -> Result<(), StoreError> {
+async fn keep_gone_budgets(work: &mut Work, batch: &[Settled], fates: &mut [Fate]) -> Result<(), StoreError> {
     let going = plan::going(batch, fates);
     if going.is_empty() {
         return Ok(());
     }
-    let rows = sqlx::query(SOURCES_OF).bind(json(&going)?).fetch_all(&mut **transaction).await.map_err(failed)?;
+    let rows = work.add(SOURCES_OF, &[Text(json(&going)?)])?.run().await?;
     let (mut source_of, mut periods) = (HashMap::new(), BTreeMap::new());
-    for row in &rows {
+    for row in rows.iter().flatten() {
         let source = Record::identified_by(row, "source", "source_id")?;
         source_of.insert(ResourceId(source.integer("id")?), SourceId(source.id()));
         let period = GonePeriod {
@@ -91,7 +84,6 @@ async fn keep_gone_budgets(
     }
     plan::hold_back(batch, fates, &source_of, &mut periods);
     let periods: Vec<_> = periods.iter().map(|(id, period)| (id.0, micros(period.began), period.gone)).collect();
-    let keep = sqlx::query(KEEP_GONE_PERIODS).bind(json(&periods)?);
-    keep.execute(&mut **transaction).await.map_err(failed)?;
+    work.add(KEEP_GONE_PERIODS, &[Text(json(&periods)?)])?;
     Ok(())
 }

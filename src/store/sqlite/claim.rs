@@ -1,15 +1,14 @@
 //! Claims and tokens.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Sqlite, Transaction};
 
-use super::error::failed;
 use super::lease::{parse_ids, take_out};
 use super::script::Argument::{Real, Text};
 use super::script::Script;
+use super::work::Work;
 use super::writer::Durability;
 use super::{SqliteStore, json};
 use crate::domain::fingerprint::Fingerprint;
@@ -35,23 +34,30 @@ pub(super) const UPSTREAM: &str = "
 
 pub(super) const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, tokens_at = ?3 WHERE id = ?1";
 
-/// The due index in its order, no further than needed; what isn't due yet tells when to ask again. ?3 is what is leased.
+/// The due index in its order, no further than needed; what isn't due yet tells when to ask again. ?3 is now: what is leased
+/// until later is passed over.
 pub(super) const CANDIDATES: &str = "
     SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
-    WHERE upstream_id = ?1 AND due_at IS NOT NULL AND resource_id NOT IN (SELECT value FROM json_each(?3))
+    WHERE upstream_id = ?1 AND due_at IS NOT NULL
+        AND resource_id NOT IN (
+            SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
     ORDER BY due_at, resource_id LIMIT ?2";
 
 /// The due index again, here no further than ?4: other sources' rows are passed over, and those may be many.
 pub(super) const CANDIDATES_OF_SOURCES: &str = "
     SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
-    WHERE upstream_id = ?1 AND due_at <= ?4 AND resource_id NOT IN (SELECT value FROM json_each(?3))
+    WHERE upstream_id = ?1 AND due_at <= ?4
+        AND resource_id NOT IN (
+            SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
         AND source_id IN (SELECT value FROM json_each(?5))
     ORDER BY due_at, resource_id LIMIT ?2";
 
 /// By id (the plus signs keep the due index out of it), then sorted.
 pub(super) const CANDIDATES_OF_RESOURCES: &str = "
     SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
-    WHERE +upstream_id = ?1 AND +due_at <= ?4 AND resource_id NOT IN (SELECT value FROM json_each(?3))
+    WHERE +upstream_id = ?1 AND +due_at <= ?4
+        AND resource_id NOT IN (
+            SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
         AND resource_id IN (SELECT value FROM json_each(?5))
     ORDER BY +due_at, +resource_id LIMIT ?2";
 
@@ -69,6 +75,11 @@ pub(super) const GRANT_LEASE: &str = "
     INSERT INTO headpond_lease (token, upstream_id, worker, granted_at, expires_at, resources)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
+/// The leases that hold any of these.
+pub(super) const OF_LEASES: &str = "
+    SELECT token, resources FROM headpond_lease
+    WHERE EXISTS (SELECT 1 FROM json_each(resources) WHERE value IN (SELECT value FROM json_each(?1)))";
+
 /// What can't be read is tried again later, and counts as failed (4).
 pub(super) const PUT_OFF_CORRUPT: &str = "
     UPDATE headpond_schedule SET due_at = ?2, wanted_at = NULL, because = 4
@@ -85,9 +96,9 @@ struct Candidate {
 
 impl SqliteStore {
     pub(super) async fn claim_due(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(Durability::Relaxed).await?;
-        // The time is read with the lock held: an earlier reading could be older than the bucket's own time.
+        let mut work = self.work(Durability::Relaxed).await?;
+        // The writer is ours by now, but not yet the file: another process may commit what this time is too early for. The
+        // bucket takes that into account, and all else is the safer for it.
         let now = self.clock.now();
         let wanted = Wanted {
             now,
@@ -95,53 +106,73 @@ impl SqliteStore {
             at_most: request.at_most,
             expires_at: later(now, request.lease_for),
         };
-        let (upstream, ended) = upstream(&mut transaction, request.upstream, now).await?;
-        let (candidates, mut corrupt) = candidates(&mut transaction, request, &upstream, wanted.due_by).await?;
+        work.add(UPSTREAM_AND_LEASES, &[request.upstream.0.into()])?;
+        add_candidates(work.script(), request, &wanted)?;
+        let (upstream, ended, candidates) = match work.run().await?.as_slice() {
+            [upstreams, rows] => {
+                let (upstream, ended) = upstream(upstreams, request.upstream, now)?;
+                (upstream, ended, candidates(rows)?)
+            }
+            _ => return Err(StoreError::Rejected("a claim was answered in part".into())),
+        };
+        let (candidates, mut corrupt) = candidates;
         let due_times: Vec<_> = candidates.iter().map(|one| one.due_at).collect();
         let grant = upstream.grant(wanted, &due_times);
         let chosen = candidates.get(..grant.granted).unwrap_or(&candidates);
 
+        if ended {
+            work.add(END_EXPIRED, &[micros(now).into()])?;
+        }
         let mut claims = Vec::new();
-        if !chosen.is_empty() {
+        if chosen.is_empty() {
+            work.commit().await?;
+        } else {
             let lease = Lease { request, wanted, limits: &upstream.limits, bucket: grant.bucket };
             let unreadable;
-            (claims, unreadable) = self.lease(&mut transaction, &lease, chosen).await?;
+            (claims, unreadable) = self.lease(work, &lease, chosen).await?;
             corrupt.extend(unreadable);
         }
         if !corrupt.is_empty() {
-            put_off(&mut transaction, &corrupt, now).await?;
-        }
-        if claims.is_empty() && corrupt.is_empty() && !ended {
-            transaction.rollback().await.map_err(failed)?;
-        } else {
-            transaction.commit().await.map_err(failed)?;
+            self.put_off(&corrupt, now).await?;
         }
         // What was put off made room for others.
         let ask_again_at = if corrupt.is_empty() { grant.ask_again_at } else { Some(now) };
         Ok(Claimed { claims, ask_again_at })
     }
 
-    /// Writes a lease and reads what it holds; what is corrupt comes as ids and is taken out of it.
+    /// Writes a lease and reads what it holds; what is corrupt comes as ids.
     async fn lease(
         &self,
-        transaction: &mut Transaction<'_, Sqlite>,
+        mut work: Work,
         lease: &Lease<'_>,
         chosen: &[Candidate],
     ) -> Result<(Vec<Claim>, Vec<ResourceId>), StoreError> {
         let token = LeaseToken(fastrand::i64(1..));
         let ids: Vec<ResourceId> = chosen.iter().map(|one| one.resource).collect();
-        let mut script = Script::default();
-        lease.add(&mut script, token, &ids)?;
-        script.add(CHOSEN, &[Text(json(&ids)?)])?;
-        let rows = script.run(transaction).await?;
+        lease.add(work.script(), token, &ids)?;
+        work.add(CHOSEN, &[Text(json(&ids)?)])?;
+        let rows: Vec<SqliteRow> = work.commit().await?.into_iter().flatten().collect();
         let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one, lease.wanted.now));
-        let (claims, corrupt) = readable(chosen.iter().zip(&rows).map(claim));
-        if !corrupt.is_empty() {
-            let (held, taken_out) = (ids.into_iter().collect::<BTreeSet<_>>(), corrupt.iter().copied().collect());
-            take_out(&mut script, |_| Some(held.clone()), &BTreeMap::from([(token, taken_out)]))?;
-            script.run(transaction).await?;
+        Ok(readable(chosen.iter().zip(&rows).map(claim)))
+    }
+
+    /// Takes what can't be read out of the leases that hold it, and puts it off.
+    async fn put_off(&self, corrupt: &[ResourceId], now: DateTime<Utc>) -> Result<(), StoreError> {
+        let mut work = self.work(Durability::Relaxed).await?;
+        let ids = json(corrupt)?;
+        work.add(OF_LEASES, &[Text(ids.clone())])?;
+        work.add(PUT_OFF_CORRUPT, &[Text(ids), micros(later(now, PUT_OFF)).into()])?;
+        let (mut held, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+        for row in work.run().await?.iter().flatten() {
+            let record = Record::identified_by(row, "lease", "token")?;
+            let resources = parse_ids(record.id(), &record.text("resources")?)?;
+            let out = corrupt.iter().filter(|id| resources.contains(id)).copied().collect();
+            unreadable.insert(LeaseToken(record.id()), out);
+            held.insert(LeaseToken(record.id()), resources);
         }
-        Ok((claims, corrupt))
+        take_out(work.script(), |token| held.get(&token).cloned(), &unreadable)?;
+        work.commit().await?;
+        Ok(())
     }
 
     fn claimed(
@@ -172,42 +203,29 @@ impl SqliteStore {
     }
 
     pub(super) async fn take_one_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(Durability::Relaxed).await?;
+        let mut work = self.work(Durability::Relaxed).await?;
         let now = self.clock.now();
-        let (limits, bucket) = limits(&mut transaction, upstream).await?;
-        let taken = bucket.take(&limits, now, 1);
+        let rows = work.add(UPSTREAM, &[upstream.0.into()])?.run().await?;
+        let row = rows.iter().flatten().next().ok_or_else(|| unknown(upstream))?;
+        let record = Record::of(row, "upstream", upstream.0);
+        let limits = record.limits()?;
+        let taken = record.bucket()?.take(&limits, now, 1);
+        add_tokens(work.script(), upstream, &limits, taken.bucket)?;
         if let Some(at) = taken.next_at {
-            transaction.rollback().await.map_err(failed)?;
+            work.roll_back().await;
             return Ok(Err(at));
         }
-        let mut script = Script::default();
-        add_tokens(&mut script, upstream, &limits, taken.bucket)?;
-        script.run(&mut transaction).await?;
-        transaction.commit().await.map_err(failed)?;
+        work.commit().await?;
         Ok(Ok(()))
     }
 }
 
-/// The upstream's limits and tokens.
-async fn limits(transaction: &mut Transaction<'_, Sqlite>, id: UpstreamId) -> Result<(Limits, Bucket), StoreError> {
-    let row = sqlx::query(UPSTREAM).bind(id.0).fetch_optional(&mut **transaction).await.map_err(failed)?;
-    let row = row.ok_or_else(|| unknown(id))?;
-    let record = Record::of(&row, "upstream", id.0);
-    Ok((record.limits()?, record.bucket()?))
-}
-
-/// The upstream with what is leased, and whether a lease has ended here because it has expired.
-async fn upstream(
-    transaction: &mut Transaction<'_, Sqlite>,
-    id: UpstreamId,
-    now: DateTime<Utc>,
-) -> Result<(Upstream, bool), StoreError> {
-    let rows = sqlx::query(UPSTREAM_AND_LEASES).bind(id.0).fetch_all(&mut **transaction).await.map_err(failed)?;
+/// The upstream with what is leased, and whether a lease has ended because it has expired.
+fn upstream(rows: &[SqliteRow], id: UpstreamId, now: DateTime<Utc>) -> Result<(Upstream, bool), StoreError> {
     let record = Record::of(rows.first().ok_or_else(|| unknown(id))?, "upstream", id.0);
     let (limits, bucket) = (record.limits()?, record.bucket()?);
     let (mut leased, mut elsewhere, mut ended) = (HashMap::new(), HashMap::new(), false);
-    for row in &rows {
+    for row in rows {
         let Some(token) = Record::of(row, "lease", 0).maybe_integer("token")? else { continue };
         let record = Record::of(row, "lease", token);
         let expires_at = record.time("expires_at")?;
@@ -217,9 +235,6 @@ async fn upstream(
         }
         let of = if record.integer("upstream_id")? == id.0 { &mut leased } else { &mut elsewhere };
         of.extend(parse_ids(token, &record.text("resources")?)?.into_iter().map(|id| (id, expires_at)));
-    }
-    if ended {
-        sqlx::query(END_EXPIRED).bind(micros(now)).execute(&mut **transaction).await.map_err(failed)?;
     }
     Ok((Upstream { limits, bucket, leased, elsewhere }, ended))
 }
@@ -253,16 +268,6 @@ impl Lease<'_> {
     }
 }
 
-async fn put_off(
-    transaction: &mut Transaction<'_, Sqlite>,
-    corrupt: &[ResourceId],
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    let put_off = sqlx::query(PUT_OFF_CORRUPT).bind(json(corrupt)?).bind(micros(later(now, PUT_OFF)));
-    put_off.execute(&mut **transaction).await.map_err(failed)?;
-    Ok(())
-}
-
 /// Keeps an upstream's tokens. Without a limit nothing counts them.
 fn add_tokens(script: &mut Script, id: UpstreamId, limits: &Limits, bucket: Bucket) -> Result<(), StoreError> {
     if limits.requests_per_second.is_some() {
@@ -271,32 +276,33 @@ fn add_tokens(script: &mut Script, id: UpstreamId, limits: &Limits, bucket: Buck
     Ok(())
 }
 
-/// What may be leased, in due order, as far as it takes to fill the grant; what is corrupt comes as ids.
-async fn candidates(
-    transaction: &mut Transaction<'_, Sqlite>,
-    request: &ClaimRequest,
-    upstream: &Upstream,
-    due_by: DateTime<Utc>,
-) -> Result<(Vec<Candidate>, Vec<ResourceId>), StoreError> {
+/// Reads what may be leased, in due order, as far as it takes to fill the grant, and one more.
+fn add_candidates(script: &mut Script, request: &ClaimRequest, wanted: &Wanted) -> Result<(), StoreError> {
+    let mut arguments = vec![
+        request.upstream.0.into(),
+        i64::from(request.at_most).saturating_add(1).into(),
+        micros(wanted.now).into(),
+        micros(wanted.due_by).into(),
+    ];
     let statement = match &request.which {
         Selection::All => CANDIDATES,
-        Selection::Sources(_) => CANDIDATES_OF_SOURCES,
-        Selection::Resources(_) => CANDIDATES_OF_RESOURCES,
-    };
-    let query = sqlx::query(statement)
-        .bind(request.upstream.0)
-        .bind(upstream.candidates_to_read(request.at_most))
-        .bind(json(&upstream.taken())?);
-    let query = match &request.which {
-        Selection::All => query,
         Selection::Sources(ids) => {
-            query.bind(micros(due_by)).bind(json(&ids.iter().map(|id| id.0).collect::<Vec<_>>())?)
+            arguments.push(Text(json(&ids.iter().map(|id| id.0).collect::<Vec<_>>())?));
+            CANDIDATES_OF_SOURCES
         }
-        Selection::Resources(ids) => query.bind(micros(due_by)).bind(json(ids)?),
+        Selection::Resources(ids) => {
+            arguments.push(Text(json(ids)?));
+            CANDIDATES_OF_RESOURCES
+        }
     };
-    let rows = query.fetch_all(&mut **transaction).await.map_err(failed)?;
+    script.add(statement, &arguments)?;
+    Ok(())
+}
+
+/// What may be leased; what is corrupt comes as ids.
+fn candidates(rows: &[SqliteRow]) -> Result<(Vec<Candidate>, Vec<ResourceId>), StoreError> {
     let mut candidates = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         let record = Record::identified_by(row, "schedule", "resource_id")?;
         candidates.push((ResourceId(record.id()), candidate(&record)));
     }

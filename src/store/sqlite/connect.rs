@@ -57,7 +57,7 @@ impl SqliteStore {
             .await
             .map_err(|error| failed_to_open(&path, error))?;
         let description = format!("SQLite {version} (WAL, synchronous=FULL) in {path}");
-        Ok(Self { description, seed, clock, file, writer: Mutex::new(writer), readers })
+        Ok(Self { description, seed, clock, file, writer: Arc::new(Mutex::new(writer)), readers })
     }
 }
 

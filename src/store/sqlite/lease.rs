@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::error::failed;
 use super::script::Argument::Text;
 use super::script::Script;
 use super::writer::Durability;
 use super::{SqliteStore, WISH, json};
 use crate::domain::resource::ResourceId;
+use crate::store::columns::Record;
 use crate::store::{LeaseToken, StoreError};
 use serde::Serialize;
 
@@ -63,21 +63,20 @@ impl SqliteStore {
         for (token, resource) in leased {
             given.entry(*token).or_default().insert(*resource);
         }
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(Durability::Relaxed).await?;
+        let mut work = self.work(Durability::Relaxed).await?;
         let tokens = json(&given.keys().map(|token| token.0).collect::<Vec<_>>())?;
-        let rows: Vec<(i64, String)> =
-            sqlx::query_as(READ).bind(tokens).fetch_all(&mut *transaction).await.map_err(failed)?;
-        if rows.is_empty() {
-            return transaction.rollback().await.map_err(failed);
-        }
         let mut held = BTreeMap::new();
-        for (token, resources) in rows {
-            held.insert(LeaseToken(token), parse_ids(token, &resources)?);
+        for row in work.add(READ, &[Text(tokens)])?.run().await?.iter().flatten() {
+            let record = Record::identified_by(row, "lease", "token")?;
+            held.insert(LeaseToken(record.id()), parse_ids(record.id(), &record.text("resources")?)?);
         }
-        let mut script = Script::default();
-        take_out(&mut script, |token| held.get(&token).cloned(), &given)?;
-        script.add(WISH, &[])?.run(&mut transaction).await?;
-        transaction.commit().await.map_err(failed)
+        if held.is_empty() {
+            work.roll_back().await;
+            return Ok(());
+        }
+        take_out(work.script(), |token| held.get(&token).cloned(), &given)?;
+        work.add(WISH, &[])?;
+        work.commit().await?;
+        Ok(())
     }
 }

@@ -30,6 +30,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod want;
+mod work;
 mod write;
 mod writer;
 
@@ -62,7 +63,7 @@ pub(super) struct SqliteStore {
     seed: u64,
     clock: Arc<dyn Clock>,
     file: SqliteConnectOptions,
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
 }
 

@@ -25,11 +25,12 @@ const MANY: &str = "
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 62] = [
+const STATEMENTS: [(&str, &str); 63] = [
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: upstream and leases", claim::UPSTREAM_AND_LEASES),
     ("claim: candidates", claim::CANDIDATES),
+    ("claim: leases of what is corrupt", claim::OF_LEASES),
     ("claim: candidates of sources", claim::CANDIDATES_OF_SOURCES),
     ("claim: candidates of resources", claim::CANDIDATES_OF_RESOURCES),
     ("claim: chosen", claim::CHOSEN),

@@ -1,6 +1,7 @@
 //! Bodies that were refused.
 
-use sqlx::{AssertSqlSafe, Sqlite, Transaction};
+use sqlx::AssertSqlSafe;
+use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::error::failed;
@@ -39,7 +40,7 @@ impl SqliteStore {
 
 /// Keeps what was refused.
 pub(super) async fn write(
-    transaction: &mut Transaction<'_, Sqlite>,
+    connection: &mut SqliteConnection,
     refused: &[(ResourceId, i64, &Refused)],
 ) -> Result<(), StoreError> {
     for chunk in refused.chunks(AT_ONCE) {
@@ -54,7 +55,7 @@ pub(super) async fn write(
                 .bind(i64::try_from(refused.size).unwrap_or(i64::MAX))
                 .bind(refused.body.as_deref());
         }
-        query.execute(&mut **transaction).await.map_err(failed)?;
+        query.execute(&mut *connection).await.map_err(failed)?;
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 //! sqlx runs SQLite on a thread of its own, and a call goes there and back. With the writer held meanwhile, these hand-overs
 //! took longer than the statements of a refresh themselves. So what needs no answer from the one before goes in one call.
 
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Sqlite, Transaction};
+use futures_util::TryStreamExt;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, Either, Executor};
 
-use super::error::failed;
 use crate::store::StoreError;
 
 /// Statements with their arguments, in order. The few combinations that there are stay prepared, like single statements.
@@ -57,16 +57,22 @@ impl Script {
         bound.map_err(|error| StoreError::Rejected(error.to_string()))
     }
 
-    /// Runs all of it and begins anew; returns what its statements return, in order.
-    pub(super) async fn run(
-        &mut self,
-        transaction: &mut Transaction<'_, Sqlite>,
-    ) -> Result<Vec<SqliteRow>, StoreError> {
+    /// Runs all of it and begins anew; returns the rows of each statement, in order.
+    pub(super) async fn run(&mut self, connection: &mut SqliteConnection) -> Result<Vec<Vec<SqliteRow>>, sqlx::Error> {
         let Self { text, arguments } = std::mem::take(self);
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        sqlx::query_with(AssertSqlSafe(text), arguments).fetch_all(&mut **transaction).await.map_err(failed)
+        let mut answers = connection.fetch_many(sqlx::query_with(AssertSqlSafe(text), arguments));
+        let (mut all, mut rows) = (Vec::new(), Vec::new());
+        while let Some(answer) = answers.try_next().await? {
+            match answer {
+                Either::Right(row) => rows.push(row),
+                // Each statement ends with one of these.
+                Either::Left(_) => all.push(std::mem::take(&mut rows)),
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -79,19 +85,19 @@ mod tests {
     #[tokio::test]
     async fn each_statement_has_arguments_of_its_own_and_all_run_in_order() {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        let mut transaction = connection.begin().await.unwrap();
         let mut script = Script::default();
-        assert!(script.run(&mut transaction).await.unwrap().is_empty(), "an empty one does nothing");
+        assert!(script.run(&mut connection).await.unwrap().is_empty(), "an empty one does nothing");
         let text = |text: &str| Argument::Text(text.into());
         script.add("CREATE TABLE t (a, b)", &[]).unwrap();
         script.add("INSERT INTO t VALUES (?2, ?1)", &[text("b"), 1.into()]).unwrap();
         script.add("INSERT INTO t VALUES (?1, ?1) RETURNING a", &[2.into()]).unwrap();
         script.add("UPDATE t SET b = ?1 WHERE a = 2", &[text("c")]).unwrap();
-        let returned = script.run(&mut transaction).await.unwrap();
-        assert_eq!(returned.iter().map(|row| row.get::<i64, _>(0)).collect::<Vec<_>>(), [2]);
+        let returned = script.run(&mut connection).await.unwrap();
+        assert_eq!(returned.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 1, 0]);
+        assert_eq!(returned[2][0].get::<i64, _>(0), 2);
         script.add("SELECT a, b FROM t WHERE a >= ?1", &[1.into()]).unwrap();
-        let rows = script.run(&mut transaction).await.unwrap();
-        let rows: Vec<(i64, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let rows = script.run(&mut connection).await.unwrap();
+        let rows: Vec<(i64, String)> = rows[0].iter().map(|row| (row.get(0), row.get(1))).collect();
         assert_eq!(rows, [(1, "b".into()), (2, "c".into())], "and nothing of the last one");
         assert!(script.add("SELECT ?2", &[1.into()]).is_err());
     }

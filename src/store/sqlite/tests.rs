@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use http::HeaderMap;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
 
-use super::SqliteStore;
+use super::writer::Durability;
+use super::{SqliteStore, WISH};
 use crate::clock::ManualClock;
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Freshness, Metadata, Outcome, Replacement};
@@ -79,6 +80,29 @@ async fn what_is_served_waits_for_the_disk_and_claims_do_not() {
     assert_eq!(synchronous(&store).await, NORMAL);
     store.want(&Selection::All, store.clock.now()).await.unwrap();
     assert_eq!(synchronous(&store).await, FULL);
+}
+
+#[tokio::test]
+async fn what_is_dropped_before_its_commit_is_rolled_back_and_makes_way() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = store(&directory).await;
+    let wishes = "SELECT wishes FROM headpond_counter";
+    let mut work = store.work(Durability::Relaxed).await.unwrap();
+    let rows = work.add(WISH, &[]).unwrap().add(wishes, &[]).unwrap().run().await.unwrap();
+    assert_eq!(rows.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1], "the rows of what was added, and nothing else");
+    assert_eq!(rows[1][0].get::<i64, _>(0), 1);
+    drop(work);
+    let mut work = store.work(Durability::Full).await.unwrap();
+    work.add("SELECT nothing", &[]).unwrap();
+    assert!(work.run().await.is_err());
+    assert!(work.run().await.is_err(), "an error is the end");
+    let mut work = store.work(Durability::Full).await.unwrap();
+    let rows = work.add(wishes, &[]).unwrap().run().await.unwrap();
+    assert_eq!(rows[0][0].get::<i64, _>(0), 0);
+    work.add(WISH, &[]).unwrap();
+    work.commit().await.unwrap();
+    let kept: i64 = sqlx::query_scalar(wishes).fetch_one(&store.readers).await.unwrap();
+    assert_eq!(kept, 1);
 }
 
 const NORMAL: i64 = 1;

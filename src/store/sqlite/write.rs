@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Row};
 
 use super::error::failed;
 use super::script::Argument::Text;
 use super::script::Script;
+use super::work::Work;
 use super::{WISH, json, lease, refusal};
 use crate::domain::decision::Replacement;
 use crate::domain::resource::{ResourceId, UpstreamId};
@@ -113,30 +115,32 @@ pub(super) const RETRY_NOW: &str = "
         SELECT resource_id FROM headpond_schedule
         WHERE upstream_id = ?1 AND because = 5 AND +due_at IS NOT NULL LIMIT ?3)";
 
+/// How many those were.
+pub(super) const RETRIED: &str = "SELECT changes()";
+
 /// How many answers in a row said "out of reach", by upstream, before the batch.
 pub(super) type Outages = BTreeMap<UpstreamId, u32>;
 
-/// Writes a batch, and returns its number. `held` is what its leases list now.
+/// Writes a batch, commits it, and returns its number. `held` is what its leases list now.
 pub(super) async fn write(
-    transaction: &mut Transaction<'_, Sqlite>,
+    mut work: Work,
     plan: &Plan<'_>,
     held: &Leases,
     outages: &Outages,
     now: i64,
 ) -> Result<i64, StoreError> {
-    write_content(transaction, &plan.replaced).await?;
-    refusal::write(transaction, &plan.refused).await?;
-    let mut script = Script::default();
-    add_resources(&mut script, plan)?;
-    add_described(transaction, &mut script, plan).await?;
-    add_rows(&mut script, refusal::FORGET, plan.recovered())?;
-    note_reach(transaction, &mut script, plan, outages, now).await?;
+    write_content(work.connection()?, &plan.replaced).await?;
+    refusal::write(work.connection()?, &plan.refused).await?;
+    add_resources(work.script(), plan)?;
+    add_described(&mut work, plan).await?;
+    add_rows(work.script(), refusal::FORGET, plan.recovered())?;
+    note_reach(&mut work, plan, outages, now).await?;
     let held = |token: LeaseToken| held.get(&token).map(|lease| lease.resources.clone());
-    lease::take_out(&mut script, held, &plan.settled)?;
-    add_numbers(&mut script, plan, now)?;
-    let returned = script.run(transaction).await?;
-    let number = returned.last().ok_or_else(|| StoreError::Rejected("a batch was given no number".into()))?;
-    number.try_get("applied").map_err(failed)
+    lease::take_out(work.script(), held, &plan.settled)?;
+    add_numbers(work.script(), plan, now)?;
+    // Of all these only the number comes with a row.
+    let number = work.commit().await?.into_iter().flatten().next();
+    number.ok_or_else(|| StoreError::Rejected("a batch was given no number".into()))?.try_get("applied").map_err(failed)
 }
 
 /// Gives the batch its number, and its changes theirs.
@@ -225,7 +229,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Bodies are bytes, which JSON can't carry: rows of bound values, in chunks of a power of two, so that few statements
 /// have to be prepared.
 async fn write_content(
-    transaction: &mut Transaction<'_, Sqlite>,
+    connection: &mut SqliteConnection,
     mut replaced: &[(ResourceId, chrono::DateTime<chrono::Utc>, &Replacement)],
 ) -> Result<(), StoreError> {
     const LARGEST: usize = 64;
@@ -243,7 +247,7 @@ async fn write_content(
                 .bind(encode_headers(&snapshot.headers))
                 .bind(snapshot.body.as_ref());
         }
-        query.execute(&mut **transaction).await.map_err(failed)?;
+        query.execute(&mut *connection).await.map_err(failed)?;
         replaced = rest;
     }
     Ok(())
@@ -257,43 +261,34 @@ pub(super) const DESCRIBE: &str = "
     FROM jsonb_each(?1) AS j WHERE b.resource_id = j.value ->> 0";
 
 /// Replaces fields of contents that stay.
-async fn add_described(
-    transaction: &mut Transaction<'_, Sqlite>,
-    script: &mut Script,
-    plan: &Plan<'_>,
-) -> Result<(), StoreError> {
+async fn add_described(work: &mut Work, plan: &Plan<'_>) -> Result<(), StoreError> {
     if plan.described.is_empty() {
         return Ok(());
     }
     let ids: Vec<_> = plan.described.iter().map(|(id, _)| *id).collect();
-    let stored = sqlx::query(DESCRIBED).bind(json(&ids)?).fetch_all(&mut **transaction).await.map_err(failed)?;
+    let stored: Vec<SqliteRow> =
+        work.add(DESCRIBED, &[Text(json(&ids)?)])?.run().await?.into_iter().flatten().collect();
     let replaced = describe::replaced(&stored, &plan.described)?;
-    add_rows(script, DESCRIBE, replaced.iter().map(|(id, block)| (*id, hex(block))))
+    add_rows(work.script(), DESCRIBE, replaced.iter().map(|(id, block)| (*id, hex(block))))
 }
 
 /// Counts answers that say "out of reach"; the first other one after an outage makes what the outage failed due now.
-async fn note_reach(
-    transaction: &mut Transaction<'_, Sqlite>,
-    script: &mut Script,
-    plan: &Plan<'_>,
-    outages: &Outages,
-    now: i64,
-) -> Result<(), StoreError> {
+async fn note_reach(work: &mut Work, plan: &Plan<'_>, outages: &Outages, now: i64) -> Result<(), StoreError> {
     for (upstream, reach) in &plan.reach {
         let so_far = outages.get(upstream).copied().unwrap_or_default();
         let mut retried = 0;
         if reach.ends_outage(so_far) {
             // What the batch itself has failed is among what is retried.
-            script.run(transaction).await?;
-            let retry = sqlx::query(RETRY_NOW).bind(upstream.0).bind(now).bind(RETRIES);
-            retried = retry.execute(&mut **transaction).await.map_err(failed)?.rows_affected();
+            work.add(RETRY_NOW, &[upstream.0.into(), now.into(), RETRIES.into()])?.add(RETRIED, &[])?;
+            let count = work.run().await?.into_iter().flatten().next();
+            retried = count.map_or(Ok(0), |row| row.try_get(0)).map_err(failed)?;
         }
         if retried > 0 {
-            script.add(WISH, &[])?;
+            work.add(WISH, &[])?;
         }
         let left = reach.outages_left(so_far, retried);
         if left != so_far {
-            script.add(KEEP_OUTAGES, &[upstream.0.into(), left.into()])?;
+            work.add(KEEP_OUTAGES, &[upstream.0.into(), left.into()])?;
         }
     }
     Ok(())

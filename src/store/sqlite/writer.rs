@@ -1,9 +1,10 @@
 //! The one connection that writes.
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{Connection, Sqlite, Transaction};
 
 use super::error::failed;
+use super::script::Script;
 use crate::store::StoreError;
 
 /// Whether a commit waits for the disk.
@@ -15,6 +16,16 @@ pub(super) enum Durability {
     /// confirmations: losing one means that a request is made again. The WAL keeps the order of commits, so no later
     /// one survives without it, and the next full commit makes it durable too.
     Relaxed,
+}
+
+impl Durability {
+    /// Sets it. Inside a transaction this would do nothing.
+    fn pragma(self) -> &'static str {
+        match self {
+            Self::Full => "PRAGMA synchronous = FULL",
+            Self::Relaxed => "PRAGMA synchronous = NORMAL",
+        }
+    }
 }
 
 /// SQLite has one writer at a time. Those of this process wait for each other here, in turn, and not in SQLite's busy
@@ -43,12 +54,7 @@ impl Writer {
         let connection = self.connection.as_mut().ok_or_else(closed)?;
         if self.durability != Some(durability) {
             self.durability = None;
-            // Inside a transaction this pragma would do nothing.
-            let statement = match durability {
-                Durability::Full => "PRAGMA synchronous = FULL",
-                Durability::Relaxed => "PRAGMA synchronous = NORMAL",
-            };
-            sqlx::query(statement).execute(&mut *connection).await.map_err(failed)?;
+            sqlx::query(durability.pragma()).execute(&mut *connection).await.map_err(failed)?;
             self.durability = Some(durability);
         }
         match connection.begin_with("BEGIN IMMEDIATE").await {
@@ -74,6 +80,43 @@ impl Writer {
             self.is_broken = false;
         }
         Ok(())
+    }
+
+    /// Runs what begins, continues or ends a transaction of this durability. After an error there is none any more.
+    pub(super) async fn run(
+        &mut self,
+        script: &mut Script,
+        durability: Durability,
+    ) -> Result<Vec<Vec<SqliteRow>>, StoreError> {
+        self.durability = None;
+        let answers = script.run(self.connection()?).await;
+        match answers {
+            Ok(answers) => {
+                self.durability = Some(durability);
+                Ok(answers)
+            }
+            Err(error) => {
+                self.is_broken |= matches!(error, sqlx::Error::WorkerCrashed);
+                self.roll_back().await;
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// What has to go before the first statement of a transaction.
+    pub(super) async fn opening(&mut self, durability: Durability) -> Result<Vec<&'static str>, StoreError> {
+        self.repair().await?;
+        let pragma = (self.durability != Some(durability)).then(|| durability.pragma());
+        Ok(pragma.into_iter().chain(["BEGIN IMMEDIATE"]).collect())
+    }
+
+    /// Ends a transaction that [`run`](Self::run) has begun, if there is one.
+    pub(super) async fn roll_back(&mut self) {
+        let Some(connection) = self.connection.as_mut() else { return };
+        if let Err(error) = sqlx::raw_sql("ROLLBACK").execute(connection).await {
+            // Where SQLite has rolled back by itself, or never begun, there is nothing to end.
+            self.is_broken |= matches!(error, sqlx::Error::WorkerCrashed);
+        }
     }
 
     /// The connection, outside of any transaction.
