@@ -12,10 +12,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::committer::Committer;
+use super::complaint::Complaint;
 use super::flight::{Ticket, fly};
 use super::tally::{Tally, Verdict};
 use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
+use crate::clock::monotonic;
 use crate::config::Source;
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
@@ -63,6 +65,7 @@ pub struct Lane {
     // Tasks of their own: a lane that waited for the store here would not move its flights meanwhile, and one of those may
     // be who the store waits for.
     releases: JoinSet<()>,
+    complaint: Complaint,
 }
 
 /// What a flight is known by. The resource alone would not do: once an outcome is stored, the next lease of its resource can
@@ -86,7 +89,8 @@ impl Lane {
         tally: Option<Arc<Tally>>,
     ) -> Self {
         let (flights, airborne, releases) = (FuturesUnordered::new(), HashMap::new(), JoinSet::new());
-        Self { refresher, committer, upstream, task, tally, flights, airborne, releases }
+        let complaint = Complaint::default();
+        Self { refresher, committer, upstream, task, tally, flights, airborne, releases, complaint }
     }
 
     /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
@@ -101,13 +105,16 @@ impl Lane {
         while !stop.is_cancelled() {
             let asked_at = self.refresher.clock.now();
             let ask_again_at = match self.claim_and_launch().await {
-                Ok(ask_again_at) => ask_again_at,
+                Ok(ask_again_at) => {
+                    self.complaint.is_over();
+                    ask_again_at
+                }
                 Err(error) if self.task.until != Until::Stopped && !error.is_passing() => {
                     result = Err(error);
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, upstream = self.upstream.name, "could not claim; trying again");
+                    self.complain(&error);
                     Some(asked_at + STORE_WAIT)
                 }
             };
@@ -126,6 +133,16 @@ impl Lane {
         }
         self.wind_up(&abandon).await;
         result
+    }
+
+    /// Says why nothing could be claimed; of a database that is away for long, not every second.
+    fn complain(&mut self, error: &StoreError) {
+        let upstream = &self.upstream.name;
+        if self.complaint.is_due(error.to_string(), monotonic()) {
+            tracing::warn!(%error, upstream, "could not claim; trying again, and saying the same once a minute");
+        } else {
+            tracing::debug!(%error, upstream, "could not claim; trying again");
+        }
     }
 
     /// Claims as much as there is room for, and sends it on its way. Returns when to ask again.

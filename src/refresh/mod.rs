@@ -22,6 +22,7 @@ use crate::upstream::{Fetchers, lease_for};
 
 pub mod clockwork;
 pub mod committer;
+mod complaint;
 pub mod fleet;
 pub mod flight;
 pub mod follow;

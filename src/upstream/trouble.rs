@@ -3,7 +3,10 @@
 use std::error::Error;
 use std::io;
 
+use chrono::DateTime;
 use http::StatusCode;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 
 use super::guard::Blocked;
 use crate::domain::failure::{Failure, FailureKind};
@@ -13,7 +16,8 @@ pub(super) fn without_answer(error: reqwest::Error, is_tls: bool) -> Failure {
     // The URL may have a secret in its query.
     let error = error.without_url();
     let (kind, what) = kind_of(&error, is_tls);
-    Failure { kind, status: None, detail: format!("{what}: {}", root_cause(&error)) }
+    let why = chain(&error).find_map(out_of_its_time).unwrap_or_else(|| root_cause(&error));
+    Failure { kind, status: None, detail: format!("{what}: {why}") }
 }
 
 /// Why a body did not arrive whole.
@@ -60,6 +64,22 @@ fn kind_of(error: &reqwest::Error, is_tls: bool) -> (FailureKind, &'static str) 
         return (FailureKind::Broken, "the answer is not valid HTTP");
     }
     (FailureKind::Broken, "the connection broke before the answer's headers were complete")
+}
+
+/// When a certificate expired, or begins. rustls tells it in seconds since 1970, and the time of asking, which would make each
+/// failure another one.
+fn out_of_its_time(error: &(dyn Error + 'static)) -> Option<String> {
+    let rustls::Error::InvalidCertificate(why) = error.downcast_ref()? else { return None };
+    let at = |time: UnixTime| DateTime::from_timestamp(i64::try_from(time.as_secs()).ok()?, 0);
+    match why {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            Some(format!("the server's certificate expired at {}", at(*not_after)?.to_rfc3339()))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            Some(format!("the server's certificate is not valid before {}", at(*not_before)?.to_rfc3339()))
+        }
+        _ => None,
+    }
 }
 
 fn breaks_off(error: &io::Error) -> bool {

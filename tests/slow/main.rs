@@ -1,10 +1,11 @@
-//! Soaks and chaos, run by hand: `tests/run -- cargo test --test slow`.
+//! Soaks and chaos, run by hand: `tests/run -- cargo test --test slow`, or a part of it, as `tests/slow/httpbin.sh` does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
 #![allow(unreachable_pub, reason = "in here `pub` is for the other modules of this one binary")]
 #![allow(dead_code, unused_imports, unused_macros, reason = "`support` is made for `tests/it`, which uses all of it")]
 
 #[path = "../it/main_job/crash.rs"]
 mod crash;
+mod httpbin;
 mod idle;
 mod metrics;
 #[path = "../it/main_job/reloads.rs"]

@@ -24,6 +24,10 @@ async fn the_last_good_copy_outlives_every_bad_answer_and_the_failure_is_named(d
         ("server_error", with_body("500 Internal Server Error", "", b"{}")),
         ("not_found", with_body("404 Not Found", "", b"{}")),
         ("broken", b"not HTTP at all\r\n\r\n".to_vec()),
+        ("redirect", with_body("302 Found", "Location: /k\r\n", b"")),
+        ("redirect", with_body("302 Found", "Location: file:///etc/passwd\r\n", b"")),
+        ("redirect", with_body("302 Found", "Location: http://169.254.169.254/latest/meta-data/\r\n", b"")),
+        ("redirect", with_body("301 Moved Permanently", "", b"")),
     ];
     let mut config = format!("[database]\nurl = \"{}\"\n[defaults]\nmax_body = \"1KiB\"\n", database.url());
     let mut servers = Vec::new();

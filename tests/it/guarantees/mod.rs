@@ -4,3 +4,4 @@ mod bad_answers;
 mod credentials;
 mod odd_keys;
 mod secrets;
+mod tokens;

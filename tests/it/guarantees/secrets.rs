@@ -22,8 +22,14 @@ const BEARER: &str = "canary-bearer-0a11";
 const PARAMETER: &str = "canary-parameter-62c9";
 const PROXY: &str = "canary-proxy-c0de";
 const CLIENT: &str = "canary-client-ab1e";
+const BASIC: &str = "canary-basic-3e77";
+const FIELD: &str = "canary-field-8b02";
+const BODY: &str = "canary-body-f1e1";
 /// What the token endpoint gives.
 const BOUGHT: &str = "canary-bought-d00d";
+const FURTHER: &str = "canary-further-ba5e";
+/// What a stranger tries.
+const GUESS: &str = "canary-guess-0bad";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_printed_answered_or_stored_on_sqlite() {
@@ -75,9 +81,13 @@ async fn everything_with(database_url: &str) {
         with_secrets(Headpond::with_config(&config(&upstream.uri()))).with_variable("DATABASE", database_url);
     for command in [
         &["check"][..],
+        &["check", "--connect"],
         &["migrate"],
         &["refresh", "--all"],
         &["refresh", "--all", "--force", "--json"],
+        &["check", "--connect"],
+        &["status"],
+        &["status", "--json"],
         &["try", "users", "good"],
         &["try", "users", "bad"],
         &["try", "users", "elsewhere"],
@@ -91,6 +101,9 @@ async fn everything_with(database_url: &str) {
         &["try", "unsold", "good"],
         &["try", "proxied", "good"],
         &["try", "lost", "good"],
+        &["try", "basic", "good"],
+        &["try", "named", "good"],
+        &["try", "posted", "good"],
         &["get", "users", "good"],
         &["get", "users", "good", "--meta"],
         &["get", "users", "bad", "--meta"],
@@ -99,18 +112,19 @@ async fn everything_with(database_url: &str) {
         &["get", "asked", "moved", "--meta"],
         &["get", "unsold", "good", "--meta"],
         &["get", "lost", "good", "--meta"],
+        &["get", "users", "bad", "--refused"],
         // Mistakes, for which an error may quote too much.
         &["get", "users", "unknown"],
         &["refresh", "unknown"],
         &["check", "--config", "broken.toml"],
     ] {
         let args = [&["--log", "trace"], command].concat();
-        let broken = config(&upstream.uri())
-            .replace("refresh_every", "refresh_evry")
-            .replace(ADMIN, &format!("{ADMIN}\", \"{ADMIN}\", \"{}", &ADMIN[..10]))
-            .replace("${env:DATABASE}", "x${env:DATABASE}");
-        std::fs::write(headpond.path("broken.toml"), broken).unwrap();
-        assert_silent(&headpond.run(&args).await);
+        std::fs::write(headpond.path("broken.toml"), broken(&upstream.uri())).unwrap();
+        let printed = headpond.run(&args).await;
+        assert_silent(&printed);
+        if command[0] == "try" {
+            assert!(printed.stderr.contains("TRACE hyper_util::"), "all crates say all that they can: {printed:?}");
+        }
     }
 
     let serving = headpond.serve_with(&["--log", "trace"]).await;
@@ -123,10 +137,22 @@ async fn everything_with(database_url: &str) {
     let others =
         ["users/good", "users/good/meta", "users/bad/meta", "users/elsewhere/meta", "down/k/meta", "-/changes"]
             .map(|path| format!("v1/{path}"));
-    for path in sources.into_iter().chain(others).chain(["metrics".into()]) {
+    let about_all = ["metrics", "healthz", "readyz", "v1/users", "v1/asked", "v1/-/status", "v1/-/sources"];
+    for path in sources.into_iter().chain(others).chain(about_all.map(str::to_owned)) {
         let answer = get(&serving.url(&format!("/{path}"))).await.unwrap();
         assert_silent(&(answer.headers().clone(), answer.text().await.unwrap()));
     }
+    for (token, expected) in [(None, 401), (Some(GUESS), 401), (Some(ADMIN), 200)] {
+        for path in ["/v1/-/reload", "/v1/bought/good/refresh"] {
+            let (status, said) = serving.post(path, token).await;
+            assert!(status == expected || (expected, status) == (200, 202), "{status}: {said}");
+            assert_silent(&said);
+        }
+    }
+    headpond.configure(&broken(&upstream.uri()));
+    let (status, said) = serving.post("/v1/-/reload", Some(ADMIN)).await;
+    assert_eq!(status, 422, "{said}");
+    assert_silent(&said);
     serving.signal("TERM");
     assert_silent(&serving.ended().await);
 
@@ -134,7 +160,8 @@ async fn everything_with(database_url: &str) {
     let requests = upstream.received_requests().await.unwrap();
     let without = requests.iter().find(|request| !is_shown_its_secret(request));
     assert!(without.is_none(), "{without:?}");
-    for source in ["users", "shown", "asked", "bought", "proxied", "token", "refusal"] {
+    let all = ["users", "shown", "asked", "bought", "proxied", "basic", "named", "posted", "token", "refusal"];
+    for source in all {
         let of_source = requests.iter().filter(|request| request.url.path().starts_with(&format!("/{source}")));
         assert!(of_source.count() >= 2, "{source}");
     }
@@ -151,6 +178,9 @@ fn is_shown_its_secret(request: &wiremock::Request) -> bool {
         "bought" => field("authorization") == format!("Bearer {BOUGHT}"),
         "token" | "refusal" => field("authorization") == basic(format!("me:{CLIENT}")),
         "proxied" => field("proxy-authorization") == basic(format!("me:{PROXY}")),
+        "basic" => field("authorization") == basic(format!("me:{BASIC}")),
+        "named" => field("x-api-key") == FIELD,
+        "posted" => request.body == format!("{{\"token\":\"{BODY}\"}}").as_bytes(),
         other => panic!("who asks for {other}?"),
     }
 }
@@ -167,15 +197,17 @@ async fn upstream() -> MockServer {
     ] {
         Mock::given(method("GET")).and(path(format!("/users/{key}"))).respond_with(answer).mount(&server).await;
     }
-    for source in ["shown", "asked", "bought", "proxied"] {
+    for source in ["shown", "asked", "bought", "proxied", "basic", "named", "posted"] {
         let answer = ResponseTemplate::new(200).set_body_string(source);
-        Mock::given(method("GET")).and(path(format!("/{source}/good"))).respond_with(answer).mount(&server).await;
+        Mock::given(path(format!("/{source}/good"))).respond_with(answer).mount(&server).await;
     }
     for (key, to) in [("moved", "/asked/good"), ("elsewhere", "http://127.0.0.1:9/asked/good")] {
         let answer = moved_to(format!("{to}?key={PARAMETER}"));
         Mock::given(method("GET")).and(path(format!("/asked/{key}"))).respond_with(answer).mount(&server).await;
     }
-    let token = format!("{{\"access_token\":\"{BOUGHT}\",\"token_type\":\"bearer\",\"expires_in\":60}}");
+    let token = format!(
+        "{{\"access_token\":\"{BOUGHT}\",\"token_type\":\"bearer\",\"expires_in\":60,\"refresh_token\":\"{FURTHER}\"}}"
+    );
     let refusal = format!("{{\"error\":\"{CLIENT}\",\"error_description\":\"{CLIENT}\"}}");
     for (at, answer) in [("/token", (200, token)), ("/refusal", (401, refusal))] {
         let answer = ResponseTemplate::new(answer.0).set_body_string(answer.1);
@@ -194,6 +226,15 @@ fn config(origin: &str) -> String {
     )
 }
 
+/// The same with mistakes, for which an error may quote too much.
+fn broken(origin: &str) -> String {
+    config(origin)
+        .replace("refresh_every", "refresh_evry")
+        .replace(ADMIN, &format!("{ADMIN}\", \"{ADMIN}\", \"{}", &ADMIN[..10]))
+        .replace("${env:DATABASE}", "x${env:DATABASE}")
+        .replace("token\":\"${env:BODY}", "token\":${env:BODY}\"")
+}
+
 /// An upstream, and a source of the same name, for each place where an upstream's settings take a secret.
 fn upstreams(origin: &str) -> String {
     let oauth2 = |at: &str| {
@@ -209,21 +250,36 @@ fn upstreams(origin: &str) -> String {
         ("unsold", origin, oauth2("refusal")),
         ("proxied", "http://api.invalid", proxy(origin.trim_start_matches("http://"))),
         ("lost", "https://api.invalid", proxy("127.0.0.1:9")),
+        ("basic", origin, "auth.basic = { user = \"me\", password = \"${env:BASIC}\" }".to_owned()),
+        ("named", origin, "auth.header = { name = \"x-api-key\", value = \"${env:FIELD}\" }".to_owned()),
+        ("posted", origin, String::new()),
     ];
     all.map(|(name, origin, settings)| {
         let keys = if name == "asked" { "\"good\", \"moved\", \"elsewhere\"" } else { "\"good\"" };
+        let body = if name == "posted" { "body = '{\"token\":\"${env:BODY}\"}'" } else { "" };
         format!(
             "[upstreams.{name}]\n{settings}\n[sources.{name}]\nupstream = \"{name}\"\nuser_agent = \"test\"\n\
-             url = \"{origin}/{name}/{{key}}\"\nkeys = [{keys}]\nrefresh_every = \"1h\"\n"
+             url = \"{origin}/{name}/{{key}}\"\nkeys = [{keys}]\nrefresh_every = \"1h\"\n{body}\n"
         )
     })
     .concat()
 }
 
 fn with_secrets(headpond: Headpond) -> Headpond {
-    [("TOKEN", TOKEN), ("KEY", KEY), ("BEARER", BEARER), ("PARAMETER", PARAMETER), ("PROXY", PROXY), ("CLIENT", CLIENT)]
-        .into_iter()
-        .fold(headpond, |headpond, (name, value)| headpond.with_variable(name, value))
+    let secrets = [
+        ("TOKEN", TOKEN),
+        ("KEY", KEY),
+        ("BEARER", BEARER),
+        ("PARAMETER", PARAMETER),
+        ("PROXY", PROXY),
+        ("CLIENT", CLIENT),
+        ("BASIC", BASIC),
+        ("FIELD", FIELD),
+        ("BODY", BODY),
+        // Of no effect; if it had one, it would be to say more.
+        ("RUST_LOG", "trace"),
+    ];
+    secrets.into_iter().fold(headpond, |headpond, (name, value)| headpond.with_variable(name, value))
 }
 
 /// No canary is in what was printed or answered.

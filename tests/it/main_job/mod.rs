@@ -7,6 +7,7 @@ mod metrics;
 mod outage;
 mod poll;
 mod reloads;
+mod standby;
 mod waiting;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 pub mod gzip;
 pub mod nginx;
 pub mod outcomes;
+pub mod postgres;
 pub mod program;
 pub mod proxy;
 pub mod raw_server;

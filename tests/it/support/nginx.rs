@@ -44,8 +44,8 @@ impl Nginx {
         Self::start_with(dir, &format!("sendfile on; sendfile_max_chunk {PIECE}; limit_rate {rate};")).await
     }
 
-    /// `more` goes into the configuration of the server.
-    async fn start_with(dir: &Path, more: &str) -> Self {
+    /// As [`start`](Self::start); `more` goes into the configuration of the server.
+    pub async fn start_with(dir: &Path, more: &str) -> Self {
         let program = find_nginx();
         for _ in 0..5 {
             let port = free_port();

@@ -20,7 +20,7 @@ impl Proxy {
     /// A way to this database's server, and the database's URL by that way.
     pub async fn to_postgres(database: &Database) -> (Self, String) {
         let options: PgConnectOptions = database.url().parse().unwrap();
-        let target = (options.get_host().to_owned(), options.get_port());
+        let target = target(&options);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let passing = Some(tokio::spawn(pass(listener, target.clone())));
@@ -33,6 +33,12 @@ impl Proxy {
         let passing = self.passing.take().expect("a way that is not cut");
         passing.abort();
         _ = passing.await;
+    }
+
+    /// Lets connections through again, to another server: the one of this URL.
+    pub async fn mend_to(&mut self, postgres: &str) {
+        self.target = target(&postgres.parse().unwrap());
+        self.mend().await;
     }
 
     /// Lets connections through again.
@@ -48,6 +54,10 @@ impl Drop for Proxy {
             passing.abort();
         }
     }
+}
+
+fn target(postgres: &PgConnectOptions) -> (String, u16) {
+    (postgres.get_host().to_owned(), postgres.get_port())
 }
 
 async fn pass(listener: TcpListener, target: (String, u16)) {

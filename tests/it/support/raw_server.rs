@@ -18,6 +18,8 @@ pub const CERTIFICATE: &[u8] = include_bytes!("tls/localhost.cert.pem");
 pub const CLIENT: &[u8] = include_bytes!("tls/client.cert.pem");
 pub const CLIENT_KEY: &[u8] = include_bytes!("tls/client.key.pem");
 pub const EXPIRED: &[u8] = include_bytes!("tls/expired.cert.pem");
+/// Of the same server, signed by the same key, but expired in 2021.
+const EXPIRED_SERVER: &[u8] = include_bytes!("tls/localhost-expired.cert.pem");
 const KEY: &[u8] = include_bytes!("tls/localhost.key.pem");
 
 /// A server on a port of its own, until it is dropped.
@@ -106,15 +108,17 @@ pub struct Connection {
 impl Connection {
     /// Reads the next request's head; false when the client has closed instead.
     pub async fn request(&mut self) -> bool {
+        self.head().await.is_some()
+    }
+
+    /// The next request's head; `None` when the client has closed instead.
+    pub async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            match self.stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return false,
-            }
+            head.push(self.stream.read_u8().await.ok()?);
         }
-        self.requests.lock().unwrap().push(head);
-        true
+        self.requests.lock().unwrap().push(head.clone());
+        Some(String::from_utf8_lossy(&head).into_owned())
     }
 
     /// Sends bytes; false when the client is gone.
@@ -130,12 +134,21 @@ impl Connection {
 
 /// A TLS server with [`CERTIFICATE`] that answers each connection's first request with these bytes.
 pub fn tls_server(answer: &'static [u8]) -> SocketAddr {
-    tls_server_for(None, answer)
+    serve_tls(CERTIFICATE, None, answer)
 }
 
 /// The same, for clients alone that have this certificate.
-pub fn tls_server_for(client: Option<&[u8]>, answer: &'static [u8]) -> SocketAddr {
-    let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
+pub fn tls_server_for(client: &[u8], answer: &'static [u8]) -> SocketAddr {
+    serve_tls(CERTIFICATE, Some(client), answer)
+}
+
+/// The same, but its certificate has expired.
+pub fn expired_tls_server(answer: &'static [u8]) -> SocketAddr {
+    serve_tls(EXPIRED_SERVER, None, answer)
+}
+
+fn serve_tls(certificate: &[u8], client: Option<&[u8]>, answer: &'static [u8]) -> SocketAddr {
+    let certificate = CertificateDer::from_pem_slice(certificate).unwrap();
     let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone());

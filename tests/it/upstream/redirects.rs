@@ -106,6 +106,18 @@ async fn a_loop_is_refused_when_it_closes() {
 }
 
 #[tokio::test]
+async fn a_redirect_to_itself_is_asked_for_once() {
+    for location in ["/a", "", "#part", "./a"] {
+        let server = mock_server().await;
+        let answer = ResponseTemplate::new(302).insert_header("location", location);
+        Mock::given(path("/a")).respond_with(answer).expect(1).mount(&server).await;
+        let observation = ask(&url(&server, "/a")).await;
+        assert_eq!((kind(&observation), failure(&observation).status), (FailureKind::Redirect, Some(302)));
+        assert_eq!(failure(&observation).detail, "the upstream redirects in a loop", "{location:?}");
+    }
+}
+
+#[tokio::test]
 async fn another_origin_is_never_asked() {
     let (server, other) = (mock_server().await, mock_server().await);
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).expect(0).mount(&other).await;

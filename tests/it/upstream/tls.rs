@@ -9,7 +9,9 @@ use url::Url;
 
 use super::configured::Configured;
 use super::{ask, ask_with, body, failure, kind, settings};
-use crate::support::raw_server::{CERTIFICATE, CLIENT, CLIENT_KEY, RawServer, tls_server, tls_server_for};
+use crate::support::raw_server::{
+    CERTIFICATE, CLIENT, CLIENT_KEY, RawServer, expired_tls_server, tls_server, tls_server_for,
+};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -35,7 +37,7 @@ async fn a_server_with_a_trusted_certificate_is_asked() {
 
 #[tokio::test]
 async fn a_client_certificate_is_shown_to_a_server_that_asks_for_one() {
-    let url = format!("https://localhost:{}/", tls_server_for(Some(CLIENT), ANSWER).port()).parse().unwrap();
+    let url = format!("https://localhost:{}/", tls_server_for(CLIENT, ANSWER).port()).parse().unwrap();
     let certificate = "client_certificate = { certificate = 'DIR/client.pem', key = 'DIR/client.key' }";
     assert_eq!(body(&ask_trusting(&url, certificate).await), b"hello");
     let without = ask_trusting(&url, "").await;
@@ -57,6 +59,17 @@ async fn a_certificate_that_nobody_vouches_for_is_a_failure_of_tls() {
 async fn a_certificate_for_another_name_is_a_failure_of_tls() {
     let url = format!("https://127.0.0.1:{}/", tls_server(ANSWER).port()).parse().unwrap();
     assert_eq!(kind(&ask_trusting(&url, "").await), FailureKind::Tls);
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_a_failure_of_tls_that_says_so() {
+    let url = format!("https://localhost:{}/", expired_tls_server(ANSWER).port()).parse().unwrap();
+    let observation = ask_trusting(&url, "").await;
+    assert_eq!(kind(&observation), FailureKind::Tls);
+    assert_eq!(
+        failure(&observation).detail,
+        "no secure connection could be made: the server's certificate expired at 2021-01-01T00:00:00+00:00"
+    );
 }
 
 #[tokio::test]
