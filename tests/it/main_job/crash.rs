@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 
 use super::CRASH_FILES as FILES;
 use crate::support::nginx::{Nginx, write_json_files};
-use crate::support::program::{Headpond, Serving, eventually, files_config, get, get_json};
+use crate::support::program::{Headpond, Serving, client, eventually, files_config, get_json};
 use crate::support::store::{Database, on_each_empty_database};
 
 on_each_empty_database!(kills_lose_nothing_and_announce_nothing_twice);
@@ -127,8 +127,10 @@ async fn assert_feed_is_whole(serving: &Serving) {
 }
 
 async fn assert_bodies_are_the_files(serving: &Serving, files: &Path) {
+    let client = client();
     let compared = stream::iter(1..=FILES).map(async |key| {
-        let stored = get(&serving.url(&format!("/v1/users/{key}"))).await.unwrap().bytes().await.unwrap();
+        let answer = client.get(serving.url(&format!("/v1/users/{key}"))).send().await.unwrap();
+        let stored = answer.bytes().await.unwrap();
         assert_eq!(stored, std::fs::read(files.join(format!("users/{key}.json"))).unwrap(), "{key} is torn or old");
     });
     assert_eq!(compared.buffer_unordered(4).count().await, FILES as usize);
