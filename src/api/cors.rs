@@ -64,11 +64,9 @@ impl Cors {
             CorsOrigins::These(named) if named.is_empty() => Self::default(),
             CorsOrigins::These(named) => Self {
                 named: named.clone(),
-                layer: Some(
-                    layer
-                        .allow_origin(AllowOrigin::list(named.iter().cloned()))
-                        .allow_methods(reading.into_iter().chain([Method::POST]).collect::<Vec<_>>()),
-                ),
+                layer: Some(layer.allow_origin(AllowOrigin::list(named.iter().cloned())).allow_methods(
+                    reading.into_iter().chain([Method::POST, Method::PUT, Method::DELETE]).collect::<Vec<_>>(),
+                )),
             },
         }
     }

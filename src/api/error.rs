@@ -60,6 +60,25 @@ pub enum ApiError {
     Missing(Box<Missing>),
     /// The key is not polled any more, so it can't be refreshed.
     NotPolled(ResourcePath),
+    /// The body is not what the route takes.
+    BadBody {
+        /// What would be right, in a sentence.
+        expected: &'static str,
+    },
+    /// The source can't ask for such a key.
+    UnusableKey {
+        /// The key.
+        path: ResourcePath,
+        /// Why, in words.
+        why: String,
+    },
+    /// The key was not added by hand, so it can't be removed like that.
+    ListedElsewhere {
+        /// The key.
+        path: ResourcePath,
+        /// Where it comes from.
+        origins: Vec<String>,
+    },
     /// Accept-Encoding refuses whatever could be sent.
     NotAcceptable,
     /// If-Match or If-Unmodified-Since asked for other content than there is.
@@ -184,6 +203,20 @@ impl ApiError {
                 let detail = "The configuration no longer has this key, so it is not refreshed. What there is of it is served \
                               until its retention ends.";
                 about(&path, Problem::new(StatusCode::CONFLICT, "not-polled", "Not polled", detail))
+            }
+            Self::BadBody { expected } => bad_request("bad-body", "Bad body", format!("The body is wrong: {expected}")),
+            Self::UnusableKey { path, why } => {
+                let detail = format!("The source `{}` can't ask for this key: {why}.", path.source);
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                about(&path, Problem::new(status, "unusable-key", "Unusable key", detail))
+            }
+            Self::ListedElsewhere { path, origins } => {
+                let detail = format!(
+                    "The key was not added by hand: it comes from {}, and is polled until it is taken out there.",
+                    origins.join(", ")
+                );
+                let problem = Problem::new(StatusCode::CONFLICT, "listed-elsewhere", "Listed elsewhere", detail);
+                about(&path, problem).with("origins", origins)
             }
             Self::NotAcceptable => {
                 let detail = "Accept-Encoding refuses everything that could be sent: leave `identity` possible, or accept \

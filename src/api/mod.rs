@@ -4,6 +4,8 @@
 //! | route | answers |
 //! |---|---|
 //! | `GET /v1/{source}/{key}` | the snapshot's body as the upstream sent it, with its age and freshness; 304 on validators |
+//! | `PUT /v1/{source}/{key}` | has the key polled, with the parameters in the body; 201 or 200 |
+//! | `DELETE /v1/{source}/{key}` | removes a key that was added by hand; 204 |
 //! | `GET /v1/{source}?key=` | the same, for keys that something on the way would decode |
 //! | `GET /v1/{source}` | a list of the source, page by page |
 //! | `GET /v1/{source}?keys=` | many resources at once |
@@ -40,6 +42,7 @@ pub mod error;
 pub mod freshness_headers;
 pub mod health;
 pub mod item;
+pub mod keys;
 pub mod measure;
 pub mod meta;
 pub mod parameters;
@@ -124,7 +127,7 @@ pub fn router(state: ApiState) -> Router {
 fn reading(state: &ApiState) -> Router<ApiState> {
     Router::new()
         .route("/v1/{source}", get(collection::collection))
-        .route("/v1/{source}/{key}", get(read::read))
+        .route("/v1/{source}/{key}", get(read::read).put(keys::put).delete(keys::delete))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
         .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
         .route("/v1/-/changes", get(changes::changes))

@@ -1,12 +1,13 @@
 //! What the config says about reading. It changes while readers are served: each request is answered by the settings that
 //! held when it came.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Access;
 use super::cors::Cors;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::domain::resource::SourceName;
 
 /// The part of the config that the handlers work by.
@@ -14,6 +15,8 @@ use crate::domain::resource::SourceName;
 pub struct Settings {
     /// The sources of the config: tells an unknown source from an unknown key.
     pub sources: BTreeSet<SourceName>,
+    /// How their keys are asked for.
+    pub asked: BTreeMap<SourceName, Arc<Source>>,
     /// Who may read and administer.
     pub access: Access,
     /// How long a request may take to be answered.
@@ -29,6 +32,7 @@ impl Settings {
         let own_tokens = config.sources.iter().map(|source| (&source.name, source.read_tokens.as_slice()));
         Self {
             sources: config.sources.iter().map(|source| source.name.clone()).collect(),
+            asked: config.sources.iter().map(|source| (source.name.clone(), Arc::new(source.clone()))).collect(),
             access: Access::of(&config.server, own_tokens),
             request_timeout: config.server.request_timeout,
             cors: Cors::of(&config.server.cors_origins),

@@ -15,7 +15,7 @@ use super::parameters::Parameters;
 use crate::domain::failure::FailureKind;
 use crate::domain::resource::{Key, SourceName};
 use crate::domain::schedule::Because;
-use crate::store::{Disk, LastFailure, NextDue, Pause, SourceStatus, Status, UpstreamStatus};
+use crate::store::{Disk, LastFailure, NextDue, OriginStatus, Pause, SourceStatus, Status, UpstreamStatus};
 
 /// Everything. What is not there is `null`.
 #[derive(Debug, Serialize)]
@@ -51,6 +51,8 @@ struct Source {
     gone: u64,
     /// Of all these, those whose latest refresh failed.
     failing: u64,
+    /// Where its keys come from. One key can come from several.
+    origins: Vec<Origin>,
     /// How many keys have their due time for which reason.
     because: BTreeMap<Because, u64>,
     /// Of the copies of keys that are not gone. It can be as much too late as `fresh` is too long.
@@ -61,6 +63,21 @@ struct Source {
     next_due_not_before: Option<DateTime<Utc>>,
     /// Whether it has passed or not.
     last_failure: Option<Failed>,
+}
+
+/// Where keys come from.
+#[derive(Debug, Serialize)]
+struct Origin {
+    /// `config`, `api` or `cli`; `file`, `query` or `source`, with a number from the second one on.
+    name: String,
+    /// The file, the query, or the other source.
+    about: Option<String>,
+    keys: u64,
+    /// When it was last found to have other keys than before, and these were taken in; `null` when it was never read.
+    synced_at: Option<DateTime<Utc>>,
+    /// What is wrong with it now.
+    problem: Option<String>,
+    problem_at: Option<DateTime<Utc>>,
 }
 
 /// A failure.
@@ -182,12 +199,20 @@ impl Source {
             pending: status.counts.pending,
             gone: status.counts.gone,
             failing: status.counts.failing,
+            origins: status.origins.into_iter().map(Origin::of).collect(),
             because: status.because,
             oldest_fetched_at: status.oldest_fetched_at,
             next_due_at,
             next_due_not_before,
             last_failure: status.last_failure.map(Failed::of),
         }
+    }
+}
+
+impl Origin {
+    fn of(OriginStatus { name, about, keys, synced_at, problem }: OriginStatus) -> Self {
+        let (problem, problem_at) = problem.unzip();
+        Self { name, about: Some(about).filter(|about| !about.is_empty()), keys, synced_at, problem, problem_at }
     }
 }
 

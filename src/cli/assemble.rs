@@ -1,6 +1,5 @@
 //! Puts the parts together, as every command needs them.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,14 +8,14 @@ use secrecy::ExposeSecret;
 use super::outcome::CliError;
 use crate::announce::Announcer;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, ConfigErrors, Environment, Loaded};
-use crate::domain::resource::Key;
+use crate::config::{self, Config, ConfigErrors, Environment, Loaded, Source};
+use crate::domain::resource::SourceId;
+use crate::refresh::origins;
+use crate::refresh::origins::spool::mark_of;
+use crate::refresh::origins::sync::{self, AT_ONCE, Stored, store_list};
 use crate::refresh::{Refresher, Roster};
 use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
 use crate::upstream::Fetchers;
-
-/// How many keys are added in one transaction.
-const KEYS_AT_ONCE: usize = 5000;
 
 /// Reads the configuration: the file, and what the environment says otherwise.
 pub(super) fn load(path: &Path, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
@@ -73,11 +72,40 @@ async fn connect(url: &str, readers: u32, schema: Schema) -> Result<(Arc<dyn Sto
     Ok((store, clock))
 }
 
-/// Makes the config's sources known and adds the keys that it lists, due by their schedules.
+/// Sources that are known to the store, and what is left to do about their keys.
+pub(super) struct Known {
+    /// The sources' ids, in the config's order.
+    pub(super) registered: Vec<Registered>,
+    /// Lists of the config that are stored, while what they had before is still there.
+    stored: Vec<Stored>,
+}
+
+/// Makes the config's sources known and adds the keys that it lists, due by their schedules. A list that the store has
+/// already is not walked.
 ///
 /// Only a process that owns the config changes what is there; see [`Authority`]. Broken off in the middle, it leaves some of
 /// the config's sources, limits and keys in the database and not others; done again, it does the rest.
-pub(super) async fn register(
+pub(super) async fn register(store: &dyn Store, config: &Config, authority: Authority) -> Result<Known, CliError> {
+    let registered = register_sources(store, config, authority).await?;
+    let mut stored = Vec::new();
+    for (source, ids) in config.sources.iter().zip(&registered) {
+        if authority == Authority::Adds {
+            for chunk in source.keys.chunks(AT_ONCE) {
+                store.add_keys(ids.source, chunk, authority).await?;
+            }
+            continue;
+        }
+        stored.extend(store_own_list(store, source, ids.source).await?);
+        let earlier = store.reschedule(ids.source, &source.policy.cadence).await?;
+        if earlier > 0 {
+            tracing::info!(source = %source.name, earlier, cadence = %source.policy.cadence, "due earlier by the schedule");
+        }
+    }
+    Ok(Known { registered, stored })
+}
+
+/// Makes the config's sources known, without their keys.
+pub(super) async fn register_sources(
     store: &dyn Store,
     config: &Config,
     authority: Authority,
@@ -90,31 +118,43 @@ pub(super) async fn register(
             .ok_or_else(|| CliError::usage(format!("source {}: no upstream {}", source.name, source.upstream)))?;
         specs.push(SourceSpec::of(source, upstream));
     }
-    let registered = store.register(&specs, authority).await?;
-    for (source, ids) in config.sources.iter().zip(&registered) {
-        for chunk in source.keys.chunks(KEYS_AT_ONCE) {
-            store.add_keys(ids.source, chunk, authority).await?;
-        }
-        if authority == Authority::Owns {
-            let earlier = store.reschedule(ids.source, &source.policy.cadence).await?;
-            if earlier > 0 {
-                tracing::info!(source = %source.name, earlier, cadence = %source.policy.cadence, "due earlier by the schedule");
-            }
-        }
+    Ok(store.register(&specs, authority).await?)
+}
+
+/// Stores the keys that the config itself lists; `None` when they are stored already.
+async fn store_own_list(store: &dyn Store, source: &Source, id: SourceId) -> Result<Option<Stored>, CliError> {
+    let known = store.origins(id, &origins::specs(source)).await?;
+    let Some(own) = known.first() else { return Ok(None) };
+    let mark = mark_of(source.keys.iter());
+    if own.mark.as_ref() == Some(&mark) {
+        return Ok(None);
     }
-    Ok(registered)
+    let tell = |done, of| tracing::info!(source = %source.name, done, of, "taking in keys");
+    Ok(Some(store_list(store, own.id, &source.keys, mark, tell).await?))
 }
 
 /// Stops polling the keys and sources that the config does not have: for `serve`, whose config it is.
-pub(super) async fn retire(store: &dyn Store, config: &Config, registered: &[Registered]) -> Result<(), CliError> {
-    for (source, ids) in config.sources.iter().zip(registered) {
-        let keep: BTreeSet<Key> = source.keys.iter().map(|(key, _)| key.clone()).collect();
-        let retired = store.retire_keys_except(ids.source, &keep).await?;
+///
+/// Keys of a source that takes some from elsewhere may have moved there: its keeper looks there first.
+pub(super) async fn retire(store: &dyn Store, config: &Config, known: &Known) -> Result<(), CliError> {
+    for (source, ids) in config.sources.iter().zip(&known.registered) {
+        if !source.keys_from.is_empty() {
+            continue;
+        }
+        let origins = store.origins(ids.source, &origins::specs(source)).await?;
+        let mut retired = 0;
+        for stored in known.stored.iter().filter(|stored| origins.iter().any(|own| own.id == stored.round.origin)) {
+            retired += stored.finish(store).await?;
+        }
+        let keep: Vec<_> = origins.iter().map(|origin| origin.id).collect();
+        for other in store.other_origins(ids.source, &keep).await? {
+            retired += sync::forget(store, other).await?;
+        }
         if retired > 0 {
             tracing::info!(source = %source.name, retired, "keys that the config no longer lists are no longer polled");
         }
     }
-    let keep: Vec<_> = registered.iter().map(|ids| ids.source).collect();
+    let keep: Vec<_> = known.registered.iter().map(|ids| ids.source).collect();
     store.retire_sources_except(&keep).await?;
     Ok(())
 }

@@ -32,10 +32,13 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         println!("upstream {name}: {rate}, {} at once", upstream.limits.max_concurrent);
     }
     for source in &config.sources {
+        let elsewhere = source.keys_from.iter().map(|from| format!(", those of {} {}", from.name, from.about));
+        let elsewhere: Vec<_> = elsewhere.collect();
         println!(
-            "source {}: {} keys, {}, from {}",
+            "source {}: {} keys{}, {}, from {}",
             source.name,
             source.keys.len(),
+            elsewhere.concat(),
             source.policy.cadence,
             source.url.origin()
         );

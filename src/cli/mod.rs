@@ -13,6 +13,7 @@ mod demo;
 mod get;
 mod health;
 mod init;
+mod keys;
 mod migrate;
 mod outcome;
 mod probe;
@@ -53,6 +54,8 @@ enum Command {
     Try(probe::Args),
     /// Print a resource's stored content.
     Get(get::Args),
+    /// List, add, remove and import keys.
+    Keys(keys::Args),
     /// Tell how sources and upstreams stand, whether or not `serve` runs. It ends with 0 whenever the database could be read.
     Status(status::Args),
     /// Ask the running `serve` whether it is up, for health checks. It ends with 0 if so, else with 1.
@@ -104,6 +107,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Try(args) => probe::run(&cli.config, &args).await,
             Command::Get(args) => get::run(&cli.config, &args).await,
             Command::Demo(args) => demo::run(&args).await,
+            Command::Keys(args) => keys::run(&cli.config, &args).await,
             Command::Status(args) => status::run(&cli.config, &args).await,
             Command::Health(args) => health::run(&cli.config, &args).await,
             Command::Check(args) => check::run(&cli.config, &args).await,

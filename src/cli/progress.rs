@@ -10,6 +10,18 @@ use crate::refresh::tally::Counts;
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
 
+/// A bar for so many things; hidden when stderr is no terminal.
+pub(super) fn bar(expected: u64) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(expected), target);
+    // The template is a constant, so it can't be wrong; if it were, the bar would be a plain one.
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {per_sec}  ETA {eta}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// The bar of a refresh.
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -18,14 +30,7 @@ pub(super) struct Progress {
 impl Progress {
     /// A bar for so many resources; hidden when stderr is no terminal.
     pub(super) fn new(expected: u64) -> Self {
-        let target =
-            if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(expected), target);
-        // The template is a constant, so it can't be wrong; if it were, the bar would be a plain one.
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {per_sec}  ETA {eta}  {msg}") {
-            bar.set_style(style);
-        }
-        Self { bar }
+        Self { bar: bar(expected) }
     }
 
     /// Shows the counts while the work goes on.

@@ -13,6 +13,7 @@ use crate::clock::{Clock, monotonic};
 use crate::config::Config;
 use crate::domain::resource::{Key, SourceName};
 use crate::refresh::once::{Manner, Run, Target};
+use crate::refresh::origins;
 use crate::refresh::tally::Counts;
 use crate::store::{Authority, Registered, Store};
 
@@ -57,7 +58,14 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     // A running `serve` owns the config; without one, whoever runs now does.
     let owned = store.config_owner(clock.now()).await?.is_some();
     let authority = if owned { Authority::Adds } else { Authority::Owns };
-    let registered = assemble::register(store.as_ref(), &config, authority).await?;
+    let registered = assemble::register(store.as_ref(), &config, authority).await?.registered;
+    if !owned {
+        for (source, ids) in config.sources.iter().zip(&registered) {
+            for problem in origins::add_all(store.as_ref(), source, ids.source).await? {
+                eprintln!("warning: sources.{}.keys_from: {problem}", source.name);
+            }
+        }
+    }
     let target = target(&config, &registered, store.as_ref(), args).await?;
     let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock, assemble::worker_name())?;
     let grace = config.server.shutdown_grace;

@@ -12,6 +12,7 @@ use crate::api::status::{Report, keep};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::limit::Limits;
+use crate::domain::origin::CONFIG;
 use crate::domain::resource::SourceName;
 use crate::store::{Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
 
@@ -51,7 +52,9 @@ fn text(status: &Status, config: &Config, database: &str) -> String {
     let is_known = |name: &SourceName| status.sources.iter().any(|known| known.name == *name);
     let unknown = config.sources.iter().map(|source| &source.name).filter(|name| !is_known(name));
     let unknown = unknown.map(|name| format!("{name}: in the configuration, and not registered yet\n"));
-    format!("{}\n{}\n{}{database}", sources(status), upstreams(status), unknown.collect::<String>())
+    let unknown = unknown.collect::<String>();
+    let origins = origins(status).map_or(String::new(), |table| format!("{table}\n"));
+    format!("{}\n{origins}{}\n{unknown}{database}", sources(status), upstreams(status))
 }
 
 fn sources(status: &Status) -> Table {
@@ -83,6 +86,36 @@ fn sources(status: &Status) -> Table {
         ]);
     }
     table
+}
+
+/// Where keys come from, if any come from elsewhere than the configuration itself.
+fn origins(status: &Status) -> Option<Table> {
+    let mut all = status.sources.iter().flat_map(|source| &source.origins);
+    all.find(|origin| origin.name != CONFIG)?;
+    let mut table = Table::new(&["source", "keys from", ">keys", "what", "taken in", "problem"]);
+    for source in &status.sources {
+        for origin in source.origins.iter().filter(|origin| origin.keys > 0 || !origin.about.is_empty()) {
+            let since = |at: &DateTime<Utc>| ago(status.at, *at);
+            table.row([
+                source.name.to_string(),
+                origin.name.clone(),
+                origin.keys.to_string(),
+                if origin.about.is_empty() { "-".into() } else { shortened(&origin.about) },
+                origin.synced_at.as_ref().map_or("never".into(), since),
+                origin.problem.as_ref().map_or("-".into(), |(problem, at)| format!("{}, {problem}", since(at))),
+            ]);
+        }
+    }
+    Some(table)
+}
+
+/// The beginning of a long text.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 fn upstreams(status: &Status) -> Table {

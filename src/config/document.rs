@@ -14,7 +14,7 @@ use super::section::{Section, did_you_mean};
 use super::setting::Scope;
 use super::upstream::DeclaredUpstreams;
 use super::value::{Value, Wants, dotted};
-use super::{Config, overrides, policy, server, source, tokens};
+use super::{Config, keys_from, overrides, policy, server, source, tokens};
 
 /// The tables that a document may have.
 const TABLES: [&str; 5] = ["server", "database", "defaults", "upstreams", "sources"];
@@ -115,6 +115,7 @@ fn config(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Option<Config> {
         let at = Spot { path: String::new(), span: 0..0, shows: Shows::Name };
         reader.warn(&at, "there are no sources, so nothing is refreshed", "add a table [sources.NAME]");
     }
+    keys_from::check_fan_out(reader, &sources, &tables);
     let upstreams = upstreams.resolve(reader, &sources, &defaults);
     Some(Config { server: server?, database: database?, upstreams, sources })
 }

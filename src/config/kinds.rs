@@ -19,6 +19,7 @@ use super::certificates::{self, ClientCertificate};
 use super::credentials::{self, Credentials};
 use super::environment::Text;
 use super::headers;
+use super::keys_from::{self, KeysFrom};
 use super::nearest::nearest;
 use super::reader::Reader;
 use super::transport::{self, Proxy, RedirectHost};
@@ -112,6 +113,11 @@ pub(super) static TEMPLATE: Kind<UrlTemplate> = Kind {
 pub(super) static KEYS: Kind<()> = Kind {
     wants: Wants { noun: "a list of keys", example: "[\"berlin\", \"prishtina\"]" },
     read: |reader, value, wants| value.list(reader, wants).map(|_| ()),
+};
+
+pub(super) static KEYS_FROM: Kind<Vec<KeysFrom>> = Kind {
+    wants: Wants { noun: "a place where keys come from", example: "{ file = \"cities.csv\" }" },
+    read: keys_from::read,
 };
 
 pub(super) static CRON: Kind<String> = Kind {

@@ -15,6 +15,7 @@ mod error;
 mod fields;
 mod headers;
 mod keys;
+mod keys_from;
 mod kinds;
 mod nearest;
 mod origins;
@@ -33,6 +34,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
@@ -49,6 +51,7 @@ pub use credentials::{Credentials, OAuth2, SendsSecret};
 pub use document::{Loaded, load};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
+pub use keys_from::{FanOut, KeyFormat, KeyPlace, KeysFrom};
 pub use transport::{Proxy, RedirectHost, Transport};
 
 /// A whole configuration.
@@ -132,7 +135,9 @@ pub struct Source {
     /// Where its resources are.
     pub url: UrlTemplate,
     /// The keys that the config lists; each makes a URL with the template.
-    pub keys: Vec<(Key, Params)>,
+    pub keys: Arc<[(Key, Params)]>,
+    /// Where else its keys come from.
+    pub keys_from: Vec<KeysFrom>,
     /// Who may read it, besides those who administer; with none, whoever the server's tokens let in.
     pub read_tokens: Vec<SecretString>,
     /// When to refresh, and what counts as fresh, failed, gone and changed.
@@ -151,6 +156,7 @@ impl std::fmt::Debug for Source {
             .field("upstream", &self.upstream)
             .field("origin", &self.url.origin())
             .field("keys", &self.keys.len())
+            .field("keys_from", &self.keys_from)
             .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)

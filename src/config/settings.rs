@@ -17,11 +17,12 @@ use super::CorsOrigins;
 use super::certificates::ClientCertificate;
 use super::credentials::Credentials;
 use super::environment::Text;
+use super::keys_from::KeysFrom;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
-    CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST, MEDIA_TYPES,
-    METHOD as GET_OR_POST, NAME, PATH, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SIZE, SPAN, TEMPLATE,
-    USER_AGENT as AGENT, ZONE,
+    CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST,
+    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, PATH, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL,
+    RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::origins::ORIGINS;
 use super::reader::Shows;
@@ -65,6 +66,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &UPSTREAM,
     &URL,
     &KEYS,
+    &KEYS_FROM,
     &REFRESH_EVERY,
     &REFRESH_CRON,
     &TIMEZONE,
@@ -271,6 +273,10 @@ pub(super) static URL: Setting<UrlTemplate> =
 /// Its keys: texts, or tables of `key` and the parameters that `url` needs. Default: none.
 pub(super) static KEYS: Setting<()> =
     Setting { name: "keys", scopes: &[Scope::Source], kind: &KEY_LIST, default: Computed, shows: Shows::Value };
+
+/// Where else its keys come from: a table, or a list of them. Default: nowhere.
+pub(super) static KEYS_FROM: Setting<Vec<KeysFrom>> =
+    Setting { name: "keys_from", scopes: &[Scope::Source], kind: &KEY_PLACES, default: Computed, shows: Shows::Value };
 
 /// How often each key is refreshed; the keys are spread evenly over the interval. Required, unless there
 /// is `refresh_cron`.

@@ -54,14 +54,20 @@ pub(super) fn read(
         }
         _ => Vec::new(),
     };
-    if section.value(&set::KEYS).is_none_or(|list| list.is_empty_list()) {
+    let lists_none = section.value(&set::KEYS).is_none_or(|list| list.is_empty_list());
+    if lists_none && section.value(&set::KEYS_FROM).is_none() {
         reader.warn(&section.at, "has no keys, so nothing is refreshed", "add keys = [\"…\"]");
     }
+    let keys_from = match section.value(&set::KEYS_FROM) {
+        Some(_) => section.find(reader, &set::KEYS_FROM).map(|found| found.value),
+        None => Some(Vec::new()),
+    };
     let url = url?;
     Some(Source {
         name: source_name.ok()?,
         upstream: upstream.map_or_else(|| url.origin().to_owned(), |upstream| upstream.value.text),
-        keys,
+        keys: keys.into(),
+        keys_from: keys_from?,
         read_tokens: read_tokens?,
         policy: policy?,
         max_delete_share: max_delete_share?,

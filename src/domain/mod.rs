@@ -15,6 +15,7 @@ pub mod json_path;
 pub mod limit;
 pub mod network;
 pub mod observation;
+pub mod origin;
 pub mod policy;
 pub mod read_state;
 pub mod refused;

@@ -5,6 +5,9 @@
 //! stores what the flights of all lanes bring, many outcomes in one transaction. `serve` flies a [fleet] of lanes until it is
 //! told to stop; [`once`] runs them until nothing is left.
 //!
+//! What there is to be refreshed may live elsewhere: [`origins`] keeps the keys of sources as files, queries and the copies of
+//! other sources say.
+//!
 //! A [`Refresher`] never changes. Another configuration makes another refresher, which takes the place of the last one.
 
 use std::collections::HashMap;
@@ -29,6 +32,7 @@ pub mod follow;
 pub mod lane;
 mod notices;
 pub mod once;
+pub mod origins;
 pub mod ownership;
 pub mod tally;
 
@@ -107,6 +111,11 @@ impl Roster {
             }
         }
         Self { sources, upstreams }
+    }
+
+    /// All sources, with their ids.
+    pub fn sources(&self) -> impl Iterator<Item = (SourceId, &Arc<Source>)> {
+        self.sources.iter().map(|(id, (source, _))| (*id, source))
     }
 
     /// The source of that id, if the config has it.

@@ -61,6 +61,11 @@ impl Ownership {
         Ok(*is_held)
     }
 
+    /// Whether it was held when it was last looked at.
+    pub async fn is_held(&self) -> bool {
+        *self.is_held.lock().await
+    }
+
     /// Gives the configuration up, if it is ours.
     ///
     /// # Errors

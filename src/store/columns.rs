@@ -17,7 +17,7 @@ use crate::domain::validators::Validators;
 
 /// The format of the tables that this program knows. A migration that an older program could not work with raises the
 /// database's `needs_format` above that program's number.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 /// Refuses a database that asks for a newer program. `stored` is the value of `needs_format` in `meta`.
 pub(super) fn check_format(stored: &str) -> Result<(), StoreError> {

@@ -1,6 +1,5 @@
 //! How long the store's calls take, and how many fail.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,11 +7,13 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Wish,
+    Hastened, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec,
+    PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled, SourceSpec, Status, Store,
+    StoreError, Wish,
 };
 use crate::clock::monotonic;
 use crate::domain::change::Cursor;
+use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
 use crate::telemetry::metrics;
@@ -75,12 +76,78 @@ impl Store for Measured {
         measured("config_owner", self.0.config_owner(now)).await
     }
 
-    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
-        measured("retire_keys_except", self.0.retire_keys_except(source, keep)).await
-    }
-
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
         measured("retire_sources_except", self.0.retire_sources_except(keep)).await
+    }
+
+    async fn add_by_hand(
+        &self,
+        source: SourceId,
+        hand: Hand,
+        keys: &[(Key, Params)],
+    ) -> Result<KeysChanged, StoreError> {
+        measured("add_by_hand", self.0.add_by_hand(source, hand, keys)).await
+    }
+
+    async fn remove_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Removed>, StoreError> {
+        measured("remove_keys", self.0.remove_keys(source, keys)).await
+    }
+
+    async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError> {
+        measured("origins", self.0.origins(source, origins)).await
+    }
+
+    async fn other_origins(&self, source: SourceId, keep: &[OriginId]) -> Result<Vec<OriginId>, StoreError> {
+        measured("other_origins", self.0.other_origins(source, keep)).await
+    }
+
+    async fn begin_round(&self, origin: OriginId) -> Result<Round, StoreError> {
+        measured("begin_round", self.0.begin_round(origin)).await
+    }
+
+    async fn put_keys(&self, round: Round, seen: &Seen, keys: &[(Key, Params)]) -> Result<Put, StoreError> {
+        measured("put_keys", self.0.put_keys(round, seen, keys)).await
+    }
+
+    async fn listed(
+        &self,
+        origin: OriginId,
+        after: Option<ResourceId>,
+        at_most: u32,
+    ) -> Result<Vec<ResourceId>, StoreError> {
+        measured("listed", self.0.listed(origin, after, at_most)).await
+    }
+
+    async fn drop_keys(&self, round: Round, resources: &[ResourceId]) -> Result<u64, StoreError> {
+        measured("drop_keys", self.0.drop_keys(round, resources)).await
+    }
+
+    async fn end_round(&self, round: Round, mark: &str) -> Result<(), StoreError> {
+        measured("end_round", self.0.end_round(round, mark)).await
+    }
+
+    async fn note_problem(&self, origin: OriginId, problem: Option<&str>) -> Result<(), StoreError> {
+        measured("note_problem", self.0.note_problem(origin, problem)).await
+    }
+
+    async fn forget_origin(&self, round: Round) -> Result<(), StoreError> {
+        measured("forget_origin", self.0.forget_origin(round)).await
+    }
+
+    async fn keys(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<ListedKey>, StoreError> {
+        measured("keys", self.0.keys(source, after, at_most)).await
+    }
+
+    async fn select_keys(&self, query: &KeyQuery, rows: Rows) -> Result<(), StoreError> {
+        measured("select_keys", self.0.select_keys(query, rows)).await
+    }
+
+    async fn feed_end(&self) -> Result<Cursor, StoreError> {
+        measured("feed_end", self.0.feed_end()).await
+    }
+
+    async fn source(&self, name: &SourceName) -> Result<Option<SourceId>, StoreError> {
+        measured("source", self.0.source(name)).await
     }
 
     async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError> {

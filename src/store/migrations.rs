@@ -51,6 +51,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0006_letter.sql"),
         postgres: include_str!("../../migrations/postgres/0006_letter.sql"),
     },
+    Migration {
+        version: 8,
+        name: "key_origins",
+        sqlite: include_str!("../../migrations/sqlite/0008_key_origins.sql"),
+        postgres: include_str!("../../migrations/postgres/0008_key_origins.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

@@ -10,6 +10,8 @@
 //! | `resource` | resource: identity, validators and what else came with its content, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
+//! | `origin` | where keys of a source come from: its own list in the configuration, a file, a query, another source, hands | when it is read anew, and differs |
+//! | `key_origin` | key that an origin has, with its parameters; a key is polled while there is one | when one of these changes |
 //! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
 //! | `last_failure` | source that ever failed: its latest failure | by a trigger |
 //! | `refused` | resource whose latest answer was no content: the body that came (at most 1000 rows) | when one comes; gone with the next usable answer |
@@ -60,14 +62,15 @@ mod hasten;
 mod listing;
 mod measure;
 mod migrations;
+mod origins;
 mod plan;
 mod postgres;
 mod refusal;
 mod retry;
+mod select;
 mod sqlite;
 mod status;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +86,7 @@ use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
+use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::{self, Because, Cadence, Due};
 use crate::domain::snapshot::ContentHash;
@@ -90,7 +94,9 @@ use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
+pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
 pub use refusal::{MOST_REFUSED, Refusal};
+pub use select::{KeyQuery, Rows, SelectedRow};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -113,7 +119,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// another fingerprint, is [`StoreError::Unusable`].
     async fn register(&self, sources: &[SourceSpec], authority: Authority) -> Result<Vec<Registered>, StoreError>;
 
-    /// Adds keys to a source, due at once. A key that had been retired is polled again, with these parameters.
+    /// Adds keys to a source's own list in the configuration, due at once. A key that had been retired is polled again, with
+    /// these parameters.
     ///
     /// A key that is polled keeps its state. With [`Authority::Owns`] its parameters are updated, and it is due at once if
     /// they differ; with [`Authority::Adds`] it is left as it is.
@@ -141,11 +148,68 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The worker that owns the configuration, if its time has not run out.
     async fn config_owner(&self, now: DateTime<Utc>) -> Result<Option<String>, StoreError>;
 
-    /// Stops polling the source's keys that aren't in `keep`. Their data stays until [`prune`](Self::prune).
-    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError>;
-
-    /// Stops polling all keys of sources whose names aren't in `keep`.
+    /// Stops polling all keys of the other sources, wherever they come from, and forgets where that was.
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError>;
+
+    /// Adds keys that someone named one by one; otherwise as [`add_keys`](Self::add_keys), with [`Authority::Owns`].
+    async fn add_by_hand(
+        &self,
+        source: SourceId,
+        hand: Hand,
+        keys: &[(Key, Params)],
+    ) -> Result<KeysChanged, StoreError>;
+
+    /// Takes keys out of what was added by hand. Those that no origin has any more are no longer polled. In the order given.
+    async fn remove_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Removed>, StoreError>;
+
+    /// Makes a source's origins known, in the order given. Those that are there keep their keys.
+    async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError>;
+
+    /// A source's origins besides these and those of hands.
+    async fn other_origins(&self, source: SourceId, keep: &[OriginId]) -> Result<Vec<OriginId>, StoreError>;
+
+    /// Begins to read an origin anew. What was read of it before can't be written any more.
+    async fn begin_round(&self, origin: OriginId) -> Result<Round, StoreError>;
+
+    /// Adds keys to an origin, due at once where they weren't polled or have other parameters now. Keys that were seen in this
+    /// round before are left as they are.
+    async fn put_keys(&self, round: Round, seen: &Seen, keys: &[(Key, Params)]) -> Result<Put, StoreError>;
+
+    /// What an origin has after this resource, in the order of ids.
+    async fn listed(
+        &self,
+        origin: OriginId,
+        after: Option<ResourceId>,
+        at_most: u32,
+    ) -> Result<Vec<ResourceId>, StoreError>;
+
+    /// Takes resources out of an origin. Those that no other has are no longer polled, and keep their data until
+    /// [`prune`](Self::prune); returns how many these are. For the others, the parameters of what is left hold.
+    async fn drop_keys(&self, round: Round, resources: &[ResourceId]) -> Result<u64, StoreError>;
+
+    /// Notes that an origin is stored as it was read, under a mark that tells the same reading again, and well.
+    async fn end_round(&self, round: Round, mark: &str) -> Result<(), StoreError>;
+
+    /// Notes what is wrong with an origin now, or that nothing is.
+    async fn note_problem(&self, origin: OriginId, problem: Option<&str>) -> Result<(), StoreError>;
+
+    /// Forgets an origin, if it has no keys.
+    async fn forget_origin(&self, round: Round) -> Result<(), StoreError>;
+
+    /// A source's polled keys after this one, in the order of keys, with where they come from.
+    async fn keys(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<ListedKey>, StoreError>;
+
+    /// Runs a query for keys, which can only read, and sends what it finds in parts as fast as they are taken.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] for a statement that is wrong, with the database's words, or that takes too long.
+    async fn select_keys(&self, query: &KeyQuery, rows: Rows) -> Result<(), StoreError>;
+
+    /// The place in the change feed after all that there is.
+    async fn feed_end(&self) -> Result<Cursor, StoreError>;
+
+    /// The id of the source of that name; `None` when it was never registered.
+    async fn source(&self, name: &SourceName) -> Result<Option<SourceId>, StoreError>;
 
     /// The id of the upstream of that name; `None` when no source ever had it.
     async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError>;

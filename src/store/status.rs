@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::StoreError;
 use super::columns::{Cells, Record};
 use super::plan::OUTAGE;
+use super::{OriginStatus, StoreError};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{Key, SourceId, SourceName, UpstreamId};
@@ -52,6 +52,8 @@ pub struct SourceStatus {
     pub is_ready: bool,
     /// Its keys.
     pub counts: Counts,
+    /// Where its keys come from, in the order in which their parameters hold.
+    pub origins: Vec<OriginStatus>,
     /// Its keys by the reason for their due time; those that are no one's are left out.
     pub because: BTreeMap<Because, u64>,
     /// When the oldest copy was fetched that is not gone, rounded up.
@@ -166,6 +168,8 @@ pub(super) struct Reading {
     pub(super) upstreams: Vec<UpstreamRow>,
     pub(super) census: Vec<CensusRow>,
     pub(super) queues: HashMap<UpstreamId, Queue>,
+    /// With the source's id.
+    pub(super) origins: Vec<(i64, OriginStatus)>,
     pub(super) disk: Disk,
 }
 
@@ -337,11 +341,17 @@ impl Reading {
             // It is latched when someone asks; what was tried since then is known here too.
             is_ready: source.is_ready || (counts.keys > 0 && !because.contains_key(&Because::New)),
             counts,
+            origins: self.origins_of(source.id),
             because,
             oldest_fetched_at: oldest.map(|at: DateTime<Utc>| at.min(self.now)),
             next_due: queue.map_or(NextDue::Never, |queue| queue.next_due(source)),
             last_failure: source.last_failure.clone(),
         }
+    }
+
+    fn origins_of(&self, source: SourceId) -> Vec<OriginStatus> {
+        let own = self.origins.iter().filter(|(of, _)| *of == source.0);
+        own.map(|(_, origin)| origin.clone()).collect()
     }
 
     fn upstream(&self, upstream: &UpstreamRow, sources: &[SourceStatus]) -> UpstreamStatus {

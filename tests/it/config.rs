@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use headpond::config::{Config, CorsOrigins, Environment, Loaded, Source, load};
+use headpond::config::{Config, CorsOrigins, Environment, KeyFormat, KeyPlace, Loaded, Source, load};
 use headpond::domain::content::{BodyRules, ContentKind, JsonPath};
 use headpond::domain::policy::Heed;
 use headpond::domain::schedule::Cadence;
@@ -1048,6 +1048,71 @@ fn parameters_are_written_into_the_url_as_they_are_in_the_file() {
     let source = source(toml);
     let (key, params) = &source.keys[0];
     assert_eq!(source.url.expand(key, params).unwrap().as_str(), "http://localhost/k?a=52.520&b=1000&c=true&d=x%20y");
+}
+
+#[test]
+fn keys_come_from_elsewhere_too() {
+    let toml = "
+        [sources.index]
+        url = 'http://localhost/index'
+        refresh_every = '1h'
+        keys = ['all']
+        [sources.s]
+        url = 'http://localhost/{key}'
+        refresh_every = '1h'
+        keys_from = [
+            { file = '/etc/cities.CSV' }, { file = 'keys', format = 'jsonl' },
+            { query = ' select a from b ', every = '1m', timeout = '2s' }, { query = 'WITH x AS (SELECT 1) SELECT * FROM x WHERE y = ${env:SECRET}' },
+            { source = 'index', items = '$.a[*]', key = '$.id', params = { lat = '$.b' } },
+        ]
+    ";
+    let config = load_bytes(toml).unwrap().config;
+    let from = &config.sources[1].keys_from;
+    let names: Vec<_> = from.iter().map(|from| (from.name.as_str(), from.place)).collect();
+    assert_eq!(names, [("file", 10), ("file:2", 11), ("query", 12), ("query:2", 13), ("source", 14)]);
+    let file = |path: &str, format| KeyPlace::File { path: path.into(), format };
+    assert!(from[0].what == file("/etc/cities.CSV", KeyFormat::Csv));
+    assert!(matches!(&from[1].what, KeyPlace::File { format: KeyFormat::JsonLines, .. }));
+    let span = |seconds| std::time::Duration::from_secs(seconds);
+    let KeyPlace::Query { every, timeout, .. } = &from[2].what else { panic!("{from:?}") };
+    assert_eq!((*every, *timeout, from[2].about.as_str()), (span(60), span(2), "select a from b"));
+    let KeyPlace::Query { every, timeout, .. } = &from[3].what else { panic!("{from:?}") };
+    assert_eq!((*every, *timeout, from[3].about.as_str()), (span(300), span(30), "a query"));
+    assert_eq!(from[4].about, "index $.a[*]");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn places_where_no_keys_can_come_from_are_refused() {
+    for (written, said) in [
+        ("'cities.csv'", "text, not a place where keys come from; write it like { file = \"cities.csv\" }"),
+        ("{ fil = 'a.txt' }", "says neither file nor query nor source; write it like { file = \"cities.csv\" }"),
+        ("{ file = 'a.txt', every = '1m' }", "there is no such setting here; known are file, format"),
+        ("{ file = 'a.txt', query = 'SELECT 1' }", "file and query are in one table; write a table for each"),
+        ("{ file = 'a' }", "its name doesn't say how it is written; add format = \"txt\", \"csv\" or \"jsonl\""),
+        ("{ file = 'a.txt', format = 'xml' }", "there is no such format; write it like \"csv\""),
+        ("{ file = '' }", "is empty"),
+        ("{ query = 'DELETE FROM a' }", "not a SELECT, and all else could change the data"),
+        ("{ query = '  ' }", "is empty"),
+        ("{ query = 'SELECT 1', every = '1ms' }", "must be at least 1s"),
+        ("{ source = 'index', items = '$.a' }", "key is not set"),
+        ("{ source = 'index', items = 'a', key = '$.id' }", "not a JSONPath (RFC 9535)"),
+        ("{ source = 'indx', items = '$.a', key = '$.id' }", "there is no source \"indx\"; did you mean \"index\"?"),
+        (
+            "{ source = 's', items = '$.a', key = '$.id' }",
+            "sources take their keys in a circle: s ← s; let one of them",
+        ),
+        ("{ source = 'back', items = '$.a', key = '$.id' }", "sources take their keys in a circle: s ← back ← s"),
+    ] {
+        let toml = format!(
+            "[defaults]\nrefresh_every = '1h'\n[sources.index]\nurl = 'http://localhost/'\nkeys = ['a']\n\
+             [sources.back]\nurl = 'http://localhost/{{key}}'\n\
+             keys_from = {{ source = 's', items = '$.a', key = '$.id' }}\n\
+             [sources.s]\nurl = 'http://localhost/{{key}}'\nkeys_from = {written}"
+        );
+        let errors = errors(&toml);
+        assert!(errors.contains(said) && errors.contains("sources.s.keys_from"), "{written}: {errors}");
+    }
 }
 
 #[test]

@@ -116,16 +116,24 @@ async fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let headpond = Headpond::with_config("");
     let help = headpond.run(&["--help"]).await.stdout;
     let global = options(&help);
-    let names = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    // A command's line is indented by two; what goes on from the line above, by more.
-    let names = names.lines().filter(|line| !line.starts_with("   "));
-    let names = names.map(|line| line.split_whitespace().next().unwrap()).filter(|name| *name != "help");
     let mut commands = BTreeMap::from([(String::new(), global.clone())]);
-    for name in names {
-        let own = options(&headpond.run(&[name, "--help"]).await.stdout);
+    for name in commands_in(&help) {
+        let help = headpond.run(&[name, "--help"]).await.stdout;
+        let mut own = options(&help);
+        for below in commands_in(&help) {
+            own.extend(options(&headpond.run(&[name, below, "--help"]).await.stdout));
+        }
         commands.insert(name.to_owned(), own.difference(&global).cloned().collect());
     }
     commands
+}
+
+/// The commands that a help text lists.
+fn commands_in(help: &str) -> Vec<&str> {
+    let names = help.split("Commands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
+    // A command's line is indented by two; what goes on from the line above, by more.
+    let names = names.lines().filter(|line| !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect()
 }
 
 /// The long options that a help text lists.

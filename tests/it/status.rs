@@ -71,6 +71,7 @@ async fn a_refresh_is_told_by_source_and_upstream(database: &Database) {
     // Times are what differs from run to run.
     assert!((-60..=0).contains(&take_time(source, "oldest_fetched_at", at)));
     assert!((-60..=0).contains(&take_time(source, "next_due_at", at)), "`pending` was due at once");
+    assert!((-60..=0).contains(&take_time(&mut source["origins"][0], "synced_at", at)));
     assert!((-60..=0).contains(&take_time(&mut source["last_failure"], "at", at)));
     let upstream = &mut told["upstreams"][0];
     assert!((-60..=0).contains(&take_time(upstream, "oldest_due_at", at)));
@@ -80,6 +81,7 @@ async fn a_refresh_is_told_by_source_and_upstream(database: &Database) {
         "sources": [{
             "name": "users", "upstream": "origin", "ready": false,
             "keys": 4, "fresh": 1, "stale": 0, "pending": 2, "gone": 1, "failing": 1,
+            "origins": [{ "name": "config", "about": null, "keys": 4, "problem": null, "problem_at": null }],
             "because": { "new": 1, "interval": 1, "backoff": 1, "gone_recheck": 1 },
             "next_due_not_before": null,
             "last_failure": {

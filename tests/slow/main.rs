@@ -7,6 +7,7 @@
 mod crash;
 mod httpbin;
 mod idle;
+mod key_query;
 mod metrics;
 #[path = "../it/main_job/reloads.rs"]
 mod reloads;

@@ -26,6 +26,7 @@ use crate::refresh::clockwork::Clockwork;
 use crate::refresh::committer::Committer;
 use crate::refresh::fleet;
 use crate::refresh::follow::follow;
+use crate::refresh::origins;
 use crate::store::Store;
 use crate::telemetry::metrics;
 
@@ -115,6 +116,7 @@ async fn serve_until_stopped(
 
     let mut parts = JoinSet::new();
     parts.spawn(follow(Arc::clone(&refresher.store), refresher.announcer.clone(), stop.stop.clone()).map(Ok));
+    parts.spawn(origins::keep(present.refreshers(), present.ownership(), stop.stop.clone()).map_err(ended));
     parts.spawn(commits.map(Ok));
     parts.spawn(fleet);
     parts.spawn(serving.map(Ok));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::api::settings::Settings;
-use crate::cli::assemble;
+use crate::cli::assemble::{self, Known};
 use crate::cli::outcome::CliError;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::refresh::ownership::Ownership;
 use crate::refresh::{Refresher, Roster};
-use crate::store::{Authority, Registered, Store};
+use crate::store::{Authority, Store};
 use crate::upstream::{BadClient, Fetchers};
 
 /// The present configuration of a running `serve`.
@@ -48,9 +48,9 @@ impl Present {
         let ownership = Ownership::new(Arc::clone(&store), Arc::<SystemClock>::clone(clock), worker.clone());
         // Taken before anything is written, so that of two processes that do this at once the last one's word stands.
         ownership.take().await?;
-        let registered = assemble::register(store.as_ref(), &config, Authority::Owns).await?;
-        let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), clock, worker)?;
-        retire(store.as_ref(), &ownership, &config, &registered).await?;
+        let known = assemble::register(store.as_ref(), &config, Authority::Owns).await?;
+        let refresher = assemble::refresher(&config, &known.registered, Arc::clone(&store), clock, worker)?;
+        retire(store.as_ref(), &ownership, &config, &known).await?;
         Ok(Self {
             store,
             ownership: Arc::new(ownership),
@@ -73,14 +73,14 @@ impl Present {
         let before = self.refresher();
         let fetchers = Fetchers::of(&config, &before.clock).map_err(NotReplaced::Refused)?;
         self.ownership.take().await.map_err(|error| old_holds(error.into()))?;
-        let registered = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
-        let refresher = before.with(fetchers, Roster::new(&config, &registered));
+        let known = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
+        let refresher = before.with(fetchers, Roster::new(&config, &known.registered));
         self.refreshers.send_replace(Arc::new(refresher));
         self.settings.send_replace(Arc::new(Settings::of(&config)));
         self.server.send_replace(config.server.clone());
         self.database.send_replace(config.database.clone());
         self.config = config;
-        retire(store, &self.ownership, &self.config, &registered).await.map_err(NotReplaced::NewHolds)
+        retire(store, &self.ownership, &self.config, &known).await.map_err(NotReplaced::NewHolds)
     }
 
     /// The configuration.
@@ -115,11 +115,6 @@ impl Present {
 
 /// Retires what the configuration doesn't list, unless another process has taken it meanwhile: what is listed is its word
 /// then.
-async fn retire(
-    store: &dyn Store,
-    ownership: &Ownership,
-    config: &Config,
-    registered: &[Registered],
-) -> Result<(), CliError> {
-    if ownership.renew().await? { assemble::retire(store, config, registered).await } else { Ok(()) }
+async fn retire(store: &dyn Store, ownership: &Ownership, config: &Config, known: &Known) -> Result<(), CliError> {
+    if ownership.renew().await? { assemble::retire(store, config, known).await } else { Ok(()) }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor, PgConnection};
+use tokio::sync::Mutex;
 
 use super::error::{Fault, Result};
 use super::{PostgresStore, migrate};
@@ -54,6 +55,7 @@ impl PostgresStore {
         Ok(Self {
             readers: pool(&server, options.readers.max(1)),
             writers: pool(&server, WRITERS),
+            queries: Mutex::new(pool(&server, 1)),
             clock,
             seed,
             description,

@@ -45,8 +45,9 @@ fn by_code(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default();
     let said = format!("{} (SQLSTATE {code})", error.message());
     match code.as_ref() {
-        // Serialization failure, deadlock, lock timeout, statement timeout.
-        "40001" | "40P01" | "55P03" | "57014" => return StoreError::Busy(said),
+        // Serialization failure, deadlock, lock timeout, statement timeout; and a row that was deleted, once its retention had
+        // ended, while it was to be referred to: the next attempt finds it gone.
+        "40001" | "40P01" | "55P03" | "57014" | "23503" => return StoreError::Busy(said),
         // Too slow within a transaction: the server ended it.
         "25P03" => return StoreError::Unavailable(said),
         _ => {}

@@ -7,6 +7,7 @@ use super::error::Result;
 use crate::domain::change::{Change, Cursor};
 use crate::domain::resource::ResourceId;
 use crate::store::columns::{Record, feed_tag};
+use crate::store::origins::feed_end;
 use crate::store::{AppliedSince, Changes};
 
 /// The entry that the reader saw last comes too: whether it is still the same tells whether the feed is, and both are
@@ -62,4 +63,11 @@ pub(super) async fn applied_since(store: &PostgresStore, number: i64) -> Result<
     // Numbers have no gaps: fewer rows mean that some are pruned, a lower number that this is another history.
     let is_whole = newest - number == batches;
     Ok(AppliedSince { newest, resources: is_whole.then_some(touched), wishes })
+}
+
+const LAST: &str = "SELECT number, tag FROM headpond.change ORDER BY number DESC LIMIT 1";
+
+pub(super) async fn end(store: &PostgresStore) -> Result<Cursor> {
+    let last: Option<(i64, i64)> = sqlx::query_as(LAST).fetch_optional(&store.readers).await?;
+    Ok(feed_end(last, store.seed))
 }

@@ -15,6 +15,7 @@ mod keys;
 mod lease;
 mod list;
 mod migrate;
+mod origins;
 mod owner;
 #[cfg(test)]
 mod plans;
@@ -22,12 +23,12 @@ mod read;
 mod refusal;
 mod register;
 mod reschedule;
+mod select;
 mod status;
 mod upkeep;
 mod want;
 mod write;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,17 +36,20 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
 use sqlx::{PgConnection, Postgres, Transaction};
+use tokio::sync::Mutex;
 
 pub(super) use self::connect::inspect;
 use self::error::Result;
 use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Wish,
+    Hastened, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec,
+    PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled, SourceSpec, Status, Store,
+    StoreError, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
+use crate::domain::origin::{CONFIG, Hand};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
 
@@ -58,6 +62,8 @@ pub(super) struct PostgresStore {
     /// Readers have connections of their own: however long writers wait for each other, reads go on.
     readers: PgPool,
     writers: PgPool,
+    /// The one connection of queries for keys, which may take long: one after the other, and never in the way of readers.
+    queries: Mutex<PgPool>,
     clock: Arc<dyn Clock>,
     seed: u64,
     description: String,
@@ -122,7 +128,7 @@ impl Store for PostgresStore {
         keys: &[(Key, Params)],
         authority: Authority,
     ) -> Result<KeysChanged, StoreError> {
-        Ok(keys::add(self, source, keys, authority).await?)
+        keys::add(self, source, (CONFIG, 0), keys, authority).await
     }
 
     async fn reschedule(&self, source: SourceId, cadence: &Cadence) -> Result<u64, StoreError> {
@@ -145,12 +151,78 @@ impl Store for PostgresStore {
         bounded(owner::owner(self, now)).await
     }
 
-    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
-        Ok(keys::retire_except(self, source, keep).await?)
+    async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
+        origins::retire_sources_except(self, keep).await
     }
 
-    async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
-        Ok(keys::retire_sources_except(self, keep).await?)
+    async fn add_by_hand(
+        &self,
+        source: SourceId,
+        hand: Hand,
+        keys: &[(Key, Params)],
+    ) -> Result<KeysChanged, StoreError> {
+        keys::add(self, source, (hand.as_str(), hand.place()), keys, Authority::Owns).await
+    }
+
+    async fn remove_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Removed>, StoreError> {
+        retrying(|| bounded(origins::remove(self, source, keys))).await
+    }
+
+    async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError> {
+        retrying(|| bounded(origins::register(self, source, origins))).await
+    }
+
+    async fn other_origins(&self, source: SourceId, keep: &[OriginId]) -> Result<Vec<OriginId>, StoreError> {
+        bounded(origins::others(self, source, keep)).await
+    }
+
+    async fn begin_round(&self, origin: OriginId) -> Result<Round, StoreError> {
+        retrying(|| bounded(origins::begin(self, origin))).await
+    }
+
+    async fn put_keys(&self, round: Round, seen: &Seen, keys: &[(Key, Params)]) -> Result<Put, StoreError> {
+        retrying(|| bounded(keys::put(self, round, seen, keys))).await
+    }
+
+    async fn listed(
+        &self,
+        origin: OriginId,
+        after: Option<ResourceId>,
+        at_most: u32,
+    ) -> Result<Vec<ResourceId>, StoreError> {
+        bounded(origins::listed(self, origin, after, at_most)).await
+    }
+
+    async fn drop_keys(&self, round: Round, resources: &[ResourceId]) -> Result<u64, StoreError> {
+        retrying(|| bounded(origins::drop_keys(self, round, resources))).await
+    }
+
+    async fn end_round(&self, round: Round, mark: &str) -> Result<(), StoreError> {
+        retrying(|| bounded(origins::end(self, round, mark))).await
+    }
+
+    async fn note_problem(&self, origin: OriginId, problem: Option<&str>) -> Result<(), StoreError> {
+        bounded(origins::note_problem(self, origin, problem)).await
+    }
+
+    async fn forget_origin(&self, round: Round) -> Result<(), StoreError> {
+        retrying(|| bounded(origins::forget(self, round))).await
+    }
+
+    async fn keys(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<ListedKey>, StoreError> {
+        bounded(origins::keys(self, source, after, at_most)).await
+    }
+
+    async fn select_keys(&self, query: &KeyQuery, rows: Rows) -> Result<(), StoreError> {
+        select::select(self, query, rows).await
+    }
+
+    async fn feed_end(&self) -> Result<Cursor, StoreError> {
+        bounded(feed::end(self)).await
+    }
+
+    async fn source(&self, name: &SourceName) -> Result<Option<SourceId>, StoreError> {
+        bounded(keys::source(self, name.as_str())).await
     }
 
     async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError> {
@@ -233,6 +305,7 @@ impl Store for PostgresStore {
         let closed = async {
             self.writers.close().await;
             self.readers.close().await;
+            self.queries.lock().await.close().await;
         };
         if tokio::time::timeout(FAREWELL, closed).await.is_err() {
             tracing::warn!("connections to the database are still in use; they are dropped");

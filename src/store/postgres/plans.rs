@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
-    PostgresStore, apply, claim, feed, hasten, keys, lease, list, read, refusal, reschedule, status, upkeep, want,
-    write,
+    PostgresStore, apply, claim, feed, hasten, keys, lease, list, origins, read, refusal, reschedule, status, upkeep,
+    want, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -32,10 +32,13 @@ const LOAD: &str = "
          SELECT n, 1, 'w', 0, 9000000000000000, ARRAY[n] FROM generate_series(1, 20) AS n;
     INSERT INTO headpond.change SELECT n, 1, n, 'a', 'key', 'created', 1, 0 FROM generate_series(1, $rows) AS n;
     INSERT INTO headpond.applied SELECT n, 0, ARRAY[n] FROM generate_series(1, $rows) AS n;
+    INSERT INTO headpond.origin (source_id, name, place) VALUES (1, 'config', 0), (2, 'config', 0), (1, 'file', 10);
+    INSERT INTO headpond.key_origin
+         SELECT source_id, id, '{}' FROM headpond.resource WHERE retired_at IS NULL;
     ANALYZE";
 
 /// Tables that are too large to be read as a whole.
-const LARGE: [&str; 5] = ["schedule", "resource", "content", "change", "applied"];
+const LARGE: [&str; 6] = ["schedule", "resource", "content", "change", "applied", "key_origin"];
 
 /// What to explain: a name, the statement, and arguments as SQL.
 type Case = (&'static str, String, String);
@@ -123,7 +126,14 @@ fn cases() -> Vec<Case> {
         ("prune changes", upkeep::CHANGES[1].into(), "1, 1001".into()),
         ("later", reschedule::LATER.into(), "1, 7000, 5, 100".into()),
         ("earlier", reschedule::EARLIER.into(), format!("{ids}, {zeros}")),
-        ("known keys", keys::KNOWN.into(), format!("1, {texts}")),
+        ("known keys", keys::KNOWN.into(), format!("1, {texts}, 1")),
+        ("attach keys", keys::ATTACH.into(), format!("1, {ids}, {texts}")),
+        ("listed of an origin", origins::LISTED.into(), "1, 7, 5000".into()),
+        ("detach keys", origins::DETACH.into(), format!("1, {ids}")),
+        ("orphans", origins::ORPHANS.into(), ids.clone()),
+        ("otherwise", origins::OTHERWISE.into(), ids.clone()),
+        ("list of keys", origins::KEYS.into(), "1, 'key 7', 100".into()),
+        ("status: origins", status::ORIGINS.into(), String::new()),
     ]
 }
 

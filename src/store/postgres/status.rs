@@ -9,9 +9,9 @@ use super::PostgresStore;
 use super::error::Result;
 use super::owner::OWNER;
 use crate::domain::resource::UpstreamId;
-use crate::store::StoreError;
 use crate::store::columns::{CONFIG_OWNER, micros, parse_config_owner};
 use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow, Status, UpstreamRow, depth};
+use crate::store::{OriginStatus, StoreError};
 
 /// All of it is of one moment.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -60,6 +60,11 @@ pub(super) const DUE: &str = "
                AND resource_id NOT IN (SELECT unnest(resources) FROM headpond.lease WHERE expires_at > $2)
              ORDER BY due_at LIMIT $3) AS due";
 
+/// Where keys come from, those first whose parameters hold.
+pub(super) const ORIGINS: &str = "
+    SELECT source_id, name, about, keys, synced_at, problem, problem_at
+      FROM headpond.origin ORDER BY source_id, place";
+
 const TABLES: &str = "
     SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
       FROM pg_class WHERE relnamespace = to_regnamespace('headpond') AND relkind = 'r'";
@@ -78,9 +83,11 @@ pub(super) async fn status(store: &PostgresStore, now: DateTime<Utc>) -> Result<
     for upstream in &upstreams {
         queues.insert(upstream.id, queue(&mut snapshot, upstream.id, depth(upstream.id, &sources), now).await?);
     }
+    let origins = sqlx::query(ORIGINS).fetch_all(&mut *snapshot).await?;
+    let origins = origins.iter().map(OriginStatus::read).collect::<Result<Vec<_>, StoreError>>()?;
     let bytes: i64 = sqlx::query_scalar(TABLES).fetch_one(&mut *snapshot).await?;
     let disk = Disk { bytes: bytes.unsigned_abs(), free: None, log: None };
-    Ok(Reading { now, owner, sources, upstreams, census, queues, disk }.status())
+    Ok(Reading { now, owner, sources, upstreams, census, queues, origins, disk }.status())
 }
 
 async fn queue(snapshot: &mut PgConnection, upstream: UpstreamId, depth: i64, now: DateTime<Utc>) -> Result<Queue> {

@@ -7,10 +7,12 @@ use crate::domain::time::earlier;
 use crate::store::columns::micros;
 use crate::store::{MOST_REFUSED, PruneRules};
 
-/// Whether some source that has not been seen ready has a polled key that was never tried (1), and whether some has keys.
+/// Whether some source that has not been seen ready has a polled key that was never tried (1) or an origin that was
+/// never read, and whether some has keys.
 const UNREADY: &str = "
     SELECT coalesce(bool_or(EXISTS (
-               SELECT FROM headpond.schedule t WHERE t.source_id = s.id AND t.because = 1 AND t.due_at IS NOT NULL)), false),
+               SELECT FROM headpond.schedule t WHERE t.source_id = s.id AND t.because = 1 AND t.due_at IS NOT NULL)
+               OR EXISTS (SELECT FROM headpond.origin o WHERE o.source_id = s.id AND o.synced_at IS NULL)), false),
            coalesce(bool_or(s.keys > 0), false)
       FROM headpond.source s WHERE NOT s.ready";
 
@@ -18,7 +20,8 @@ const UNREADY: &str = "
 const LATCH: &str = "
     UPDATE headpond.source s SET ready = true
      WHERE NOT s.ready AND s.keys > 0 AND NOT EXISTS (
-               SELECT FROM headpond.schedule t WHERE t.source_id = s.id AND t.because = 1 AND t.due_at IS NOT NULL)";
+               SELECT FROM headpond.schedule t WHERE t.source_id = s.id AND t.because = 1 AND t.due_at IS NOT NULL)
+       AND NOT EXISTS (SELECT FROM headpond.origin o WHERE o.source_id = s.id AND o.synced_at IS NULL)";
 
 /// A source without keys holds nobody up, but isn't latched before it has had some.
 pub(super) async fn is_ready(store: &PostgresStore) -> Result<bool> {

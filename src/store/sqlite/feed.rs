@@ -7,6 +7,7 @@ use super::error::failed;
 use super::lease::parse_ids;
 use crate::domain::change::Cursor;
 use crate::store::columns::{Record, feed_tag};
+use crate::store::origins::feed_end;
 use crate::store::{AppliedSince, Changes, StoreError};
 
 pub(super) const TAG: &str = "SELECT tag FROM headpond_change WHERE number = ?1";
@@ -24,7 +25,14 @@ pub(super) const APPLIED_AFTER: &str = "
     FROM headpond_counter AS c LEFT JOIN headpond_applied AS a ON a.number > ?1
     ORDER BY a.number";
 
+const LAST: &str = "SELECT number, tag FROM headpond_change ORDER BY number DESC LIMIT 1";
+
 impl SqliteStore {
+    pub(super) async fn read_feed_end(&self) -> Result<Cursor, StoreError> {
+        let last: Option<(i64, i64)> = sqlx::query_as(LAST).fetch_optional(&self.readers).await.map_err(failed)?;
+        Ok(feed_end(last, self.seed))
+    }
+
     pub(super) async fn read_changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {
         // One transaction: what the cursor is checked against is what the page is read from.
         let mut snapshot = self.readers.begin().await.map_err(failed)?;

@@ -1,25 +1,26 @@
-//! The keys of a source: added, revived, updated, retired, found.
+//! The keys of a source: added, revived, updated, found.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashMap;
 
-use futures_util::TryStreamExt;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::error::failed;
 use super::writer::Durability;
 use super::{SqliteStore, json, wish};
+use crate::domain::origin::CONFIG;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId};
-use crate::store::columns::{micros, params_json};
+use crate::store::columns::micros;
+use crate::store::origins::{Changes, KnownKey, OriginId, Put, Round, Seen, no_source, outdated};
 use crate::store::{Authority, KeysChanged, StoreError};
 
-/// How many keys are retired in one transaction, so that nobody waits long for the write lock.
-const CHUNK: usize = 5000;
-
-/// What is known of some keys, in their order.
-const KNOWN: &str = "
-    SELECT r.id, r.params, r.retired_at IS NOT NULL AS is_retired
-    FROM json_each(?2) AS j LEFT JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
-    ORDER BY j.key";
+/// What is known of some keys. `own` is what the origin ?3 says, `other` the place of the first other one.
+pub(super) const KNOWN: &str = "
+    SELECT r.id, r.key, r.params, r.retired_at, k.params AS own, (
+        SELECT min(o.place) FROM headpond_key_origin AS x JOIN headpond_origin AS o ON o.id = x.origin_id
+        WHERE x.resource_id = r.id AND x.origin_id <> ?3) AS other
+    FROM json_each(?2) AS j
+    CROSS JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
+    LEFT JOIN headpond_key_origin AS k ON k.origin_id = ?3 AND k.resource_id = r.id";
 
 /// Ids are given in the array's order, so neighbours stay neighbours.
 const INSERT_RESOURCES: &str = "
@@ -35,35 +36,42 @@ const INSERT_SCHEDULES: &str = "
     FROM headpond_resource AS r JOIN headpond_source AS s ON s.id = r.source_id
     WHERE r.id > ?1";
 
-const REVIVE: &str = "
+const ATTACH_NEW: &str = "
+    INSERT INTO headpond_key_origin (origin_id, resource_id, params)
+    SELECT ?2, id, params FROM headpond_resource WHERE id > ?1 RETURNING resource_id";
+
+pub(super) const ATTACH: &str = "
+    INSERT INTO headpond_key_origin (origin_id, resource_id, params)
+    SELECT ?1, value ->> 0, value ->> 1 FROM jsonb_each(?2) WHERE true
+    ON CONFLICT (origin_id, resource_id) DO UPDATE SET params = excluded.params";
+
+pub(super) const REVIVE: &str = "
     UPDATE headpond_resource SET retired_at = NULL WHERE id IN (SELECT value FROM json_each(?1))";
 
 /// Other parameters make another URL, to whose answers the old one's validators say nothing.
-const UPDATE_PARAMS: &str = "
+pub(super) const UPDATE_PARAMS: &str = "
     UPDATE headpond_resource AS r SET params = j.value ->> 1, etag = NULL, last_modified = NULL
     FROM jsonb_each(?1) AS j WHERE r.id = j.value ->> 0";
 
 /// Due now, and again after a fetch that is under way. What was never fetched stays marked as that (1), else someone
 /// asked for it (8).
-const DUE_NOW: &str = "
+pub(super) const DUE_NOW: &str = "
     UPDATE headpond_schedule
     SET due_at = ?2, wanted_at = ?2, because = CASE because WHEN 1 THEN 1 ELSE 8 END
     WHERE resource_id IN (SELECT value FROM json_each(?1))";
 
 const COUNT_KEYS: &str = "UPDATE headpond_source SET keys = keys + ?2 WHERE id = ?1";
 
-const POLLED_KEYS: &str = "SELECT id, key FROM headpond_resource WHERE source_id = ?1 AND retired_at IS NULL";
+const COUNT_IN_ORIGIN: &str = "UPDATE headpond_origin SET keys = keys + ?2 WHERE id = ?1";
 
-const RETIRE: &str = "
-    UPDATE headpond_resource SET retired_at = ?2
-    WHERE id IN (SELECT value FROM json_each(?1)) AND retired_at IS NULL";
+/// What is always there is never waited for.
+const MAKE_ORIGIN: &str = "
+    INSERT INTO headpond_origin (source_id, name, place, synced_at)
+    SELECT id, ?2, ?3, ?4 FROM headpond_source WHERE id = ?1
+    ON CONFLICT (source_id, name) DO UPDATE SET mark = NULL
+    RETURNING id";
 
-const NEVER_DUE: &str = "
-    UPDATE headpond_schedule SET due_at = NULL, wanted_at = NULL
-    WHERE resource_id IN (SELECT value FROM json_each(?1))";
-
-const OTHER_SOURCES: &str = "
-    SELECT id FROM headpond_source WHERE keys > 0 AND id NOT IN (SELECT value FROM json_each(?1))";
+const ORIGIN: &str = "SELECT source_id, place, round FROM headpond_origin WHERE id = ?1";
 
 const FIND: &str = "
     SELECT r.id
@@ -71,116 +79,144 @@ const FIND: &str = "
     LEFT JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value AND r.retired_at IS NULL
     ORDER BY j.key";
 
-/// How the keys of a call compare with what is stored.
-#[derive(Default)]
-struct Compared {
-    new: Vec<(String, String)>,
-    revived: Vec<i64>,
-    updated: Vec<(i64, String)>,
+const SOURCE: &str = "SELECT id FROM headpond_source WHERE name = ?1";
+
+/// The origin that keys are put into.
+#[derive(Clone, Copy)]
+struct Target {
+    source: i64,
+    origin: i64,
+    place: i64,
 }
 
 impl SqliteStore {
+    /// Adds to the configuration's own list.
     pub(super) async fn add_keys_to(
         &self,
         source: SourceId,
         keys: &[(Key, Params)],
         authority: Authority,
     ) -> Result<KeysChanged, StoreError> {
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(Durability::Full).await?;
-        let compared = compare(&mut transaction, source, keys, authority).await?;
-        let changed = KeysChanged {
-            added: compared.new.len() as u64,
-            revived: compared.revived.len() as u64,
-            updated: compared.updated.len() as u64,
-        };
-        if changed == KeysChanged::default() {
-            // A config that says the same again writes nothing.
-            transaction.rollback().await.map_err(failed)?;
-            return Ok(changed);
-        }
-        self.store_keys(&mut transaction, source, &compared).await?;
-        count_keys(&mut transaction, source, signed(changed.added + changed.revived)).await?;
-        wish(&mut transaction).await?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(changed)
+        self.add_to_named(source, (CONFIG, 0), keys, authority).await
     }
 
-    async fn store_keys(
+    /// Adds to an origin that is always there, and makes it if this is the first time.
+    pub(super) async fn add_to_named(
+        &self,
+        source: SourceId,
+        (name, place): (&'static str, i64),
+        keys: &[(Key, Params)],
+        authority: Authority,
+    ) -> Result<KeysChanged, StoreError> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(Durability::Full).await?;
+        let made = sqlx::query_scalar(MAKE_ORIGIN).bind(source.0).bind(name).bind(place).bind(micros(self.clock.now()));
+        let made: Option<i64> = made.fetch_optional(&mut *transaction).await.map_err(failed)?;
+        let into = Target { source: source.0, origin: made.ok_or_else(|| no_source(source.0))?, place };
+        let put = self.put(&mut transaction, into, &Seen::default(), keys, authority).await?;
+        if put.1 {
+            transaction.commit().await.map_err(failed)?;
+        } else {
+            // A config that says the same again writes nothing.
+            transaction.rollback().await.map_err(failed)?;
+        }
+        Ok(put.0.changed)
+    }
+
+    pub(super) async fn put_keys_of(
+        &self,
+        round: Round,
+        seen: &Seen,
+        keys: &[(Key, Params)],
+    ) -> Result<Put, StoreError> {
+        let mut writer = self.writer().await;
+        let mut transaction = writer.begin(Durability::Full).await?;
+        let (source, place) = current(&mut transaction, round).await?;
+        let into = Target { source: source.0, origin: round.origin.0, place };
+        let (put, has_written) = self.put(&mut transaction, into, seen, keys, Authority::Owns).await?;
+        if has_written {
+            transaction.commit().await.map_err(failed)?;
+        } else {
+            transaction.rollback().await.map_err(failed)?;
+        }
+        Ok(put)
+    }
+
+    /// Puts keys into an origin, and says whether anything was written.
+    async fn put(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
-        source: SourceId,
-        compared: &Compared,
-    ) -> Result<(), StoreError> {
+        into: Target,
+        seen: &Seen,
+        keys: &[(Key, Params)],
+        authority: Authority,
+    ) -> Result<(Put, bool), StoreError> {
+        let names = json(&keys.iter().map(|(key, _)| key).collect::<Vec<_>>())?;
+        let known = sqlx::query(KNOWN).bind(into.source).bind(names).bind(into.origin);
+        let known = known.fetch_all(&mut **transaction).await.map_err(failed)?;
+        let known = known.iter().map(KnownKey::read).collect::<Result<HashMap<_, _>, _>>()?;
+        let changes = Changes::of(keys, known, (into.place, seen), authority);
+        let mut put =
+            Put { changed: changes.counts(), resources: changes.known.clone(), duplicates: changes.duplicates };
+        if changes.are_none() {
+            return Ok((put, false));
+        }
+        put.resources.extend(self.write_keys(transaction, into, &changes).await?);
+        Ok((put, true))
+    }
+
+    /// Writes the changes, and returns the ids of what is new.
+    async fn write_keys(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        into: Target,
+        changes: &Changes,
+    ) -> Result<Vec<ResourceId>, StoreError> {
         let now = micros(self.clock.now());
-        if !compared.new.is_empty() {
+        let mut new = Vec::new();
+        if !changes.new.is_empty() {
             let last: i64 = sqlx::query_scalar(LAST_RESOURCE).fetch_one(&mut **transaction).await.map_err(failed)?;
-            let insert = sqlx::query(INSERT_RESOURCES).bind(source.0).bind(json(&compared.new)?);
+            let insert = sqlx::query(INSERT_RESOURCES).bind(into.source).bind(json(&changes.new)?);
             insert.execute(&mut **transaction).await.map_err(failed)?;
             let schedule = sqlx::query(INSERT_SCHEDULES).bind(last).bind(now);
             schedule.execute(&mut **transaction).await.map_err(failed)?;
+            let attach = sqlx::query_scalar(ATTACH_NEW).bind(last).bind(into.origin);
+            new = attach.fetch_all(&mut **transaction).await.map_err(failed)?;
         }
-        if !compared.revived.is_empty() {
-            let revive = sqlx::query(REVIVE).bind(json(&compared.revived)?);
+        if !changes.attached.is_empty() {
+            let attach = sqlx::query(ATTACH).bind(into.origin).bind(json(&changes.attached)?);
+            attach.execute(&mut **transaction).await.map_err(failed)?;
+        }
+        if !changes.revived.is_empty() {
+            let revive = sqlx::query(REVIVE).bind(json(&changes.revived)?);
             revive.execute(&mut **transaction).await.map_err(failed)?;
         }
-        if !compared.updated.is_empty() {
-            let update = sqlx::query(UPDATE_PARAMS).bind(json(&compared.updated)?);
+        self.make_due(transaction, &changes.updated, &changes.due()).await?;
+        count_in_origin(transaction, OriginId(into.origin), signed(changes.joined + changes.new.len() as u64)).await?;
+        let polled = signed(changes.new.len() as u64 + changes.revived.len() as u64);
+        count_keys(transaction, SourceId(into.source), polled).await?;
+        if polled > 0 || !changes.updated.is_empty() {
+            wish(transaction).await?;
+        }
+        Ok(new.into_iter().map(ResourceId).collect())
+    }
+
+    /// Gives resources other parameters, and makes some due at once.
+    pub(super) async fn make_due(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        updated: &[(i64, String)],
+        due: &[i64],
+    ) -> Result<(), StoreError> {
+        if !updated.is_empty() {
+            let update = sqlx::query(UPDATE_PARAMS).bind(json(updated)?);
             update.execute(&mut **transaction).await.map_err(failed)?;
         }
-        let updated = compared.updated.iter().map(|(id, _)| *id);
-        let due: BTreeSet<i64> = compared.revived.iter().copied().chain(updated).collect();
         if !due.is_empty() {
-            let due_now = sqlx::query(DUE_NOW).bind(json(&due)?).bind(now);
+            let due_now = sqlx::query(DUE_NOW).bind(json(due)?).bind(micros(self.clock.now()));
             due_now.execute(&mut **transaction).await.map_err(failed)?;
         }
         Ok(())
-    }
-
-    pub(super) async fn retire_others(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
-        // Read before the lock is taken: a million keys take a moment, and those that are added meanwhile are not ours
-        // to retire.
-        let others = self.polled_except(source, keep).await?;
-        let mut retired = 0;
-        for ids in others.chunks(CHUNK) {
-            retired += self.retire(source, ids).await?;
-        }
-        Ok(retired)
-    }
-
-    async fn polled_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<Vec<i64>, StoreError> {
-        let kept: HashSet<&str> = keep.iter().map(Key::as_str).collect();
-        let mut others = Vec::new();
-        let mut polled = sqlx::query(POLLED_KEYS).bind(source.0).fetch(&self.readers);
-        while let Some(row) = polled.try_next().await.map_err(failed)? {
-            if !kept.contains(row.try_get::<&str, _>("key").map_err(failed)?) {
-                others.push(row.try_get("id").map_err(failed)?);
-            }
-        }
-        Ok(others)
-    }
-
-    async fn retire(&self, source: SourceId, ids: &[i64]) -> Result<u64, StoreError> {
-        let ids = json(ids)?;
-        let mut writer = self.writer().await;
-        let mut transaction = writer.begin(Durability::Full).await?;
-        let retire = sqlx::query(RETIRE).bind(&ids).bind(micros(self.clock.now()));
-        let retired = retire.execute(&mut *transaction).await.map_err(failed)?.rows_affected();
-        sqlx::query(NEVER_DUE).bind(&ids).execute(&mut *transaction).await.map_err(failed)?;
-        count_keys(&mut transaction, source, -signed(retired)).await?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(retired)
-    }
-
-    pub(super) async fn retire_other_sources(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
-        let keep = json(&keep.iter().map(|id| id.0).collect::<Vec<_>>())?;
-        let others: Vec<i64> =
-            sqlx::query_scalar(OTHER_SOURCES).bind(keep).fetch_all(&self.readers).await.map_err(failed)?;
-        let mut retired = 0;
-        for source in others {
-            retired += self.retire_others(SourceId(source), &BTreeSet::new()).await?;
-        }
-        Ok(retired)
     }
 
     pub(super) async fn find_keys(
@@ -192,43 +228,46 @@ impl SqliteStore {
             sqlx::query_scalar(FIND).bind(source.0).bind(json(keys)?).fetch_all(&self.readers).await.map_err(failed)?;
         Ok(ids.into_iter().map(|id| id.map(ResourceId)).collect())
     }
+
+    pub(super) async fn find_source(&self, name: &str) -> Result<Option<SourceId>, StoreError> {
+        let id: Option<i64> =
+            sqlx::query_scalar(SOURCE).bind(name).fetch_optional(&self.readers).await.map_err(failed)?;
+        Ok(id.map(SourceId))
+    }
 }
 
-/// Sorts keys by what has to be done. Of a key given twice the first counts.
-async fn compare(
+/// The source and place of an origin of which this is the latest round.
+pub(super) async fn current(
+    transaction: &mut Transaction<'_, Sqlite>,
+    round: Round,
+) -> Result<(SourceId, i64), StoreError> {
+    let row = sqlx::query(ORIGIN).bind(round.origin.0).fetch_optional(&mut **transaction).await.map_err(failed)?;
+    let row = row.ok_or_else(outdated)?;
+    let number: i64 = row.try_get("round").map_err(failed)?;
+    if number != round.number {
+        return Err(outdated());
+    }
+    Ok((SourceId(row.try_get("source_id").map_err(failed)?), row.try_get("place").map_err(failed)?))
+}
+
+pub(super) async fn count_keys(
     transaction: &mut Transaction<'_, Sqlite>,
     source: SourceId,
-    keys: &[(Key, Params)],
-    authority: Authority,
-) -> Result<Compared, StoreError> {
-    let mut seen = HashSet::new();
-    let keys: Vec<_> = keys.iter().filter(|(key, _)| seen.insert(key)).collect();
-    let names = json(&keys.iter().map(|(key, _)| key).collect::<Vec<_>>())?;
-    let known = sqlx::query(KNOWN).bind(source.0).bind(names).fetch_all(&mut **transaction).await.map_err(failed)?;
-    let mut compared = Compared::default();
-    for ((key, params), known) in keys.into_iter().zip(known) {
-        let params = params_json(params);
-        let Some(id) = known.try_get::<Option<i64>, _>("id").map_err(failed)? else {
-            compared.new.push((key.as_str().to_owned(), params));
-            continue;
-        };
-        if known.try_get("is_retired").map_err(failed)? {
-            compared.revived.push(id);
-        } else if authority == Authority::Adds {
-            continue;
-        }
-        if known.try_get::<&str, _>("params").map_err(failed)? != params {
-            compared.updated.push((id, params));
-        }
-    }
-    Ok(compared)
-}
-
-async fn count_keys(transaction: &mut Transaction<'_, Sqlite>, source: SourceId, more: i64) -> Result<(), StoreError> {
+    more: i64,
+) -> Result<(), StoreError> {
     sqlx::query(COUNT_KEYS).bind(source.0).bind(more).execute(&mut **transaction).await.map_err(failed)?;
     Ok(())
 }
 
-fn signed(count: u64) -> i64 {
+pub(super) async fn count_in_origin(
+    transaction: &mut Transaction<'_, Sqlite>,
+    origin: OriginId,
+    more: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(COUNT_IN_ORIGIN).bind(origin.0).bind(more).execute(&mut **transaction).await.map_err(failed)?;
+    Ok(())
+}
+
+pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

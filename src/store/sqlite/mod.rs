@@ -17,6 +17,7 @@ mod keys;
 mod lease;
 mod list;
 mod migrate;
+mod origins;
 mod owner;
 #[cfg(test)]
 mod plans;
@@ -26,6 +27,7 @@ mod refusal;
 mod register;
 mod reschedule;
 mod script;
+mod select;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,6 @@ mod work;
 mod write;
 mod writer;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,11 +49,13 @@ pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    Hastened, KeysChanged, LeaseToken, ListRequest, Listing, PruneRules, Refusal, Registered, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Wish,
+    Hastened, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec,
+    PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled, SourceSpec, Status, Store,
+    StoreError, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::change::Cursor;
+use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
 
@@ -133,12 +136,78 @@ impl Store for SqliteStore {
         self.read_config_owner(now).await
     }
 
-    async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
-        self.retire_others(source, keep).await
-    }
-
     async fn retire_sources_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
         self.retire_other_sources(keep).await
+    }
+
+    async fn add_by_hand(
+        &self,
+        source: SourceId,
+        hand: Hand,
+        keys: &[(Key, Params)],
+    ) -> Result<KeysChanged, StoreError> {
+        self.add_to_named(source, (hand.as_str(), hand.place()), keys, Authority::Owns).await
+    }
+
+    async fn remove_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Removed>, StoreError> {
+        self.remove_by_hand(source, keys).await
+    }
+
+    async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError> {
+        self.register_origins(source, origins).await
+    }
+
+    async fn other_origins(&self, source: SourceId, keep: &[OriginId]) -> Result<Vec<OriginId>, StoreError> {
+        self.find_other_origins(source, keep).await
+    }
+
+    async fn begin_round(&self, origin: OriginId) -> Result<Round, StoreError> {
+        self.begin_round_of(origin).await
+    }
+
+    async fn put_keys(&self, round: Round, seen: &Seen, keys: &[(Key, Params)]) -> Result<Put, StoreError> {
+        self.put_keys_of(round, seen, keys).await
+    }
+
+    async fn listed(
+        &self,
+        origin: OriginId,
+        after: Option<ResourceId>,
+        at_most: u32,
+    ) -> Result<Vec<ResourceId>, StoreError> {
+        self.list_origin(origin, after, at_most).await
+    }
+
+    async fn drop_keys(&self, round: Round, resources: &[ResourceId]) -> Result<u64, StoreError> {
+        self.drop_keys_of(round, resources).await
+    }
+
+    async fn end_round(&self, round: Round, mark: &str) -> Result<(), StoreError> {
+        self.end_round_of(round, mark).await
+    }
+
+    async fn note_problem(&self, origin: OriginId, problem: Option<&str>) -> Result<(), StoreError> {
+        self.note_problem_of(origin, problem).await
+    }
+
+    async fn forget_origin(&self, round: Round) -> Result<(), StoreError> {
+        self.forget_empty_origin(round).await
+    }
+
+    async fn keys(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<ListedKey>, StoreError> {
+        self.list_keys(source, after, at_most).await
+    }
+
+    async fn select_keys(&self, query: &KeyQuery, rows: Rows) -> Result<(), StoreError> {
+        self.select(query, rows).await
+    }
+
+    async fn feed_end(&self) -> Result<Cursor, StoreError> {
+        self.read_feed_end().await
+    }
+
+    async fn source(&self, name: &SourceName) -> Result<Option<SourceId>, StoreError> {
+        self.find_source(name.as_str()).await
     }
 
     async fn upstream(&self, name: &str) -> Result<Option<UpstreamId>, StoreError> {

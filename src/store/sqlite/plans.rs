@@ -7,7 +7,9 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tempfile::TempDir;
 
 use super::tests::store;
-use super::{apply, claim, feed, hasten, lease, list, prune, read, refusal, reschedule, status, want, write};
+use super::{
+    apply, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, want, write,
+};
 
 /// Two sources of one upstream, all with content.
 const MANY: &str = "
@@ -22,10 +24,12 @@ const MANY: &str = "
     INSERT INTO headpond_content SELECT id, x'00', 0, x'', zeroblob(100) FROM headpond_resource;
     INSERT INTO headpond_change SELECT id, 1, id, 'a', key, 'created', 1, 0 FROM headpond_resource;
     INSERT INTO headpond_applied SELECT id, 0, '[]' FROM headpond_resource;
-    INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');";
+    INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');
+    INSERT INTO headpond_origin (id, source_id, name, place) VALUES (1, 1, 'config', 0), (2, 2, 'config', 0), (3, 1, 'file', 10);
+    INSERT INTO headpond_key_origin SELECT 1 + n.id % 2, n.id, '{}' FROM headpond_resource AS n WHERE n.retired_at IS NULL;";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
-const STATEMENTS: [(&str, &str); 63] = [
+const STATEMENTS: &[(&str, &str)] = &[
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: upstream and leases", claim::UPSTREAM_AND_LEASES),
@@ -85,14 +89,27 @@ const STATEMENTS: [(&str, &str); 63] = [
     ("status: census", status::CENSUS),
     ("status: queue", status::QUEUE),
     ("status: due", status::DUE),
+    ("keys: known", keys::KNOWN),
+    ("keys: attach", keys::ATTACH),
+    ("keys: revive", keys::REVIVE),
+    ("keys: update", keys::UPDATE_PARAMS),
+    ("keys: due now", keys::DUE_NOW),
+    ("origins: listed", origins::LISTED),
+    ("origins: detach", origins::DETACH),
+    ("origins: orphans", origins::ORPHANS),
+    ("origins: otherwise", origins::OTHERWISE),
+    ("origins: retire", origins::RETIRE),
+    ("origins: never due", origins::NEVER_DUE),
+    ("origins: keys", origins::KEYS),
+    ("status: origins", status::ORIGINS),
     ("prune: leases", prune::LEASES),
     ("prune: retired", prune::RETIRED),
     ("prune: applied", prune::APPLIED[1]),
     ("prune: changes", prune::CHANGES[1]),
 ];
 
-/// Arrays; the few leases, sources and upstreams; the counter's one row; the census.
-const SMALL: [&str; 12] = [
+/// Arrays; the few leases, sources, origins and upstreams; the counter's one row; the census.
+const SMALL: [&str; 14] = [
     "j",
     "held",
     "l",
@@ -105,6 +122,8 @@ const SMALL: [&str; 12] = [
     "headpond_lease",
     "headpond_counter",
     "headpond_census",
+    "headpond_origin",
+    "o",
 ];
 
 /// A database with that many resources.

@@ -21,10 +21,13 @@ pub(super) const CURRENT: &str = "
     LEFT JOIN headpond_content AS b ON b.resource_id = r.id
     WHERE source.name = ?1";
 
-/// Sources that have not been seen ready, and whether they have a polled key that was never tried.
+/// Sources that have not been seen ready, and whether they have a polled key that was never tried, or an origin that was
+/// never read.
 pub(super) const UNREADY: &str = "
     SELECT source.id, source.keys, EXISTS (
         SELECT 1 FROM headpond_schedule AS s WHERE s.source_id = source.id AND s.because = 1 AND s.due_at IS NOT NULL
+    ) OR EXISTS (
+        SELECT 1 FROM headpond_origin AS o WHERE o.source_id = source.id AND o.synced_at IS NULL
     ) AS has_untried
     FROM headpond_source AS source WHERE NOT source.ready";
 
@@ -33,6 +36,8 @@ const LATCH: &str = "
     UPDATE headpond_source AS source SET ready = 1
     WHERE NOT source.ready AND source.keys > 0 AND NOT EXISTS (
         SELECT 1 FROM headpond_schedule AS s WHERE s.source_id = source.id AND s.because = 1 AND s.due_at IS NOT NULL
+    ) AND NOT EXISTS (
+        SELECT 1 FROM headpond_origin AS o WHERE o.source_id = source.id AND o.synced_at IS NULL
     )";
 
 impl SqliteStore {

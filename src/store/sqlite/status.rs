@@ -9,9 +9,9 @@ use super::SqliteStore;
 use super::error::failed;
 use super::owner::OWNER;
 use crate::domain::resource::UpstreamId;
-use crate::store::StoreError;
 use crate::store::columns::{CONFIG_OWNER, Record, micros, parse_config_owner};
 use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow, Status, UpstreamRow, depth};
+use crate::store::{OriginStatus, StoreError};
 
 pub(super) const SOURCES: &str = "
     SELECT source.id, source.name, source.upstream_id, source.keys, source.ready, f.key, f.at, f.kind, f.status, f.detail
@@ -51,6 +51,10 @@ pub(super) const DUE: &str = "
             SELECT held.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held WHERE l.expires_at > ?2)
         LIMIT ?3)";
 
+/// Where keys come from, those first whose parameters hold.
+pub(super) const ORIGINS: &str = "
+    SELECT source_id, name, about, keys, synced_at, problem, problem_at FROM headpond_origin ORDER BY source_id, place";
+
 const FILE: &str = "
     SELECT page_count * page_size AS bytes, freelist_count * page_size AS free
     FROM pragma_page_count, pragma_page_size, pragma_freelist_count";
@@ -73,8 +77,10 @@ impl SqliteStore {
         for upstream in &upstreams {
             queues.insert(upstream.id, queue(&mut snapshot, upstream.id, depth(upstream.id, &sources), now).await?);
         }
+        let origins = sqlx::query(ORIGINS).fetch_all(&mut *snapshot).await.map_err(failed)?;
+        let origins = origins.iter().map(OriginStatus::read).collect::<Result<Vec<_>, _>>()?;
         let disk = self.disk(&mut snapshot).await?;
-        Ok(Reading { now, owner, sources, upstreams, census, queues, disk }.status())
+        Ok(Reading { now, owner, sources, upstreams, census, queues, origins, disk }.status())
     }
 
     async fn disk(&self, snapshot: &mut Transaction<'_, Sqlite>) -> Result<Disk, StoreError> {

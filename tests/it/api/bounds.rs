@@ -207,7 +207,7 @@ async fn nonsense_in_the_headers_bounds_nothing(test: &TestStore) {
 async fn what_is_retired_is_not_waited_for(test: &TestStore) {
     let pond = Pond::with_keys(test, &["berlin", "never"]).await;
     pond.gets("berlin", &[], "old").await;
-    test.store.retire_keys_except(pond.source.source, &[].into()).await.unwrap();
+    test.retire_keys_except(pond.source.source, &[].into()).await.unwrap();
     for (key, line, status) in [
         ("berlin", "Prefer: wait=5", 200),
         ("berlin", "Cache-Control: no-cache", 504),

@@ -199,7 +199,7 @@ async fn an_answer_that_would_be_too_big_goes_on_in_the_next(test: &TestStore) {
 async fn a_retired_key_is_named_but_not_listed(test: &TestStore) {
     let pond = Pond::with_keys(test, &["a", "never"]).await;
     pond.gets("a", &[JSON], "{}").await;
-    test.store.retire_keys_except(pond.source.source, &BTreeSet::new()).await.unwrap();
+    test.retire_keys_except(pond.source.source, &BTreeSet::new()).await.unwrap();
     assert_eq!(keys(&pond.json("/v1/weather").await), Vec::<&str>::new());
     let named = pond.json("/v1/weather?keys=a,never").await;
     assert_eq!((keys(&named), &named["absent"]), (vec!["a"], &json!(["never"])), "as single reads answer");

@@ -125,6 +125,7 @@ pub async fn serve(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: confi
 pub fn reading(settings: &config::Server) -> Settings {
     Settings {
         sources: BTreeSet::from([SourceName::new("weather").unwrap()]),
+        asked: std::collections::BTreeMap::new(),
         access: Access::of(settings, std::iter::empty()),
         cors: Cors::of(&settings.cors_origins),
         request_timeout: settings.request_timeout,

@@ -155,7 +155,7 @@ async fn what_the_upstream_has_removed_is_gone_until_it_returns(test: &TestStore
 async fn a_retired_key_serves_what_it_has(test: &TestStore) {
     let pond = Pond::with_keys(test, &["berlin", "never"]).await;
     pond.gets("berlin", &[JSON], "{}").await;
-    test.store.retire_keys_except(pond.source.source, &BTreeSet::new()).await.unwrap();
+    test.retire_keys_except(pond.source.source, &BTreeSet::new()).await.unwrap();
     let answer = pond.get(BERLIN, &[]).await;
     assert_eq!((answer.status(), answer.text().as_str()), (200, "{}"));
     assert_eq!(pond.json("/v1/weather/berlin/meta").await["due"], json!(null));

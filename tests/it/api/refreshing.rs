@@ -130,7 +130,7 @@ async fn a_refresh_of_what_failed_or_is_gone_is_due_at_once(test: &TestStore) {
 async fn what_can_not_be_refreshed_is_refused(test: &TestStore) {
     let pond = Pond::with_keys(test, &["berlin", "old"]).await;
     pond.gets("old", &[JSON], "{}").await;
-    test.store.retire_keys_except(pond.source.source, &BTreeSet::from([key("berlin")])).await.unwrap();
+    test.retire_keys_except(pond.source.source, &BTreeSet::from([key("berlin")])).await.unwrap();
     for (path, status, kind) in [
         ("/v1/weather/old/refresh", 409, "not-polled"),
         ("/v1/weather/nowhere/refresh", 404, "unknown-key"),

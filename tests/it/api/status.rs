@@ -51,6 +51,9 @@ async fn everything_is_told_by_its_documented_name(test: &TestStore) {
             "upstream": "weather",
             "ready": false,
             "keys": 4, "fresh": 1, "stale": 0, "pending": 2, "gone": 1, "failing": 1,
+            "origins": [{
+                "name": "config", "about": null, "keys": 4, "synced_at": time(0), "problem": null, "problem_at": null,
+            }],
             "because": { "new": 1, "interval": 1, "outage": 1, "gone_recheck": 1 },
             "oldest_fetched_at": told["sources"][0]["oldest_fetched_at"],
             "next_due_at": next_due,

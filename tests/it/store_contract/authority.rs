@@ -79,7 +79,7 @@ async fn whoever_only_adds_changes_no_parameters(test: &TestStore) {
     assert!(known.previous.validators().is_some());
 
     // A key that nobody polls is as good as missing.
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     test.clock.advance(HOUR);
     let changed = test.store.add_keys(weather.source, &keys[..1], Authority::Adds).await.unwrap();
     assert_eq!(changed.revived, 1);

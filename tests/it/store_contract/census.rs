@@ -195,7 +195,7 @@ impl History {
     async fn retire(&mut self, test: &TestStore) -> String {
         let (source, keep) = (self.source(), self.some_keys());
         let keep = keep.iter().map(|name| key(name)).collect();
-        format!("retire: {}", test.store.retire_keys_except(source, &keep).await.unwrap())
+        format!("retire: {}", test.retire_keys_except(source, &keep).await.unwrap())
     }
 
     async fn want(&mut self, test: &TestStore) -> String {

@@ -237,7 +237,7 @@ async fn a_resource_that_cannot_be_read_is_put_off_and_the_others_are_granted(te
     assert_eq!(keys_of(&granted), ["k2"]);
     assert_eq!(test.number("SELECT count(*) FROM {lease}").await, 1);
     test.settle(&granted[0], content("A", &[])).await;
-    test.store.retire_keys_except(weather.source, &["k0", "k1"].map(key).into()).await.unwrap();
+    test.retire_keys_except(weather.source, &["k0", "k1"].map(key).into()).await.unwrap();
     assert_eq!(nothing_until(&test.store.claim(&ask(weather.upstream, 1)).await.unwrap()), Some(test.now() + HOUR));
     // It is tried again, when someone may have mended it.
     test.execute("UPDATE {resource} SET params = (SELECT params FROM {resource} WHERE key = 'k1') WHERE key = 'k0'")

@@ -141,7 +141,7 @@ async fn what_failed_waits_out_its_backoff(test: &TestStore) {
 
 async fn what_is_retired_never_comes(test: &TestStore) {
     let weather = test.source_with_keys("weather", 1).await;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     assert_eq!(test.hasten("k0").await, Hastened::Never);
     let nothing = headpond::domain::resource::ResourceId(4711);
     assert_eq!(test.store.hasten(nothing, wish(None, test.now())).await.unwrap(), Hastened::Never);

@@ -141,8 +141,8 @@ async fn retired_keys_are_not_polled_and_keep_their_content(test: &TestStore) {
     let weather = test.source_with_keys("weather", 3).await;
     test.settle_all(weather.upstream, |_| content("A", &[])).await;
     let keep = BTreeSet::from([key("k1"), key("never-added")]);
-    assert_eq!(test.store.retire_keys_except(weather.source, &keep).await.unwrap(), 2);
-    assert_eq!(test.store.retire_keys_except(weather.source, &keep).await.unwrap(), 0);
+    assert_eq!(test.retire_keys_except(weather.source, &keep).await.unwrap(), 2);
+    assert_eq!(test.retire_keys_except(weather.source, &keep).await.unwrap(), 0);
 
     test.clock.advance(2 * HOUR);
     assert_eq!(keys_of(&test.claim(weather.upstream).await), ["k1"]);
@@ -155,7 +155,7 @@ async fn retired_keys_are_not_polled_and_keep_their_content(test: &TestStore) {
 async fn a_key_that_comes_back_is_polled_again(test: &TestStore) {
     let weather = test.source_with_keys("weather", 2).await;
     test.settle_all(weather.upstream, |_| content("A", &[("etag", "\"a\"")])).await;
-    test.store.retire_keys_except(weather.source, &BTreeSet::new()).await.unwrap();
+    test.retire_keys_except(weather.source, &BTreeSet::new()).await.unwrap();
 
     assert_eq!(test.add(weather, 1).await, KeysChanged { revived: 1, ..Default::default() });
     let claims = test.claim(weather.upstream).await;
@@ -167,7 +167,7 @@ async fn a_key_that_comes_back_is_polled_again(test: &TestStore) {
 async fn retiring_in_flight_lets_the_outcome_in_but_polls_no_more(test: &TestStore) {
     let weather = test.source_with_keys("weather", 1).await;
     let claim = test.claim_one(weather.upstream).await;
-    test.store.retire_keys_except(weather.source, &BTreeSet::new()).await.unwrap();
+    test.retire_keys_except(weather.source, &BTreeSet::new()).await.unwrap();
     test.settle(&claim, content("A", &[])).await;
     assert_eq!((test.current("weather", "k0").await.version, test.current("weather", "k0").await.due), (1, None));
     test.clock.advance(2 * HOUR);

@@ -116,7 +116,7 @@ async fn pages_miss_nothing_and_repeat_nothing_while_keys_come_and_go(test: &Tes
     assert_eq!((keys(&first.items), first.next), (vec!["b", "d"], Some(key("d"))));
     add(test, source, &["a", "c", "e"]).await;
     let keep = ["a", "c", "e", "f", "h"].map(key).into();
-    test.store.retire_keys_except(source.source, &keep).await.unwrap();
+    test.retire_keys_except(source.source, &keep).await.unwrap();
     let rest = list(test, &page(Some("d"), 10)).await;
     assert_eq!((keys(&rest.items), rest.next), (vec!["e", "f", "h"], None), "also after a key that is not there");
     let exact = list(test, &page(Some("e"), 2)).await;
@@ -162,7 +162,7 @@ async fn a_rare_state_is_looked_for_page_by_page(test: &TestStore) {
     let second = list(test, &ListRequest { after: Some(place.clone()), ..fresh }).await;
     assert_eq!((keys(&second.items), second.next), (vec![*last], None));
 
-    test.store.retire_keys_except(source.source, &[key(last)].into()).await.unwrap();
+    test.retire_keys_except(source.source, &[key(last)].into()).await.unwrap();
     let first = list(test, &page(None, 10)).await;
     assert_eq!(first, Listing { items: vec![], next: Some(place) }, "retired keys are passed over no further either");
     let second = list(test, &page(first.next.as_ref().map(Key::as_str), 10)).await;
@@ -172,7 +172,7 @@ async fn a_rare_state_is_looked_for_page_by_page(test: &TestStore) {
 async fn keys_that_are_no_longer_polled_are_named_but_not_listed(test: &TestStore) {
     let source = with_keys(test, &["fetched", "kept", "never"]).await;
     test.settle(&claim(test, source, "fetched").await, content("A", &[])).await;
-    test.store.retire_keys_except(source.source, &[key("kept")].into()).await.unwrap();
+    test.retire_keys_except(source.source, &[key("kept")].into()).await.unwrap();
     assert_eq!(keys(&list(test, &page(None, 10)).await.items), ["kept"]);
     let named = batch(test, &["fetched", "kept", "never"], ALL).await;
     assert_eq!((keys(&named.items), names(&named.absent)), (vec!["fetched", "kept"], vec!["never"]));

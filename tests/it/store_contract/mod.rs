@@ -12,6 +12,7 @@ mod keys;
 mod letter;
 mod limits;
 mod listing;
+mod origins;
 mod postgres_servers;
 mod prune;
 mod reads;

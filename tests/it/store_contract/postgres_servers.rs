@@ -270,7 +270,7 @@ async fn a_claim_does_not_wait_for_a_source_that_is_being_added(test: &TestStore
 
 async fn a_key_that_is_revived_meanwhile_is_not_pruned(test: &TestStore) {
     let weather = test.source_with_keys("weather", 2).await;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     test.clock.advance(HOUR);
     let mut reviving = session(&test.database).await;
     let revive = "BEGIN; UPDATE headpond.schedule SET due_at = 1 WHERE resource_id = 1;

@@ -30,7 +30,7 @@ fn rules(test: &TestStore) -> PruneRules {
 async fn nothing_goes_before_its_time(test: &TestStore) {
     changed(test, 2).await;
     let weather = test.source("weather", crate::support::store::UNLIMITED).await;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     assert_eq!(test.store.prune(&rules(test)).await.unwrap(), 0);
     assert_eq!(test.current("weather", "k0").await.version, 2);
     assert_eq!(page(&*test.store, None, 10).await.0.len(), 4);
@@ -40,7 +40,7 @@ async fn nothing_goes_before_its_time(test: &TestStore) {
 async fn retired_keys_go_with_all_they_had(test: &TestStore) {
     changed(test, 1).await;
     let weather = test.source("weather", crate::support::store::UNLIMITED).await;
-    test.store.retire_keys_except(weather.source, &[key("k1")].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[key("k1")].into()).await.unwrap();
     test.clock.advance(HOUR);
     assert_eq!(test.store.prune(&PruneRules { retired: 2 * HOUR, ..rules(test) }).await.unwrap(), 0);
     assert_eq!(test.store.prune(&PruneRules { retired: HOUR, ..rules(test) }).await.unwrap(), 1);
@@ -54,7 +54,7 @@ async fn retired_keys_go_with_all_they_had(test: &TestStore) {
 async fn a_retired_key_that_is_in_flight_waits_for_its_outcome(test: &TestStore) {
     let weather = test.source_with_keys("weather", 1).await;
     let claim = test.claim_one(weather.upstream).await;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     test.clock.advance(HOUR);
     let at_once = PruneRules { retired: Duration::ZERO, ..rules(test) };
     assert_eq!(test.store.prune(&at_once).await.unwrap(), 0);
@@ -66,7 +66,7 @@ async fn a_key_that_was_pruned_begins_anew(test: &TestStore) {
     let weather = test.source_with_keys("weather", 1).await;
     test.settle_all(weather.upstream, |_| content("A", &[("etag", "\"a\"")])).await;
     let before = test.current("weather", "k0").await.resource;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     test.store.prune(&PruneRules { retired: Duration::ZERO, ..rules(test) }).await.unwrap();
     assert_eq!(test.add(weather, 1).await.added, 1);
     let claim = test.claim_one(weather.upstream).await;
@@ -112,7 +112,7 @@ async fn pruned_batches_are_told_as_missing(test: &TestStore) {
 async fn leases_of_workers_that_are_gone_do_not_hold_for_ever(test: &TestStore) {
     let weather = test.source_with_keys("weather", 1).await;
     test.claim_one(weather.upstream).await;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     test.clock.advance(24 * HOUR);
     let prune = PruneRules { retired: HOUR, applied: HOUR, ..rules(test) };
     assert_eq!(test.store.prune(&prune).await.unwrap(), 2, "the lease and the key");
@@ -120,7 +120,7 @@ async fn leases_of_workers_that_are_gone_do_not_hold_for_ever(test: &TestStore) 
 
 async fn large_amounts_go_as_well(test: &TestStore) {
     let weather = test.source_with_keys("weather", 2500).await;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     test.clock.advance(HOUR);
     assert_eq!(test.store.prune(&PruneRules { retired: HOUR, ..rules(test) }).await.unwrap(), 2500);
 }

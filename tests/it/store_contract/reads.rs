@@ -106,7 +106,7 @@ async fn a_source_without_keys_holds_nobody_up(test: &TestStore) {
     assert!(test.store.is_ready().await.unwrap());
     test.add(weather, 1).await;
     assert!(!test.store.is_ready().await.unwrap(), "it has keys now, and none of them was tried");
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     assert!(test.store.is_ready().await.unwrap());
 }
 

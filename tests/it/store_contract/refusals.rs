@@ -154,7 +154,7 @@ async fn it_goes_with_its_resource(test: &TestStore) {
     let weather = test.source_with_keys("weather", 1).await;
     sees(test, content("<html>", &[JSON])).await;
     assert_eq!(test.store.prune(&keeping_everything(test)).await.unwrap(), 0);
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     let rules = PruneRules { retired: Duration::ZERO, ..keeping_everything(test) };
     assert_eq!(test.store.prune(&rules).await.unwrap(), 1);
     assert_eq!(test.number("SELECT count(*) FROM {refused}").await, 0);

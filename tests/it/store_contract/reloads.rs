@@ -132,7 +132,7 @@ async fn a_retired_key_forgets_its_validators_too(test: &TestStore) {
     test.settle_all(weather.upstream, |_| content("A", TAGGED)).await;
     test.clock.advance(2 * HOUR);
     let under_way = test.claim_one(weather.upstream).await;
-    test.store.retire_keys_except(weather.source, &[].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[].into()).await.unwrap();
     test.clock.advance(SECOND);
     ask_anew(test).await;
     assert!(test.claim(weather.upstream).await.is_empty(), "what is retired stays so");
@@ -215,7 +215,7 @@ async fn what_the_schedule_did_not_decide_is_not_rescheduled(test: &TestStore) {
         _ => content("A", &[]),
     })
     .await;
-    test.store.retire_keys_except(weather.source, &["k0", "k1", "k2"].map(key).into()).await.unwrap();
+    test.retire_keys_except(weather.source, &["k0", "k1", "k2"].map(key).into()).await.unwrap();
     let before = [due(test, "k0").await, due(test, "k1").await];
     assert_eq!(test.store.reschedule(weather.source, &Cadence::Every(SECOND)).await.unwrap(), 1);
     assert_eq!([due(test, "k0").await, due(test, "k1").await], before, "the upstream's own lifetime, and a gone one");

@@ -189,7 +189,7 @@ async fn what_is_due_is_counted_and_the_oldest_told(test: &TestStore) {
 
 async fn a_source_without_keys_counts_nothing(test: &TestStore) {
     let weather = test.source_with_keys("weather", 3).await;
-    test.store.retire_keys_except(weather.source, &[key("k1")].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[key("k1")].into()).await.unwrap();
     assert_eq!(source(test, "weather").await.counts, Counts { keys: 1, pending: 1, ..Counts::default() });
     test.store.retire_sources_except(&[]).await.unwrap();
     let weather = source(test, "weather").await;

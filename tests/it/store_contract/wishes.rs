@@ -94,7 +94,7 @@ async fn what_makes_something_due_earlier_counts_as_a_wish(test: &TestStore) {
     let other = [(key("k0"), [("lat".into(), "1".into())].into())];
     test.store.add_keys(weather.source, &other, Authority::Owns).await.unwrap();
     counts(true, "other parameters").await;
-    test.store.retire_keys_except(weather.source, &[key("k0")].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[key("k0")].into()).await.unwrap();
     counts(false, "a key that goes").await;
     test.add(weather, 2).await;
     counts(true, "a key that comes back").await;
@@ -139,7 +139,7 @@ async fn what_is_wanted_before_its_fetch_is_satisfied_by_it(test: &TestStore) {
 
 async fn a_wish_for_a_retired_key_is_nothing(test: &TestStore) {
     let weather = test.source_with_keys("weather", 2).await;
-    test.store.retire_keys_except(weather.source, &[key("k1")].into()).await.unwrap();
+    test.retire_keys_except(weather.source, &[key("k1")].into()).await.unwrap();
     assert_eq!(test.store.want(&Selection::All, test.now()).await.unwrap(), 1);
     assert_eq!(keys_of(&test.claim(weather.upstream).await), ["k1"]);
 }

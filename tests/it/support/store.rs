@@ -1,5 +1,6 @@
 //! A database of a test's own, on the real thing, with a clock that the test moves.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use futures_util::FutureExt;
 use headpond::clock::{Clock, ManualClock};
 use headpond::domain::fingerprint::Fingerprint;
 use headpond::domain::limit::Limits;
-use headpond::domain::resource::{Key, Params, ResourceId, SourceName, UpstreamId};
+use headpond::domain::origin::CONFIG;
+use headpond::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use headpond::store::{
-    Authority, Claim, ClaimRequest, Claimed, Current, KeysChanged, Registered, Selection, SourceSpec, Store,
-    StoreError, StoreOptions, Wish, connect,
+    Authority, Claim, ClaimRequest, Claimed, Current, KeysChanged, OriginSpec, Registered, Selection, SourceSpec,
+    Store, StoreError, StoreOptions, Wish, connect,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
@@ -103,6 +105,18 @@ impl TestStore {
     pub async fn add(&self, registered: Registered, keys: usize) -> KeysChanged {
         let keys: Vec<_> = (0..keys).map(|n| (key(&format!("k{n}")), Params::new())).collect();
         self.store.add_keys(registered.source, &keys, Authority::Owns).await.unwrap()
+    }
+
+    /// Takes all keys out of the configuration's list but these.
+    pub async fn retire_keys_except(&self, source: SourceId, keep: &BTreeSet<Key>) -> Result<u64, StoreError> {
+        let config = OriginSpec { name: CONFIG.into(), place: 0, about: String::new() };
+        let config = self.store.origins(source, &[config]).await?.remove(0).id;
+        let keep: Vec<Key> = keep.iter().cloned().collect();
+        let keep: Vec<_> = self.store.find(source, &keep).await?.into_iter().flatten().collect();
+        let round = self.store.begin_round(config).await?;
+        let mut listed = self.store.listed(config, None, u32::MAX).await?;
+        listed.retain(|id| !keep.contains(id));
+        self.store.drop_keys(round, &listed).await
     }
 
     /// Claims all that there is.
