@@ -2,7 +2,8 @@
 //!
 //! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`,
 //! `upstream`, `schedule` and `resource` by id, `last_failure` by source, and `counter` last. A claim alone takes an upstream
-//! before leases, and skips those that are locked instead of waiting for them. Nobody ever waits for a row of `census`.
+//! before leases, and skips those that are locked instead of waiting for them. Whoever writes `origin` or `key_origin` has the
+//! source's row, but for what is wrong with an origin, which is written alone. Nobody ever waits for a row of `census`.
 
 mod apply;
 mod claim;
