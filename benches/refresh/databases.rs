@@ -52,45 +52,40 @@ impl Database {
     }
 
     /// A place to count written bytes from.
-    pub(crate) async fn mark(&self) -> u64 {
+    pub(crate) async fn mark(&self) -> Mark {
         match self {
-            Self::Sqlite(_) => written_by_this_process(),
+            Self::Sqlite(_) => Mark::File(written_by_this_process()),
             Self::Postgres { .. } => {
-                // The slot keeps the WAL until it has been read.
-                let slot = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint
-                              FROM pg_create_physical_replication_slot('headpond_bench', immediately_reserve => true)";
-                self.number(slot).await.unsigned_abs()
+                let mut keeper = PgConnection::connect(&self.url()).await.expect("the database");
+                // The slot keeps the WAL until it has been read, and goes with its connection, however this process ends.
+                let name = format!("headpond_bench_{}", std::process::id());
+                let slot = format!(
+                    "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint
+                       FROM pg_create_physical_replication_slot('{name}', immediately_reserve => true, temporary => true)"
+                );
+                let from = number(&mut keeper, &slot).await;
+                Mark::Log { from, keeper }
             }
         }
     }
 
     /// Bytes written since then: what this process handed to SQLite's files, or Postgres's WAL. Full-page images are left
     /// out: how many there are depends on when a checkpoint came last.
-    pub(crate) async fn bytes_since(&self, mark: u64) -> u64 {
-        match self {
-            Self::Sqlite(_) => written_by_this_process() - mark,
-            Self::Postgres { .. } => {
+    pub(crate) async fn bytes_since(&self, mark: Mark) -> u64 {
+        match mark {
+            Mark::File(before) => written_by_this_process() - before,
+            Mark::Log { from, mut keeper } => {
+                keeper
+                    .execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+                    .await
+                    .expect("PostgreSQL 15 with contrib");
                 let query = format!(
                     "SELECT sum(record_size)::bigint
-                       FROM pg_get_wal_stats('0/0'::pg_lsn + {mark}::numeric, pg_current_wal_flush_lsn())"
+                       FROM pg_get_wal_stats('0/0'::pg_lsn + {from}::numeric, pg_current_wal_flush_lsn())"
                 );
-                let bytes = self.number(&query).await.unsigned_abs();
-                self.number("SELECT 1::bigint FROM (SELECT pg_drop_replication_slot('headpond_bench')) AS dropped")
-                    .await;
-                bytes
+                number(&mut keeper, &query).await.unsigned_abs()
             }
         }
-    }
-
-    async fn number(&self, query: &str) -> i64 {
-        let mut connection = PgConnection::connect(&self.url()).await.expect("the database");
-        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect").await.expect("PostgreSQL 15 with contrib");
-        connection
-            .fetch_one(sqlx::AssertSqlSafe(query.to_owned()))
-            .await
-            .expect("a number")
-            .try_get(0)
-            .expect("a number")
     }
 
     pub(crate) async fn drop(self) {
@@ -100,6 +95,19 @@ impl Database {
             connection.execute(sqlx::AssertSqlSafe(statement)).await.expect("to drop the database");
         }
     }
+}
+
+/// Where counting began.
+pub(crate) enum Mark {
+    /// So many bytes had this process written to files.
+    File(u64),
+    /// The WAL was so long; the connection keeps what comes after it.
+    Log { from: i64, keeper: PgConnection },
+}
+
+async fn number(connection: &mut PgConnection, query: &str) -> i64 {
+    let row = connection.fetch_one(sqlx::AssertSqlSafe(query.to_owned())).await.expect("a number");
+    row.try_get(0).expect("a number")
 }
 
 /// Bytes that this process has handed to write calls on files (sockets are written by other calls).

@@ -17,7 +17,7 @@ use super::resource_path::ResourcePath;
 use crate::announce::Announcement;
 use crate::config::Source;
 use crate::domain::origin::Hand;
-use crate::domain::resource::{Key, Params, SourceName};
+use crate::domain::resource::{Key, Params, SourceName, scalar};
 use crate::domain::template::KEY;
 use crate::store::{KeysChanged, Removed};
 
@@ -110,13 +110,8 @@ fn params(body: &[u8]) -> Option<Params> {
         return Some(Params::new());
     }
     let members: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    let text = |value: Value| match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
-    let params: Params = members.into_iter().map(|(name, value)| Some((name, text(value)?))).collect::<Option<_>>()?;
+    let params: Params =
+        members.into_iter().map(|(name, value)| Some((name, scalar(&value)?))).collect::<Option<_>>()?;
     // It is in the path already.
     (!params.contains_key(KEY)).then_some(params)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Row id of a resource; ids of keys that were added together are consecutive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -110,3 +111,15 @@ impl fmt::Display for Key {
 
 /// Values for the variables of a URL template besides `key` (`lat = 52.52`), as they appear in the URL before encoding.
 pub type Params = BTreeMap<String, String>;
+
+/// A JSON text, number or truth value as it stands in keys, parameters and URLs: numbers with all their digits. `None` for
+/// anything else.
+#[must_use]
+pub fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}

@@ -3,11 +3,10 @@
 use serde_json::Value;
 
 use super::NotGathered;
-use super::file::scalar;
 use super::spool::{Spool, Spooler};
 use crate::config::{FanOut, Source};
 use crate::domain::json_path::JsonPath;
-use crate::domain::resource::{Key, Params, SourceName};
+use crate::domain::resource::{Key, Params, SourceName, scalar};
 use crate::store::{Bodies, ListRequest, Listed, Store};
 
 /// How many copies are read at once, and how many bytes of them.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::NotGathered;
 use super::spool::{Spool, Spooler, usable};
 use crate::config::{KeyFormat, Source};
-use crate::domain::resource::Params;
+use crate::domain::resource::{Params, scalar};
 use crate::domain::template::KEY;
 
 /// The longest line, in bytes: whatever is longer is no list of keys.
@@ -152,17 +152,6 @@ fn entry(text: &str) -> Result<(String, Params), String> {
     }
     let key = params.remove(KEY).ok_or_else(|| format!("there is no \"key\"; {WANTS}"))?;
     Ok((key, params))
-}
-
-/// A text, number or truth value as text, numbers with all their digits.
-#[must_use]
-pub fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 /// Reads CSV (RFC 4180) with a head. An empty cell is a parameter that isn't there.

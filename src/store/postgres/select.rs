@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::error::{Fault, Result};
 use super::{PostgresStore, within};
+use crate::domain::resource::scalar;
 use crate::store::StoreError;
 use crate::store::select::{AT_ONCE, KeyQuery, Rows, SelectedRow, not_a_value};
 
@@ -57,12 +58,9 @@ fn selected(json: &str) -> Result<SelectedRow, StoreError> {
     let columns = row.deserialize_map(Columns).map_err(|error| StoreError::Rejected(error.to_string()))?;
     let texts = columns.into_iter().map(|(name, value)| {
         let text = match value {
-            Value::Null => None,
-            Value::String(text) => Some(text),
-            Value::Bool(flag) => Some(flag.to_string()),
-            Value::Number(number) => Some(number.to_string()),
             Value::Array(_) => return Err(not_a_value(&name, "a list")),
             Value::Object(_) => return Err(not_a_value(&name, "an object")),
+            value => scalar(&value),
         };
         Ok((name, text))
     });
