@@ -7,7 +7,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,11 +64,16 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
-/// Reads and checks a whole file. It blocks.
+/// Reads and checks a whole file, on a thread for long work.
 ///
 /// # Errors
 /// What is wrong with it: the line, and what would be right.
-pub fn gather(source: &Source, path: &Path, format: KeyFormat) -> Result<Spool, NotGathered> {
+pub async fn gather(source: Arc<Source>, path: PathBuf, format: KeyFormat) -> Result<Spool, NotGathered> {
+    let read = tokio::task::spawn_blocking(move || read_file(&source, &path, format)).await;
+    read.unwrap_or_else(|error| Err(NotGathered::Problem(format!("reading it ended: {error}"))))
+}
+
+fn read_file(source: &Source, path: &Path, format: KeyFormat) -> Result<Spool, NotGathered> {
     let problem = |problem: String| NotGathered::Problem(format!("{}: {problem}", path.display()));
     let before = Stamp::of(path).map_err(problem)?;
     let file = File::open(path).map_err(|error| problem(unreadable(&error)))?;

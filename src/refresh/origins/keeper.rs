@@ -209,9 +209,7 @@ impl Keeper {
                 if !is_still || is_known {
                     return Ok(None);
                 }
-                let (source, path, format) = (Arc::clone(&self.source), path.clone(), *format);
-                let read = tokio::task::spawn_blocking(move || file::gather(&source, &path, format)).await;
-                let read = read.unwrap_or_else(|error| Err(NotGathered::Problem(format!("reading it ended: {error}"))));
+                let read = file::gather(Arc::clone(&self.source), path.clone(), *format).await;
                 *done = Some(stamp);
                 *again_at = read.is_err().then(|| later(now, TRY_AGAIN));
                 Ok(Some(read))

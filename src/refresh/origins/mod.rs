@@ -94,11 +94,7 @@ pub async fn add_all(store: &dyn Store, source: &Source, id: SourceId) -> Result
 
 async fn gather(store: &dyn Store, source: &Source, from: &KeyPlace) -> Result<Spool, NotGathered> {
     match from {
-        KeyPlace::File { path, format } => {
-            let (source, path, format) = (source.clone(), path.clone(), *format);
-            let read = tokio::task::spawn_blocking(move || file::gather(&source, &path, format)).await;
-            read.unwrap_or_else(|error| Err(NotGathered::Problem(format!("reading it ended: {error}"))))
-        }
+        KeyPlace::File { path, format } => file::gather(Arc::new(source.clone()), path.clone(), *format).await,
         KeyPlace::Query { sql, timeout, .. } => {
             query::gather(store, source, &KeyQuery { sql: sql.clone(), timeout: *timeout }).await
         }
