@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::telemetry::logs::{self, LogFormat};
 
 mod assemble;
+mod backup;
 mod check;
 mod demo;
 mod get;
@@ -23,6 +24,7 @@ mod refresh;
 mod serve;
 mod signals;
 mod status;
+mod systemd;
 mod table;
 
 use outcome::{CliError, Exit};
@@ -64,6 +66,8 @@ enum Command {
     Check(check::Args),
     /// Show what it does: a simulated upstream and a service that polls it, on this machine alone.
     Demo(demo::Args),
+    /// Copy the SQLite database to a file, consistent and while `serve` runs.
+    Backup(backup::Args),
     /// Bring the database's schema up to date.
     Migrate(migrate::Args),
     /// Write a commented configuration file to start from.
@@ -111,6 +115,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Status(args) => status::run(&cli.config, &args).await,
             Command::Health(args) => health::run(&cli.config, &args).await,
             Command::Check(args) => check::run(&cli.config, &args).await,
+            Command::Backup(args) => backup::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Init(args) => init::run(&cli.config, &args),
         }

@@ -1,5 +1,6 @@
 //! How long the store's calls take, and how many fail.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -224,6 +225,10 @@ impl Store for Measured {
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
         measured("prune", self.0.prune(rules)).await
+    }
+
+    async fn backup(&self, file: &Path) -> Result<u64, StoreError> {
+        measured("backup", self.0.backup(file)).await
     }
 
     async fn close(&self) {

@@ -71,6 +71,7 @@ mod select;
 mod sqlite;
 mod status;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -286,6 +287,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Deletes what has outlived its retention, and all but the newest [`MOST_REFUSED`] refused bodies; returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;
+
+    /// Copies a SQLite database to this file, consistent and while others write; returns its size in bytes. A file that is there
+    /// is replaced, once the copy is complete and on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] on Postgres, which has its own tools for it.
+    async fn backup(&self, file: &Path) -> Result<u64, StoreError>;
 
     /// Closes all connections; work under way is finished first.
     async fn close(&self);

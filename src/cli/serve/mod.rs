@@ -18,6 +18,7 @@ use self::reload::Reloader;
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
+use super::systemd;
 use crate::api::waiting::Waiting;
 use crate::api::{self, ApiState};
 use crate::clock::SystemClock;
@@ -122,12 +123,15 @@ async fn serve_until_stopped(
     parts.spawn(serving.map(Ok));
     parts.spawn(metrics::upkeep(metrics, stop.stop.clone()).map(Ok));
     parts.spawn(reloader.run(asked, stop.stop.clone()).map(Ok));
+    parts.spawn(systemd::keep_watchdog(stop.stop.clone()).map(Ok));
+    systemd::ready();
     let mut served = tokio::select! {
         () = stop.stop.cancelled() => Ok(()),
         // None of them ends before it is told to, unless it failed. A process that only looks alive is worse than none.
         Some(part) = parts.join_next() => part.map_err(ended).flatten(),
     };
     stop.stop.cancel();
+    systemd::stopping();
     clockwork.stop().await;
     while let Some(part) = parts.join_next().await {
         served = served.and(part.map_err(ended).flatten());

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::present::{NotReplaced, Present};
 use crate::api::reload::{NotReloaded, Reloaded, Reply};
 use crate::cli::outcome::CliError;
-use crate::cli::{assemble, signals};
+use crate::cli::{assemble, signals, systemd};
 use crate::config::{Config, Environment};
 
 /// Where the configuration is read from, and the SIGHUPs that ask for it to be read again.
@@ -61,7 +61,9 @@ impl Reloader {
                 waiting.push(reply);
             }
             // Broken off by the end of the process, it is mended by the next start.
+            systemd::reloading();
             let Some(reloaded) = stop.run_until_cancelled(self.reload()).await else { return };
+            systemd::ready();
             for reply in waiting {
                 // Whoever asked may have stopped waiting.
                 _ = reply.send(reloaded.clone());

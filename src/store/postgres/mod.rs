@@ -30,6 +30,7 @@ mod upkeep;
 mod want;
 mod write;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -300,6 +301,13 @@ impl Store for PostgresStore {
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
         Ok(upkeep::prune(self, rules).await?)
+    }
+
+    async fn backup(&self, _: &Path) -> Result<u64, StoreError> {
+        Err(StoreError::Unusable(
+            "a Postgres database is backed up by Postgres' own tools: `pg_dump`, or a backup of the whole server"
+                .into(),
+        ))
     }
 
     async fn close(&self) {

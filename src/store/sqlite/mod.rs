@@ -7,6 +7,7 @@
 //! statement would have to be built and prepared for each number of rows.
 
 mod apply;
+mod backup;
 mod claim;
 mod connect;
 mod error;
@@ -36,6 +37,7 @@ mod work;
 mod write;
 mod writer;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -284,6 +286,10 @@ impl Store for SqliteStore {
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
         self.delete_outlived(rules).await
+    }
+
+    async fn backup(&self, file: &Path) -> Result<u64, StoreError> {
+        self.copy_to(file).await
     }
 
     async fn close(&self) {

@@ -46,11 +46,20 @@ impl Nginx {
 
     /// As [`start`](Self::start); `more` goes into the configuration of the server.
     pub async fn start_with(dir: &Path, more: &str) -> Self {
+        Self::start_servers(|port, ready| {
+            format!("server {{ listen 127.0.0.1:{port}; root {}; {more} {ready} }}", dir.display())
+        })
+        .await
+    }
+
+    /// With servers of one's own, written for this port; one of them has `ready` in it, by which it is known that nginx answers.
+    pub async fn start_servers(servers: impl Fn(u16, &str) -> String) -> Self {
         let program = find_nginx();
         for _ in 0..5 {
             let port = free_port();
             let home = tempfile::tempdir().unwrap();
-            fs::write(home.path().join("nginx.conf"), configuration(home.path(), dir, port, more)).unwrap();
+            let servers = servers(port, &ready(home.path()));
+            fs::write(home.path().join("nginx.conf"), configuration(home.path(), &servers)).unwrap();
             let mut nginx = Self { program: program.clone(), home, port, child: None };
             if nginx.spawn().await {
                 return nginx;
@@ -226,11 +235,16 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// What answers to [`Nginx::answers`].
+fn ready(home: &Path) -> String {
+    format!("location = {READY} {{ access_log off; add_header X-Home {}; return 204; }}", home.display())
+}
+
 /// One worker, all files in `home`, and nginx's defaults for everything that a client sees.
-fn configuration(home: &Path, dir: &Path, port: u16, more: &str) -> String {
+fn configuration(home: &Path, servers: &str) -> String {
     // As root nginx would serve as another user, who can't read our directories.
     let user = if fs::metadata(home).unwrap().uid() == 0 { "user root root;" } else { "" };
-    let (home, dir) = (home.display(), dir.display());
+    let home = home.display();
     format!(
         r#"
         daemon off;
@@ -248,16 +262,7 @@ fn configuration(home: &Path, dir: &Path, port: u16, more: &str) -> String {
             fastcgi_temp_path {home}/fastcgi;
             uwsgi_temp_path {home}/uwsgi;
             scgi_temp_path {home}/scgi;
-            server {{
-                listen 127.0.0.1:{port};
-                root {dir};
-                {more}
-                location = {READY} {{
-                    access_log off;
-                    add_header X-Home {home};
-                    return 204;
-                }}
-            }}
+            {servers}
         }}
         "#
     )

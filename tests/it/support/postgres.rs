@@ -66,6 +66,16 @@ impl PostgresServer {
     }
 }
 
+/// Copies what headpond keeps from one database to another that has nothing of it, as an operator does.
+pub fn dump_and_restore(from: &str, to: &str) {
+    let home = home();
+    let dump = home.path().join("dump").display().to_string();
+    // What sqlx adds to a URL, its own programs do not know.
+    let [from, to] = [from, to].map(|url| url.split('?').next().unwrap_or(url));
+    run("pg_dump", &["--format=custom", "--schema=headpond", "--file", &dump, from]);
+    run("pg_restore", &["--exit-on-error", "--single-transaction", "--dbname", to, &dump]);
+}
+
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         // The data go anyway. pg_ctl waits until the server and its processes have ended.
