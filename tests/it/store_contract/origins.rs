@@ -35,6 +35,9 @@ on_each_database! {
     keys_from_before_origins_are_the_configurations,
 }
 
+/// How long a query may take: no test is about that, however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 fn params(value: &str) -> Params {
     Params::from([("lat".into(), value.into())])
 }
@@ -313,7 +316,7 @@ async fn what_is_pruned_leaves_its_origins(test: &TestStore) {
 
 /// What a query finds.
 async fn select(test: &TestStore, sql: &str) -> Result<Vec<SelectedRow>, StoreError> {
-    let query = KeyQuery { sql: sql.into(), timeout: Duration::from_secs(20) };
+    let query = KeyQuery { sql: sql.into(), timeout: PATIENCE };
     let (rows, mut found) = mpsc::channel(1);
     let all = async {
         let mut all = Vec::new();
@@ -351,7 +354,7 @@ async fn a_query_of_a_million_rows_waits_for_its_reader(test: &TestStore) {
         "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000000) SELECT n AS key FROM n";
     assert_eq!(select(test, sql).await.unwrap().len(), 1_000_000);
     // Who has enough goes away, and the query ends.
-    let query = KeyQuery { sql: sql.into(), timeout: Duration::from_secs(20) };
+    let query = KeyQuery { sql: sql.into(), timeout: PATIENCE };
     let (rows, mut found) = mpsc::channel(1);
     let one = async move { found.recv().await.map(|some: Vec<SelectedRow>| some.len()) };
     let (selected, some) = tokio::join!(test.store.select_keys(&query, rows), one);
