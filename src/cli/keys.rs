@@ -131,7 +131,7 @@ async fn carry_out(
 }
 
 /// The id of a source, made known if it isn't; nothing that a running `serve` has set is changed.
-async fn registered(
+pub(super) async fn registered(
     config: &Config,
     source: &Source,
     store: &dyn Store,

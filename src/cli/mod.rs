@@ -11,8 +11,10 @@ mod assemble;
 mod backup;
 mod check;
 mod demo;
+mod export;
 mod get;
 mod health;
+mod import;
 mod init;
 mod keys;
 mod migrate;
@@ -66,6 +68,10 @@ enum Command {
     Check(check::Args),
     /// Show what it does: a simulated upstream and a service that polls it, on this machine alone.
     Demo(demo::Args),
+    /// Write copies and what is known of them as lines of JSON.
+    Export(export::Args),
+    /// Take in what `export` wrote, or what was written by hand.
+    Import(import::Args),
     /// Copy the SQLite database to a file, consistent and while `serve` runs.
     Backup(backup::Args),
     /// Bring the database's schema up to date.
@@ -115,6 +121,8 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Status(args) => status::run(&cli.config, &args).await,
             Command::Health(args) => health::run(&cli.config, &args).await,
             Command::Check(args) => check::run(&cli.config, &args).await,
+            Command::Export(args) => export::run(&cli.config, &args).await,
+            Command::Import(args) => import::run(&cli.config, &args).await,
             Command::Backup(args) => backup::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Init(args) => init::run(&cli.config, &args),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::decision::Freshness;
 use super::failure::Failing;
@@ -12,7 +12,7 @@ use super::terms::{Reuse, Terms};
 use super::time::later;
 
 /// The state of a copy at the moment in which it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadState {
     /// There is a copy, and its `stale_after` is still to come.

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    Hastened, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec,
-    PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled, SourceSpec, Status, Store,
-    StoreError, Wish,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Exported,
+    Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
+    OriginId, OriginSpec, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled,
+    SourceSpec, Status, Store, StoreError, Wish,
 };
 use crate::clock::monotonic;
+use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
@@ -225,6 +226,14 @@ impl Store for Measured {
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
         measured("prune", self.0.prune(rules)).await
+    }
+
+    async fn export(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<Exported>, StoreError> {
+        measured("export", self.0.export(source, after, at_most)).await
+    }
+
+    async fn import(&self, source: SourceId, batch: &[Restored]) -> Result<Vec<Import>, StoreError> {
+        measured("import", self.0.import(source, batch)).await
     }
 
     async fn backup(&self, file: &Path) -> Result<u64, StoreError> {

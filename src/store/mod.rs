@@ -55,6 +55,7 @@
 //! end with the first part that fails. SQLite: 5 s for another process's lock, 30 s for a free reader; what the disk itself
 //! holds up, it holds up.
 
+mod archive;
 mod columns;
 mod describe;
 mod grant;
@@ -82,6 +83,7 @@ use http::HeaderMap;
 pub use self::status::{Counts, Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
 use crate::clock::Clock;
 use crate::config;
+use crate::domain::archive::Restored;
 use crate::domain::change::{Change, Cursor};
 use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
@@ -94,6 +96,7 @@ use crate::domain::snapshot::ContentHash;
 use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 
+pub use archive::{Exported, Import};
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
 pub use refusal::{MOST_REFUSED, Refusal};
@@ -287,6 +290,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Deletes what has outlived its retention, and all but the newest [`MOST_REFUSED`] refused bodies; returns how many rows.
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError>;
+
+    /// Polled resources of a source after this key, in the order of keys, with all that an archive has of them.
+    async fn export(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<Exported>, StoreError>;
+
+    /// Stores what an archive has of resources of a source whose keys differ, in one transaction, and announces it as if it had
+    /// been fetched; in the order given. What is stored and is as new or newer stays, and so does every due time. What is being
+    /// fetched meanwhile is fetched again.
+    ///
+    /// A key that no origin has is not polled; what is stored of it is kept until [`prune`](Self::prune).
+    async fn import(&self, source: SourceId, batch: &[Restored]) -> Result<Vec<Import>, StoreError>;
 
     /// Copies a SQLite database to this file, consistent and while others write; returns its size in bytes. A file that is there
     /// is replaced, once the copy is complete and on the disk.

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "in here `pub` is for the other modules of this one binary")]
 #![allow(dead_code, unused_imports, unused_macros, reason = "`support` is made for `tests/it`, which uses all of it")]
 
+#[path = "../it/operating/archive.rs"]
+mod archive;
 #[path = "../it/main_job/crash.rs"]
 mod crash;
 mod httpbin;
@@ -16,6 +18,8 @@ mod support;
 
 use std::time::Duration;
 
+/// How many files are moved to another database.
+const FILES: u32 = 10_000;
 /// How many files the program is killed over.
 const CRASH_FILES: u32 = 10_000;
 

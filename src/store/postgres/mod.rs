@@ -6,6 +6,7 @@
 //! source's row, but for what is wrong with an origin, which is written alone. Nobody ever waits for a row of `census`.
 
 mod apply;
+mod archive;
 mod claim;
 mod connect;
 mod error;
@@ -44,12 +45,13 @@ pub(super) use self::connect::inspect;
 use self::error::Result;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    Hastened, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec,
-    PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled, SourceSpec, Status, Store,
-    StoreError, Wish,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Exported,
+    Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
+    OriginId, OriginSpec, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled,
+    SourceSpec, Status, Store, StoreError, Wish,
 };
 use crate::clock::Clock;
+use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::origin::{CONFIG, Hand};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
@@ -301,6 +303,14 @@ impl Store for PostgresStore {
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
         Ok(upkeep::prune(self, rules).await?)
+    }
+
+    async fn export(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<Exported>, StoreError> {
+        Ok(archive::export(self, source, after, at_most).await?)
+    }
+
+    async fn import(&self, source: SourceId, batch: &[Restored]) -> Result<Vec<Import>, StoreError> {
+        retrying(|| bounded(archive::import(self, source, batch))).await
     }
 
     async fn backup(&self, _: &Path) -> Result<u64, StoreError> {

@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
-    PostgresStore, apply, claim, feed, hasten, keys, lease, list, origins, read, refusal, reschedule, status, upkeep,
-    want, write,
+    PostgresStore, apply, archive, claim, feed, hasten, keys, lease, list, origins, read, refusal, reschedule, status,
+    upkeep, want, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -120,6 +120,9 @@ fn cases() -> Vec<Case> {
         ("status: first in the queue", status::QUEUE.into(), "1, 5, 1".into()),
         ("status: queue", status::QUEUE.into(), "1, 5, 1000".into()),
         ("status: due", status::DUE.into(), "1, 5, 100001".into()),
+        ("export", archive::EXPORT.into(), "1, 'key 7', 32".into()),
+        ("import: stored", archive::STORED.into(), format!("1, {texts}")),
+        ("import: leases", archive::LEASES.into(), format!("1, {texts}")),
         ("prune leases", upkeep::LEASES.into(), "5, 1000".into()),
         ("prune retired", upkeep::RETIRED.into(), "7, 1000".into()),
         ("prune applied", upkeep::APPLIED[1].into(), "1, 1001".into()),

@@ -27,7 +27,7 @@ const INSERT_RESOURCES: &str = "
     INSERT INTO headpond_resource (source_id, key, params)
     SELECT ?1, value ->> 0, value ->> 1 FROM jsonb_each(?2) ORDER BY key";
 
-const LAST_RESOURCE: &str = "SELECT coalesce(max(id), 0) FROM headpond_resource";
+pub(super) const LAST_RESOURCE: &str = "SELECT coalesce(max(id), 0) FROM headpond_resource";
 
 /// Everything inserted after the id ?1 in this transaction is new. Because 1: never fetched.
 const INSERT_SCHEDULES: &str = "

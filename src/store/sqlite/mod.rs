@@ -7,6 +7,7 @@
 //! statement would have to be built and prepared for each number of rows.
 
 mod apply;
+mod archive;
 mod backup;
 mod claim;
 mod connect;
@@ -50,12 +51,13 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Follower,
-    Hastened, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec,
-    PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled, SourceSpec, Status, Store,
-    StoreError, Wish,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Exported,
+    Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
+    OriginId, OriginSpec, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled,
+    SourceSpec, Status, Store, StoreError, Wish,
 };
 use crate::clock::Clock;
+use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
@@ -286,6 +288,14 @@ impl Store for SqliteStore {
 
     async fn prune(&self, rules: &PruneRules) -> Result<u64, StoreError> {
         self.delete_outlived(rules).await
+    }
+
+    async fn export(&self, source: SourceId, after: Option<&Key>, at_most: u32) -> Result<Vec<Exported>, StoreError> {
+        self.read_export(source, after, at_most).await
+    }
+
+    async fn import(&self, source: SourceId, batch: &[Restored]) -> Result<Vec<Import>, StoreError> {
+        self.store_import(source, batch).await
     }
 
     async fn backup(&self, file: &Path) -> Result<u64, StoreError> {

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::tests::store;
 use super::{
-    apply, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, want, write,
+    apply, archive, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, want,
+    write,
 };
 
 /// Two sources of one upstream, all with content.
@@ -102,6 +103,11 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("origins: never due", origins::NEVER_DUE),
     ("origins: keys", origins::KEYS),
     ("status: origins", status::ORIGINS),
+    ("export", archive::EXPORT),
+    ("import: unpolled", archive::INSERT_UNPOLLED),
+    ("import: unscheduled", archive::INSERT_UNSCHEDULED),
+    ("import: stored", archive::STORED),
+    ("import: leases", archive::LEASES),
     ("prune: leases", prune::LEASES),
     ("prune: retired", prune::RETIRED),
     ("prune: applied", prune::APPLIED[1]),

@@ -1,5 +1,9 @@
 //! What an operator does with it after the first day.
 
+mod archive;
 mod backup;
 mod deploy;
 mod systemd;
+
+/// How many files are moved; `tests/slow` moves more.
+const FILES: u32 = 1_000;

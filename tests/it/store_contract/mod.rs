@@ -1,6 +1,7 @@
 //! What the store promises, on each database. Every method of the trait appears.
 
 mod applies;
+mod archive;
 mod authority;
 mod census;
 mod claims;
