@@ -23,12 +23,23 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Which web pages may.
     pub cors: Cors,
+    /// Whether upstreams are asked at all: where they aren't, nobody waits for them.
+    pub upstreams: Upstreams,
+}
+
+/// Whether upstreams are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upstreams {
+    /// By the schedule, and when someone wants it.
+    Asked,
+    /// Never: what the database has is all that there is.
+    LeftAlone,
 }
 
 impl Settings {
     /// What this config says.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &Config, upstreams: Upstreams) -> Self {
         let own_tokens = config.sources.iter().map(|source| (&source.name, source.read_tokens.as_slice()));
         Self {
             sources: config.sources.iter().map(|source| source.name.clone()).collect(),
@@ -36,6 +47,7 @@ impl Settings {
             access: Access::of(&config.server, own_tokens),
             request_timeout: config.server.request_timeout,
             cors: Cors::of(&config.server.cors_origins),
+            upstreams,
         }
     }
 
@@ -43,6 +55,9 @@ impl Settings {
     /// the wait is over, a tenth or a second at the most.
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
+        if self.upstreams == Upstreams::LeftAlone {
+            return Duration::ZERO;
+        }
         self.request_timeout.saturating_sub((self.request_timeout / 10).min(Duration::from_secs(1)))
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::{serve, signals};
+use crate::api::settings::Upstreams;
 use crate::clock::{Clock, SystemClock};
 use crate::demo::live::{Copies, LiveLine, Watch};
 use crate::demo::reads::Reads;
@@ -78,8 +79,9 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
         site,
     };
     let reads = guide.reads.clone();
+    let service = serve::Service { origin, config, upstreams: Upstreams::Asked, store, clock, listener: api };
     let ended = tokio::select! {
-        ended = serve::serve(origin, config, store, clock, api, |router| reads.counted(router)) => ended,
+        ended = serve::serve(service, |router| reads.counted(router)) => ended,
         never = guide.lead() => match never {},
     };
     simulated.stop().await;

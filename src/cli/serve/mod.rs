@@ -3,7 +3,7 @@
 mod present;
 mod reload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,9 +16,11 @@ use self::present::Present;
 pub(super) use self::reload::Origin;
 use self::reload::Reloader;
 use super::assemble::{self, Schema};
+use super::import::{self, Manner};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
 use super::systemd;
+use crate::api::settings::Upstreams;
 use crate::api::waiting::Waiting;
 use crate::api::{self, ApiState};
 use crate::clock::SystemClock;
@@ -40,6 +42,28 @@ pub(super) struct Args {
     /// Refuse to start when the database's schema is out of date, instead of bringing it up to date.
     #[arg(long)]
     no_migrate: bool,
+    /// Ask no upstream: serve what the database has. For the tests of whoever reads from here.
+    #[arg(long)]
+    offline: bool,
+    /// Take an archive in first, and have all of its keys known.
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    import: Option<PathBuf>,
+}
+
+/// What is served, where, and by which configuration.
+pub(super) struct Service {
+    /// Where the configuration is read again.
+    pub(super) origin: Origin,
+    /// What it says now.
+    pub(super) config: Config,
+    /// Whether upstreams are asked.
+    pub(super) upstreams: Upstreams,
+    /// The database.
+    pub(super) store: Arc<dyn Store>,
+    /// The time.
+    pub(super) clock: Arc<SystemClock>,
+    /// Where the read API answers.
+    pub(super) listener: TcpListener,
 }
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
@@ -52,23 +76,26 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         .map_err(|error| CliError::usage(format!("server.listen = \"{listen}\": can't listen there: {error}")))?;
     let schema = if args.no_migrate { Schema::AsItIs } else { Schema::Migrate };
     let (store, clock) = assemble::store(&config, schema).await?;
-    serve(origin, config, store, clock, listener, |router| router).await
+    let upstreams = if args.offline { Upstreams::LeftAlone } else { Upstreams::Asked };
+    if let Some(archive) = &args.import {
+        let manner = Manner { only: &[], adds_keys: true };
+        let counts = import::load(&config, store.as_ref(), clock.as_ref(), Some(archive), manner).await?;
+        tracing::info!(archive = %archive.display(), "imported: {counts}");
+    }
+    serve(Service { origin, config, upstreams, store, clock, listener }, |router| router).await
 }
 
 /// Refreshes and answers by this configuration, or what its origin says later, until it is told to stop; then the database is
 /// closed. `dress` lays around the read API's routes what a command wants there.
-pub(super) async fn serve(
-    origin: Origin,
-    config: Config,
-    store: Arc<dyn Store>,
-    clock: Arc<SystemClock>,
-    listener: TcpListener,
-    dress: impl FnOnce(Router) -> Router,
-) -> Result<Exit, CliError> {
+pub(super) async fn serve(service: Service, dress: impl FnOnce(Router) -> Router) -> Result<Exit, CliError> {
+    let Service { origin, config, upstreams, store, clock, listener } = service;
     let (listen, sources) = (config.server.listen, config.sources.len());
-    let present = Present::establish(config, Arc::clone(&store), &clock).await?;
+    let present = Present::establish(config, upstreams, Arc::clone(&store), &clock).await?;
     let settings = present.server();
     let stop = signals::watch(move || settings.borrow().shutdown_grace)?;
+    if upstreams == Upstreams::LeftAlone {
+        tracing::info!("offline: no upstream is asked");
+    }
     tracing::info!(
         listen = %listener.local_addr().unwrap_or(listen),
         database = store.describe(),
@@ -111,15 +138,16 @@ async fn serve_until_stopped(
         reloads,
     };
     let (committer, commits) = Committer::new(&refresher, stop.abandon.clone());
-    let fleet = fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended);
     let shutdown = stop.stop.clone().cancelled_owned();
     let serving = api::server::serve(listener, dress(api::router(state)), present.server(), shutdown);
 
     let mut parts = JoinSet::new();
     parts.spawn(follow(Arc::clone(&refresher.store), refresher.announcer.clone(), stop.stop.clone()).map(Ok));
-    parts.spawn(origins::keep(present.refreshers(), present.ownership(), stop.stop.clone()).map_err(ended));
-    parts.spawn(commits.map(Ok));
-    parts.spawn(fleet);
+    if present.upstreams() == Upstreams::Asked {
+        parts.spawn(origins::keep(present.refreshers(), present.ownership(), stop.stop.clone()).map_err(ended));
+        parts.spawn(commits.map(Ok));
+        parts.spawn(fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended));
+    }
     parts.spawn(serving.map(Ok));
     parts.spawn(metrics::upkeep(metrics, stop.stop.clone()).map(Ok));
     parts.spawn(reloader.run(asked, stop.stop.clone()).map(Ok));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::api::settings::Settings;
+use crate::api::settings::{Settings, Upstreams};
 use crate::cli::assemble::{self, Known};
 use crate::cli::outcome::CliError;
 use crate::clock::SystemClock;
@@ -17,6 +17,7 @@ use crate::upstream::{BadClient, Fetchers};
 /// The present configuration of a running `serve`.
 pub(super) struct Present {
     config: Config,
+    upstreams: Upstreams,
     store: Arc<dyn Store>,
     ownership: Arc<Ownership>,
     refreshers: watch::Sender<Arc<Refresher>>,
@@ -41,6 +42,7 @@ impl Present {
     /// Makes the first configuration of the process the one that holds.
     pub(super) async fn establish(
         config: Config,
+        upstreams: Upstreams,
         store: Arc<dyn Store>,
         clock: &Arc<SystemClock>,
     ) -> Result<Self, CliError> {
@@ -55,10 +57,11 @@ impl Present {
             store,
             ownership: Arc::new(ownership),
             refreshers: watch::Sender::new(refresher),
-            settings: watch::Sender::new(Arc::new(Settings::of(&config))),
+            settings: watch::Sender::new(Arc::new(Settings::of(&config, upstreams))),
             server: watch::Sender::new(config.server.clone()),
             database: watch::Sender::new(config.database.clone()),
             config,
+            upstreams,
         })
     }
 
@@ -76,11 +79,16 @@ impl Present {
         let known = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
         let refresher = before.with(fetchers, Roster::new(&config, &known.registered));
         self.refreshers.send_replace(Arc::new(refresher));
-        self.settings.send_replace(Arc::new(Settings::of(&config)));
+        self.settings.send_replace(Arc::new(Settings::of(&config, self.upstreams)));
         self.server.send_replace(config.server.clone());
         self.database.send_replace(config.database.clone());
         self.config = config;
         retire(store, &self.ownership, &self.config, &known).await.map_err(NotReplaced::NewHolds)
+    }
+
+    /// Whether upstreams are asked.
+    pub(super) fn upstreams(&self) -> Upstreams {
+        self.upstreams
     }
 
     /// The configuration.

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use headpond::announce::{Announcement, Announcer};
 use headpond::api::access::Access;
 use headpond::api::cors::Cors;
-use headpond::api::settings::Settings;
+use headpond::api::settings::{Settings, Upstreams};
 use headpond::api::waiting::Waiting;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
@@ -129,6 +129,7 @@ pub fn reading(settings: &config::Server) -> Settings {
         access: Access::of(settings, std::iter::empty()),
         cors: Cors::of(&settings.cors_origins),
         request_timeout: settings.request_timeout,
+        upstreams: Upstreams::Asked,
     }
 }
 

@@ -3,6 +3,7 @@
 mod archive;
 mod backup;
 mod deploy;
+mod offline;
 mod systemd;
 
 /// How many files are moved; `tests/slow` moves more.
