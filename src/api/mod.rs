@@ -10,6 +10,7 @@
 //! | `GET /v1/{source}` | a list of the source, page by page |
 //! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
+//! | `GET /v1/{source}/{key}/explain` | the same in sentences, with the rules that led to it |
 //! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
 //! | `GET /v1/-/changes` | the change feed |
 //! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
@@ -39,6 +40,7 @@ pub mod crowd;
 pub mod deadline;
 pub mod encoding;
 pub mod error;
+pub mod explain;
 pub mod freshness_headers;
 pub mod health;
 pub mod item;
@@ -129,6 +131,7 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}", get(collection::collection))
         .route("/v1/{source}/{key}", get(read::read).put(keys::put).delete(keys::delete))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/{source}/{key}/explain", get(explain::explain))
         .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
         .route("/v1/-/changes", get(changes::changes))
         .route("/v1/-/sources", get(status::sources))

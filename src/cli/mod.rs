@@ -11,6 +11,7 @@ mod assemble;
 mod backup;
 mod check;
 mod demo;
+mod explain;
 mod export;
 mod get;
 mod health;
@@ -58,6 +59,8 @@ enum Command {
     Try(probe::Args),
     /// Print a resource's stored content.
     Get(get::Args),
+    /// Tell why a resource is as it is: what a reader gets, until when it is fresh, when it is due, and by which rules.
+    Explain(explain::Args),
     /// List, add, remove and import keys.
     Keys(keys::Args),
     /// Tell how sources and upstreams stand, whether or not `serve` runs. It ends with 0 whenever the database could be read.
@@ -116,6 +119,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Refresh(args) => refresh::run(&cli.config, &args).await,
             Command::Try(args) => probe::run(&cli.config, &args).await,
             Command::Get(args) => get::run(&cli.config, &args).await,
+            Command::Explain(args) => explain::run(&cli.config, &args).await,
             Command::Demo(args) => demo::run(&args).await,
             Command::Keys(args) => keys::run(&cli.config, &args).await,
             Command::Status(args) => status::run(&cli.config, &args).await,
