@@ -50,9 +50,10 @@ pub async fn refresh(
 ) -> Result<Response, ApiError> {
     Parameters::of(&uri, &[])?;
     let before = api.current(&path).await?;
-    let mut news = api.announcer.listen_to(before.resource);
+    let (asked, _) = before.comes_with();
+    let mut news = api.announcer.listen_to(asked);
     let now = api.clock.now();
-    if api.store.want(&Selection::Resources(vec![before.resource]), now).await? == 0 {
+    if api.store.want(&Selection::Resources(vec![asked]), now).await? == 0 {
         return Err(ApiError::NotPolled(path));
     }
     api.announcer.announce(Announcement::Wanted);

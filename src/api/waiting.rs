@@ -102,6 +102,8 @@ pub(super) enum Waited {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     fetched_at: Option<DateTime<Utc>>,
+    /// What comes with a collection's walks is not always touched by one that is complete.
+    walked_at: Option<DateTime<Utc>>,
     failed: Option<(DateTime<Utc>, u32)>,
     gone_since: Option<DateTime<Utc>>,
 }
@@ -110,6 +112,7 @@ impl Mark {
     pub(super) fn of(current: &Current) -> Self {
         Self {
             fetched_at: current.freshness.map(|freshness| freshness.fetched_at),
+            walked_at: current.walk.and_then(|walk| walk.ended_at),
             failed: current.failing.as_ref().map(|failing| (failing.at, failing.count)),
             gone_since: current.gone_since,
         }
@@ -178,7 +181,8 @@ impl ApiState {
         let (progress, receiver) = watch::channel(Progress::Waiting);
         let round = Arc::new(Round { progress });
         rounds.insert(seen.resource, Entry::Round(Arc::clone(&round)));
-        let registered = Registered { waiting: self.waiting.clone(), resource: seen.resource, round };
+        let (waiting, comes_with) = (self.waiting.clone(), seen.comes_with());
+        let registered = Registered { waiting, resource: seen.resource, comes_with, round };
         let echo = if echo_will_do { ECHO } else { Duration::ZERO };
         tokio::spawn(registered.run(self.clone(), path.clone(), Mark::of(seen), echo));
         Some((receiver, false))
@@ -221,6 +225,8 @@ impl Waiting {
 struct Registered {
     waiting: Waiting,
     resource: ResourceId,
+    /// What brings the outcome, and when that was last fetched; see [`Current::comes_with`].
+    comes_with: (ResourceId, Option<DateTime<Utc>>),
     round: Arc<Round>,
 }
 
@@ -260,17 +266,17 @@ impl Registered {
     /// What the round ends with; `None` when that is nothing.
     async fn end(&self, api: &ApiState, path: &ResourcePath, seen: Mark, echo: Duration) -> Option<Progress> {
         // Listening begins before the wish and the first look, so that nothing that comes of it is missed.
-        let mut news = api.announcer.listen_to(self.resource);
-        let is_own = match self.wish(api, seen, echo).await? {
+        let mut news = api.announcer.listen_to(self.comes_with.0);
+        let is_own = match self.wish(api, echo).await? {
             Hastened::Never => return None,
-            Hastened::Served => return seen.fetched_at.map(Progress::Served),
+            Hastened::Served => return self.comes_with.1.map(Progress::Served),
             hastened => hastened == Hastened::Due,
         };
         loop {
             let current = api.store.current(&path.source, &path.key).await.ok()??;
             let now = Mark::of(&current);
             if now != seen {
-                let is_confirmed = now.fetched_at != seen.fetched_at;
+                let is_confirmed = now.fetched_at != seen.fetched_at || now.walked_at != seen.walked_at;
                 return Some(Progress::Came(Arc::new(Came { current, at: api.clock.now(), is_confirmed, is_own })));
             }
             // Retired meanwhile.
@@ -283,9 +289,10 @@ impl Registered {
     }
 
     /// Makes the resource due. `None` when the store fails.
-    async fn wish(&self, api: &ApiState, seen: Mark, echo: Duration) -> Option<Hastened> {
-        let wish = Wish { seen: seen.fetched_at, at: api.clock.now(), echo };
-        let hastened = api.store.hasten(self.resource, wish).await;
+    async fn wish(&self, api: &ApiState, echo: Duration) -> Option<Hastened> {
+        let (resource, seen) = self.comes_with;
+        let wish = Wish { seen, at: api.clock.now(), echo };
+        let hastened = api.store.hasten(resource, wish).await;
         match &hastened {
             Ok(Hastened::Due) => api.announcer.announce(Announcement::Wanted),
             Ok(Hastened::PutOff(until)) => _ = self.round.progress.send_replace(Progress::PutOff(*until)),

@@ -96,6 +96,9 @@ pub(super) async fn register(store: &dyn Store, config: &Config, authority: Auth
             continue;
         }
         stored.extend(store_own_list(store, source, ids.source).await?);
+        if source.collection.is_some() {
+            store.open_walk(ids.source).await?;
+        }
         let earlier = store.reschedule(ids.source, &source.policy.cadence).await?;
         if earlier > 0 {
             tracing::info!(source = %source.name, earlier, cadence = %source.policy.cadence, "due earlier by the schedule");
@@ -154,6 +157,8 @@ pub(super) async fn retire(store: &dyn Store, config: &Config, known: &Known) ->
             tracing::info!(source = %source.name, retired, "keys that the config no longer lists are no longer polled");
         }
     }
+    let walked = config.sources.iter().zip(&known.registered).filter(|(source, _)| source.collection.is_some());
+    store.close_walks_except(&walked.map(|(_, ids)| ids.source).collect::<Vec<_>>()).await?;
     let keep: Vec<_> = known.registered.iter().map(|ids| ids.source).collect();
     store.retire_sources_except(&keep).await?;
     Ok(())

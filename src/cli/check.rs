@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use super::assemble;
 use super::outcome::{CliError, Exit};
+use super::probe::shown_page;
 use super::question::{Answer, Counting, Question, inspect};
 use crate::config::{Config, Source};
 use crate::domain::decision::Outcome;
@@ -79,9 +80,10 @@ fn database(inspected: &Result<Inspected, StoreError>) -> (Exit, String) {
     }
 }
 
-/// Asks an upstream for the first key that there is.
+/// Asks an upstream for the first key that there is, or a collection's first page.
 async fn ask(config: &Config, counting: &Counting, upstream: &str) -> (Exit, String) {
-    let of_upstream = |source: &&Source| source.upstream == upstream && !source.keys.is_empty();
+    let of_upstream =
+        |source: &&Source| source.upstream == upstream && (!source.keys.is_empty() || source.collection.is_some());
     let Some(source) = config.sources.iter().find(of_upstream) else {
         return (Exit::Well, format!("upstream {upstream}: no source of it has keys, so there is nothing to ask"));
     };
@@ -98,6 +100,7 @@ async fn ask(config: &Config, counting: &Counting, upstream: &str) -> (Exit, Str
 fn in_a_line(answer: &Answer) -> String {
     let status = answer.exchange.status.map_or_else(|| "no answer".into(), |status| status.to_string());
     let follows = match &answer.outcome {
+        _ if answer.page.is_some() => answer.page.as_ref().map(shown_page).unwrap_or_default(),
         Outcome::Replaced(replacement) => format!("would be stored, {} bytes", replacement.snapshot.body.len()),
         Outcome::Deferred(deferral) => {
             let failure = &deferral.failing.last;

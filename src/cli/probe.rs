@@ -9,6 +9,7 @@ use super::assemble;
 use super::outcome::{CliError, Exit};
 use super::question::{Counting, HIDDEN_PATH, Question, inspect, shown_url};
 use super::refresh::unknown_source;
+use crate::domain::collection::Page;
 use crate::domain::decision::{Freshness, Outcome};
 use crate::domain::observation::Seen;
 use crate::domain::schedule::Due;
@@ -32,12 +33,15 @@ const MATTERING: [header::HeaderName; 11] = [
 /// How much of a body is shown.
 const SHOWN_BYTES: usize = 500;
 
+/// How many keys of a page are shown.
+const SHOWN_KEYS: usize = 5;
+
 /// Arguments of `try`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The source.
     source: String,
-    /// One of its keys; without it, the first that the configuration lists.
+    /// One of its keys; without it, the first that the configuration lists, or a collection's first page.
     key: Option<String>,
 }
 
@@ -57,7 +61,11 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let answer = question.ask(&config, &counting).await;
     counting.close().await;
     let answer = answer?;
-    print!("{}{}", shown_exchange(&question, &answer.exchange), shown_outcome(&answer.outcome));
+    let follows = match &answer.page {
+        Some(page) => format!("{}\n{}", shown_page(page), due(answer.outcome.due())),
+        None => shown_outcome(&answer.outcome),
+    };
+    print!("{}{follows}", shown_exchange(&question, &answer.exchange));
     Ok(answer.exit())
 }
 
@@ -128,6 +136,15 @@ fn shown_outcome(outcome: &Outcome) -> String {
     }
     text.push_str(&due(outcome.due()));
     text
+}
+
+/// What is on a collection's first page. Where the next one is, nobody is shown: that may repeat the query.
+pub(super) fn shown_page(page: &Page) -> String {
+    let keys: Vec<_> = page.items.iter().take(SHOWN_KEYS).map(|item| item.key.as_str()).collect();
+    let more = if page.items.len() > SHOWN_KEYS { ", …" } else { "" };
+    let left_out = page.left_out.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+    let next = if page.next.is_some() && !page.is_last { "; it leads to another page" } else { "" };
+    format!("a page of {} items: {}{more}{left_out}{next}", page.size, keys.join(", "))
 }
 
 fn fresh(freshness: Freshness) -> String {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -9,7 +10,11 @@ use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Ask, Config, Source};
-use crate::domain::decision::{Outcome, Previous, decide};
+use crate::domain::collection::{Page, end, page};
+use crate::domain::content::Unfit;
+use crate::domain::decision::{Outcome, Previous, decide, put_off};
+use crate::domain::failure::Failure;
+use crate::domain::observation::Seen;
 use crate::domain::resource::{Key, Params, ResourceId};
 use crate::domain::schedule::Slot;
 use crate::store::{self, Inspected, SchemaState, Store, StoreError};
@@ -25,11 +30,22 @@ pub(super) struct Question<'c> {
 pub(super) struct Answer {
     pub(super) exchange: Exchange,
     pub(super) outcome: Outcome,
+    /// The first page of a collection, if one came.
+    pub(super) page: Option<Page>,
 }
 
 impl<'c> Question<'c> {
     /// About a key: one of the configuration's, or, where the template needs no parameters, any; without one, the first.
     pub(super) fn about(source: &'c Source, key: Option<&str>) -> Result<Self, CliError> {
+        if let Some(collection) = &source.collection {
+            if let Some(key) = key {
+                let why = format!("{} is a collection, which is asked for as a whole: leave {key:?} out", source.name);
+                return Err(CliError::usage(why));
+            }
+            let base = source.url.expand(&Key::of_walk(), &Params::new());
+            let base = base.map_err(|error| CliError::usage(format!("{}: {error}", source.name)))?;
+            return Ok(Self { source, ask: Ask { url: collection.url(&base, None, None), body: None } });
+        }
         let (key, params) = named_key(source, key)?;
         let ask = source.ask(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
         Ok(Self { source, ask })
@@ -57,8 +73,23 @@ impl<'c> Question<'c> {
         let keys = self.source.keys.len() as u64;
         let previous = Previous::nothing(Slot::of(ResourceId(1), keys, fastrand::u64(..)));
         let observation = exchange.observation.clone();
-        let outcome = decide(&self.source.policy, &previous, observation, clock.now(), fastrand::f64());
-        Ok(Answer { exchange, outcome })
+        let policy = &self.source.policy;
+        let page = match (&self.source.collection, &observation.seen) {
+            (Some(collection), Seen::Content { headers, body }) => {
+                Some(page::read(collection, &policy.body, headers, body))
+            }
+            _ => None,
+        };
+        let now = clock.now();
+        let (outcome, page) = match page {
+            Some(Err(Unfit { kind, detail, .. })) => {
+                let failure = Failure { kind, status: Some(200), detail };
+                (put_off(policy, &previous, (failure, &HeaderMap::new()), now, fastrand::f64()), None)
+            }
+            Some(Ok(page)) => (end::ended(policy, &previous, None, now, fastrand::f64()), Some(page)),
+            None => (decide(policy, &previous, observation, now, fastrand::f64()), None),
+        };
+        Ok(Answer { exchange, outcome, page })
     }
 
     /// Its method and URL for people. The query is never shown, nor is a body, and the path only if all of the template is
@@ -72,7 +103,11 @@ impl<'c> Question<'c> {
 impl Answer {
     /// Whether it would be stored.
     pub(super) fn exit(&self) -> Exit {
-        if matches!(self.outcome, Outcome::Replaced(_)) { Exit::Well } else { Exit::Failed }
+        let is_well = match &self.page {
+            Some(page) => page.left_out.is_none(),
+            None => matches!(self.outcome, Outcome::Replaced(_)),
+        };
+        if is_well { Exit::Well } else { Exit::Failed }
     }
 }
 

@@ -92,7 +92,7 @@ async fn target(
     let Some(name) = &args.source else {
         return Ok(Target::Sources(registered.iter().map(|ids| ids.source).collect()));
     };
-    let (_, ids) = config
+    let (source, ids) = config
         .sources
         .iter()
         .zip(registered)
@@ -111,6 +111,10 @@ async fn target(
     for (key, resource) in keys.iter().zip(found) {
         let missing = || CliError::usage(format!("source {name} has no key {:?}", key.as_str()));
         resources.push(resource.ok_or_else(missing)?);
+    }
+    if source.collection.is_some() {
+        // Its members come with its walk.
+        resources = store.find(ids.source, &[Key::of_walk()]).await?.into_iter().flatten().collect();
     }
     Ok(Target::Resources(ids.source, resources))
 }

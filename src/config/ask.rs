@@ -40,6 +40,9 @@ pub enum BadAsk {
     /// There is no body for it.
     #[error(transparent)]
     Body(#[from] MissingValue),
+    /// Its source is a collection.
+    #[error("the source is a collection: its keys are those that the upstream lists, and none is asked for by itself")]
+    Member,
 }
 
 impl Source {
@@ -48,6 +51,9 @@ impl Source {
     /// # Errors
     /// [`BadAsk`] when the templates can't be filled for it.
     pub fn ask(&self, key: &Key, params: &Params) -> Result<Ask, BadAsk> {
+        if self.collection.is_some() {
+            return Err(BadAsk::Member);
+        }
         let url = self.url.expand(key, params)?;
         let body = self.request.body.as_ref().map(|body| body.template.expand(key, params)).transpose()?;
         Ok(Ask { url, body })

@@ -16,6 +16,7 @@ use crate::domain::template::UrlTemplate;
 
 use super::ask;
 use super::certificates::{self, ClientCertificate};
+use super::collection::{self, KINDS, Pages, Since, SourceKind};
 use super::credentials::{self, Credentials};
 use super::environment::Text;
 use super::headers;
@@ -118,6 +119,24 @@ pub(super) static KEYS: Kind<()> = Kind {
 pub(super) static KEYS_FROM: Kind<Vec<KeysFrom>> = Kind {
     wants: Wants { noun: "a place where keys come from", example: "{ file = \"cities.csv\" }" },
     read: keys_from::read,
+};
+
+pub(super) static SOURCE_KIND: Kind<SourceKind> = Kind {
+    wants: Wants { noun: "one of \"keys\" and \"collection\"", example: "\"collection\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&KINDS, text)),
+};
+
+pub(super) static PAGES: Kind<Pages> = Kind {
+    wants: Wants { noun: "a table that says how one page leads to the next", example: "{ by = \"link_header\" }" },
+    read: collection::pages,
+};
+
+pub(super) static SINCE: Kind<Since> = Kind {
+    wants: Wants {
+        noun: "a table with param and path",
+        example: "{ param = \"updated_since\", path = \"$.updated_at\", overlap = \"5m\" }",
+    },
+    read: collection::since,
 };
 
 pub(super) static CRON: Kind<String> = Kind {

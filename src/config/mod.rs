@@ -8,6 +8,7 @@
 mod ask;
 mod body;
 mod certificates;
+mod collection;
 mod credentials;
 mod document;
 mod environment;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method};
 use secrecy::SecretString;
 
+use crate::domain::collection::Collection;
 use crate::domain::limit::Limits;
 use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
@@ -138,6 +140,8 @@ pub struct Source {
     pub keys: Arc<[(Key, Params)]>,
     /// Where else its keys come from.
     pub keys_from: Vec<KeysFrom>,
+    /// What makes it a collection, whose keys are those that the upstream lists.
+    pub collection: Option<Arc<Collection>>,
     /// Who may read it, besides those who administer; with none, whoever the server's tokens let in.
     pub read_tokens: Vec<SecretString>,
     /// When to refresh, and what counts as fresh, failed, gone and changed.
@@ -157,6 +161,7 @@ impl std::fmt::Debug for Source {
             .field("origin", &self.url.origin())
             .field("keys", &self.keys.len())
             .field("keys_from", &self.keys_from)
+            .field("collection", &self.collection)
             .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)

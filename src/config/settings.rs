@@ -15,14 +15,15 @@ use crate::domain::template::UrlTemplate;
 
 use super::CorsOrigins;
 use super::certificates::ClientCertificate;
+use super::collection::{Pages, Since, SourceKind};
 use super::credentials::Credentials;
 use super::environment::Text;
 use super::keys_from::KeysFrom;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
     CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST,
-    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, PATH, PATHS, POSITIVE_SPAN, PROXY as PROXY_URL,
-    RATE, SHARE, SIZE, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, PAGES, PATH, PATHS, POSITIVE_SPAN,
+    PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::origins::ORIGINS;
 use super::reader::Shows;
@@ -67,6 +68,12 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &URL,
     &KEYS,
     &KEYS_FROM,
+    &KIND,
+    &ITEMS,
+    &ITEM_KEY,
+    &PAGINATE,
+    &UPDATED_SINCE,
+    &SWEEP_EVERY,
     &REFRESH_EVERY,
     &REFRESH_CRON,
     &TIMEZONE,
@@ -278,6 +285,31 @@ pub(super) static KEYS: Setting<()> =
 pub(super) static KEYS_FROM: Setting<Vec<KeysFrom>> =
     Setting { name: "keys_from", scopes: &[Scope::Source], kind: &KEY_PLACES, default: Computed, shows: Shows::Value };
 
+/// What it is: `"collection"` for a list that the upstream pages out, of which one walk brings many resources. Default: each key
+/// is asked for by itself.
+pub(super) static KIND: Setting<SourceKind> =
+    Setting { name: "kind", scopes: &[Scope::Source], kind: &SOURCE_KIND, default: Computed, shows: Shows::Value };
+
+/// Where the members of a collection are in a page. Required for collections.
+pub(super) static ITEMS: Setting<JsonPath> =
+    Setting { name: "items", scopes: &[Scope::Source], kind: &PATH, default: Computed, shows: Shows::Value };
+
+/// Where a member's key is in its item. Required for collections.
+pub(super) static ITEM_KEY: Setting<JsonPath> =
+    Setting { name: "item_key", scopes: &[Scope::Source], kind: &PATH, default: Computed, shows: Shows::Value };
+
+/// How one page of a collection leads to the next. Default: there is one page.
+pub(super) static PAGINATE: Setting<Pages> =
+    Setting { name: "paginate", scopes: &[Scope::Source], kind: &PAGES, default: Computed, shows: Shows::Value };
+
+/// How to ask for the members of a collection that have changed. Default: each walk looks at all of them.
+pub(super) static UPDATED_SINCE: Setting<Since> =
+    Setting { name: "updated_since", scopes: &[Scope::Source], kind: &SINCE, default: Computed, shows: Shows::Value };
+
+/// How often all members are walked where `updated_since` asks for changes. Default: "1d", at least the interval.
+pub(super) static SWEEP_EVERY: Setting<Duration> =
+    Setting { name: "sweep_every", scopes: &[Scope::Source], kind: &INTERVAL, default: Computed, shows: Shows::Value };
+
 /// How often each key is refreshed; the keys are spread evenly over the interval. Required, unless there
 /// is `refresh_cron`.
 pub(super) static REFRESH_EVERY: Setting<Duration> =
@@ -449,7 +481,7 @@ mod tests {
         let mut found = Vec::new();
         for line in EXAMPLE.lines() {
             let (line, commented) = line.strip_prefix("# ").map_or((line, false), |line| (line, true));
-            if line.starts_with('[') && !commented {
+            if line.starts_with('[') {
                 scope = Scope::ALL
                     .into_iter()
                     .find(|scope| line.starts_with(scope.heading().split("NAME").next().unwrap()));
@@ -498,7 +530,8 @@ mod tests {
 
     #[test]
     fn what_the_example_has_commented_out_can_be_put_in() {
-        let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+        let is_setting =
+            |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
         let lines = EXAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
         let example = Example(lines.collect::<Vec<_>>().join("\n"));
         let now = "2026-03-01T12:00:00Z".parse().unwrap();

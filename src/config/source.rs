@@ -1,5 +1,7 @@
 //! `[sources.NAME]`.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue};
 use url::{Host, Url};
 
@@ -7,6 +9,7 @@ use crate::domain::fingerprint::{Asked, Fingerprint};
 use crate::domain::resource::SourceName;
 use crate::domain::template::UrlTemplate;
 
+use super::collection::{self, Beside};
 use super::reader::Reader;
 use super::section::{Layers, Section, did_you_mean};
 use super::upstream::DeclaredUpstreams;
@@ -18,7 +21,9 @@ impl Source {
     pub fn fingerprint(&self) -> Fingerprint {
         let RequestSettings { method, body, headers, .. } = &self.request;
         let sent = body.as_ref().map(|body| (&body.template, &body.content_type));
-        Fingerprint::of(&Asked { method, url: &self.url, headers, sent }, &self.policy.body, self.policy.cache_control)
+        let asked = Asked { method, url: &self.url, headers, sent };
+        let one = Fingerprint::of(&asked, &self.policy.body, self.policy.cache_control);
+        self.collection.as_ref().map_or(one, |collection| one.with(&collection.asks()))
     }
 }
 
@@ -55,7 +60,10 @@ pub(super) fn read(
         _ => Vec::new(),
     };
     let lists_none = section.value(&set::KEYS).is_none_or(|list| list.is_empty_list());
-    if lists_none && section.value(&set::KEYS_FROM).is_none() {
+    let beside = Beside { url: url.as_ref(), request: request.as_ref(), policy: policy.as_ref() };
+    let collection = collection::read(reader, section, &layers, &beside);
+    let has_keys = collection.as_ref().is_none_or(Option::is_some);
+    if !has_keys && lists_none && section.value(&set::KEYS_FROM).is_none() {
         reader.warn(&section.at, "has no keys, so nothing is refreshed", "add keys = [\"…\"]");
     }
     let keys_from = match section.value(&set::KEYS_FROM) {
@@ -68,6 +76,7 @@ pub(super) fn read(
         upstream: upstream.map_or_else(|| url.origin().to_owned(), |upstream| upstream.value.text),
         keys: keys.into(),
         keys_from: keys_from?,
+        collection: collection?.map(Arc::new),
         read_tokens: read_tokens?,
         policy: policy?,
         max_delete_share: max_delete_share?,

@@ -63,6 +63,20 @@ pub fn defer(policy: &Policy, previous: &Previous, failure: Failure, now: DateTi
     decision.deferred(failure, &HeaderMap::new())
 }
 
+/// What follows from a failure that came with these header fields, whatever its status. For what is not one resource: a 404 does
+/// not make it gone.
+#[must_use]
+pub fn put_off(
+    policy: &Policy,
+    previous: &Previous,
+    (failure, headers): (Failure, &HeaderMap),
+    now: DateTime<Utc>,
+    rand: f64,
+) -> Outcome {
+    let decision = Decision { policy, previous, requested_at: now, answered_at: now, via: Via::default(), now, rand };
+    decision.deferred(failure, headers)
+}
+
 /// One decision's givens.
 struct Decision<'a> {
     policy: &'a Policy,

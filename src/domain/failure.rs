@@ -53,11 +53,14 @@ pub enum FailureKind {
     BadRequest,
     /// What came can't be kept: the database refused it, or under `cache_control = "respect"` a shared cache may not store it.
     Unstorable,
+    /// The pages of a collection don't fit together: a next link that leads back or to another origin, a page that comes again,
+    /// or more than `max_pages`.
+    Pages,
 }
 
 impl FailureKind {
     /// Every kind, for parsing stored names and for documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -80,6 +83,7 @@ impl FailureKind {
         Self::Credentials,
         Self::BadRequest,
         Self::Unstorable,
+        Self::Pages,
     ];
 
     /// The name used in the database, in JSON and in logs.
@@ -108,6 +112,7 @@ impl FailureKind {
             Self::Credentials => "credentials",
             Self::BadRequest => "bad_request",
             Self::Unstorable => "unstorable",
+            Self::Pages => "pages",
         }
     }
 

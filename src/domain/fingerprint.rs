@@ -65,6 +65,15 @@ impl Fingerprint {
         }
         Self(i64::from_le_bytes(kept))
     }
+
+    /// That of what is asked for in the same way, and with this besides, which is no secret.
+    #[must_use]
+    pub fn with(self, more: &str) -> Self {
+        let ContentHash(hash) = ContentHash::of(&[&self.0.to_le_bytes(), more.as_bytes()]);
+        let mut kept = [0; 8];
+        kept.copy_from_slice(&hash[..8]);
+        Self(i64::from_le_bytes(kept))
+    }
 }
 
 #[cfg(test)]

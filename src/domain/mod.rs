@@ -5,6 +5,7 @@ pub mod archive;
 pub mod body_template;
 pub mod cache_control;
 pub mod change;
+pub mod collection;
 pub mod content;
 pub mod decision;
 pub mod directive;

@@ -3,6 +3,9 @@
 /// The name of a source's own list in the configuration.
 pub const CONFIG: &str = "config";
 
+/// The name of a collection's list of members.
+pub const WALK: &str = "walk";
+
 /// Places below this are those of what is always there: the configuration's list, and keys that were added by hand.
 pub const FIRST_OF_OTHERS: i64 = 10;
 

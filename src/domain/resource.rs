@@ -78,6 +78,18 @@ impl Key {
     /// The longest key, in bytes: with percent-encoding it still fits in the 8 KiB that servers accept as a request line.
     pub const MAX_BYTES: usize = 2048;
 
+    /// What stands in a key's place for a collection's walk, which is kept like a resource: the empty text, which no key can be.
+    #[must_use]
+    pub fn of_walk() -> Self {
+        Self(String::new())
+    }
+
+    /// Whether it stands for a collection's walk.
+    #[must_use]
+    pub fn is_of_walk(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Checks and wraps a key.
     ///
     /// # Errors
@@ -96,6 +108,14 @@ impl Key {
         }
     }
 
+    /// As [`new`](Self::new), for what is stored: it may stand for a walk.
+    ///
+    /// # Errors
+    /// [`BadKey`] when it is too long, or has a control character.
+    pub fn stored(key: String) -> Result<Self, BadKey> {
+        if key.is_empty() { Ok(Self::of_walk()) } else { Self::new(key) }
+    }
+
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -105,7 +125,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(if self.is_of_walk() { "(the walk)" } else { &self.0 })
     }
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::resource::ResourceId;
-use super::time::later;
+use super::time::{FAR_FUTURE, later};
 
 /// When a resource is due next, and why then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -20,6 +20,9 @@ pub struct Due {
 
 /// A due time before all others: what was asked for by hand, or must be asked for again.
 pub const AT_ONCE: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+/// The due time of what is never due by itself: a member of a collection comes with the collection's walks.
+pub const NEVER: DateTime<Utc> = FAR_FUTURE;
 
 /// The rule that decided a due time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -45,11 +48,13 @@ pub enum Because {
     Reset,
     /// Its upstream could not be reached and now can.
     RetryNow,
+    /// It comes with the walks of its collection, and is never due by itself.
+    Walk,
 }
 
 impl Because {
     /// Every reason, for reading stored numbers and for documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::New,
         Self::Interval,
         Self::Freshness,
@@ -60,6 +65,7 @@ impl Because {
         Self::Manual,
         Self::Reset,
         Self::RetryNow,
+        Self::Walk,
     ];
 
     /// The name used in JSON and in logs.
@@ -76,6 +82,7 @@ impl Because {
             Self::Manual => "manual",
             Self::Reset => "reset",
             Self::RetryNow => "retry_now",
+            Self::Walk => "walk",
         }
     }
 
@@ -93,6 +100,7 @@ impl Because {
             Self::Manual => 8,
             Self::Reset => 9,
             Self::RetryNow => 10,
+            Self::Walk => 11,
         }
     }
 

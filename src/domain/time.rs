@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// The year 9999: the last that RFC 3339 can write.
-const FAR_FUTURE: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("in range");
+pub const FAR_FUTURE: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("in range");
 
 /// RFC 9111 §1.2.2: what can't be represented is the greatest value; 2³¹ seconds is the least that this may be.
 pub const DELTA_SECONDS_MAX: u32 = 1 << 31;

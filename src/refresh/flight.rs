@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 
 use super::Refresher;
 use super::committer::Committer;
 use super::tally::Verdict;
+use super::walk;
 use crate::clock::monotonic;
 use crate::config::Source;
 use crate::domain::decision::{Outcome, decide, defer};
@@ -20,13 +22,13 @@ use crate::telemetry::metrics;
 use crate::upstream::{Exchange, FetchRequest, TokenGate};
 
 /// The largest body that is looked at without giving up this thread: parsing more would keep other flights waiting.
-const LOOKED_AT_HERE: usize = 256 << 10;
+pub(super) const LOOKED_AT_HERE: usize = 256 << 10;
 
 /// What is remembered in place of a path that nobody is shown.
 const HIDDEN_PATH: &str = "/…";
 
 /// How its claim was given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ticket {
     /// Whose limits it was given by.
     pub upstream: UpstreamId,
@@ -34,6 +36,8 @@ pub struct Ticket {
     pub limits: Limits,
     /// How long the lease lasts from the grant on.
     pub lease_for: Duration,
+    /// Cancelled when nothing new is to begin: what consists of several requests ends after the present one.
+    pub stop: CancellationToken,
 }
 
 /// Fetches one claimed resource of this source, decides, and waits for the commit.
@@ -47,8 +51,11 @@ pub async fn fly(
     claim: Claim,
     ticket: Ticket,
 ) -> Result<Verdict, StoreError> {
+    if source.collection.is_some() || claim.key.is_of_walk() {
+        return walk::fly(refresher, committer, source, claim, ticket).await;
+    }
     let claim = Arc::new(claim);
-    let observation = observe(refresher, &claim, &source, ticket).await?;
+    let observation = observe(refresher, &claim, &source, &ticket).await?;
     let now = refresher.clock.now();
     let outcome = decide_where_it_fits(&source, &claim, observation, now).await;
     Ok(committer.settle(claim, source, now, outcome).await)
@@ -81,7 +88,7 @@ async fn observe(
     refresher: &Refresher,
     claim: &Claim,
     source: &Source,
-    ticket: Ticket,
+    ticket: &Ticket,
 ) -> Result<Observation, StoreError> {
     let ask = match source.ask(&claim.key, &claim.params) {
         Ok(ask) => ask,
@@ -123,7 +130,7 @@ async fn observe(
 }
 
 /// When the claim was granted, on the monotonic clock.
-fn granted(refresher: &Refresher, claim: &Claim) -> Instant {
+pub(super) fn granted(refresher: &Refresher, claim: &Claim) -> Instant {
     let now = monotonic();
     now.checked_sub((refresher.clock.now() - claim.granted_at).to_std().unwrap_or_default()).unwrap_or(now)
 }

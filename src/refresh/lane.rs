@@ -66,6 +66,8 @@ pub struct Lane {
     // be who the store waits for.
     releases: JoinSet<()>,
     complaint: Complaint,
+    // What makes long flights end early.
+    stop: CancellationToken,
 }
 
 /// What a flight is known by. The resource alone would not do: once an outcome is stored, the next lease of its resource can
@@ -89,8 +91,8 @@ impl Lane {
         tally: Option<Arc<Tally>>,
     ) -> Self {
         let (flights, airborne, releases) = (FuturesUnordered::new(), HashMap::new(), JoinSet::new());
-        let complaint = Complaint::default();
-        Self { refresher, committer, upstream, task, tally, flights, airborne, releases, complaint }
+        let (complaint, stop) = (Complaint::default(), CancellationToken::new());
+        Self { refresher, committer, upstream, task, tally, flights, airborne, releases, complaint, stop }
     }
 
     /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
@@ -100,6 +102,7 @@ impl Lane {
     /// When the store can't be used any more, for a task that ends by itself; others wait until it can.
     pub async fn run(mut self, stop: CancellationToken, abandon: CancellationToken) -> Result<(), StoreError> {
         // Listening begins before the first look at what is due, so that no wish falls between the two.
+        self.stop = stop.clone();
         let mut news = self.refresher.announcer.listen();
         let mut result = Ok(());
         while !stop.is_cancelled() {
@@ -162,12 +165,12 @@ impl Lane {
             lease_for,
         };
         let Claimed { claims, mut ask_again_at } = self.claim(&request).await?;
-        let ticket = Ticket { upstream, limits, lease_for };
+        let ticket = Ticket { upstream, limits, lease_for, stop: self.stop.clone() };
         let mut others = Vec::new();
         for claim in claims {
             metrics::leased(&self.upstream.name, (claim.granted_at - claim.due.at).to_std().unwrap_or_default());
             match self.refresher.roster.source_of(&claim).cloned() {
-                Some(source) => self.launch(source, claim, ticket),
+                Some(source) => self.launch(source, claim, ticket.clone()),
                 None => others.push(claim),
             }
         }
@@ -278,7 +281,7 @@ impl Lane {
     fn count(&self, flown: &Airborne, verdict: &Verdict) {
         let Some(source) = self.refresher.roster.source(flown.source) else { return };
         metrics::refreshed(source.name.as_str(), &source.upstream, verdict.as_str());
-        if let Verdict::Failed(failure) = verdict {
+        if let Some(failure) = verdict.failure() {
             metrics::refresh_failed(source.name.as_str(), &source.upstream, failure.kind.as_str());
         }
         if let Some(tally) = &self.tally {

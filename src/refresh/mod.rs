@@ -1,7 +1,7 @@
 //! The sequences: claim → fetch → decide → apply → announce.
 //!
 //! Each upstream has a [lane] of its own, so that a slow or paused one never delays another. A lane claims what is due,
-//! as much as the upstream's limits allow; each claim becomes a [flight] that fetches and decides; and the [committer]
+//! as much as the upstream's limits allow; each claim becomes a [flight] that fetches and decides, or, of a collection, walks from page to page; and the [committer]
 //! stores what the flights of all lanes bring, many outcomes in one transaction. `serve` flies a [fleet] of lanes until it is
 //! told to stop; [`once`] runs them until nothing is left.
 //!
@@ -35,6 +35,7 @@ pub mod once;
 pub mod origins;
 pub mod ownership;
 pub mod tally;
+mod walk;
 
 /// What every part of a running refresher shares.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use crate::domain::change::ChangeKind;
 use crate::domain::decision::Outcome;
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::resource::{Key, SourceName};
+use crate::store::Brought;
 
 /// What became of one refresh, after its commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Verdict {
     Reset,
     /// Nothing usable came.
     Failed(Failure),
+    /// A collection was walked: what became of its members, and what was wrong, if anything was.
+    Walked(Walked),
     /// Another worker has the resource by now: what this one brought was discarded.
     Lost,
     /// It could not be stored, or not even asked for: a fault of ours or of the database. The lease is given back.
@@ -45,6 +48,16 @@ impl Verdict {
         }
     }
 
+    /// What was wrong, if anything was.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Walked(walked) => walked.failure.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Its name in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -54,11 +67,29 @@ impl Verdict {
             Self::Unchanged => "unchanged",
             Self::Gone => "gone",
             Self::Reset => "reset",
+            Self::Walked(walked) => {
+                if walked.failure.is_some() {
+                    "failed"
+                } else {
+                    "walked"
+                }
+            }
             Self::Failed(_) => "failed",
             Self::Lost => "lost",
             Self::GivenUp(_) => "given_up",
         }
     }
+}
+
+/// What a walk over a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// What became of the members that it saw.
+    pub brought: Brought,
+    /// How many members are gone since.
+    pub gone: u64,
+    /// What was wrong.
+    pub failure: Option<Failure>,
 }
 
 /// How many failures a summary names; the others are counted.
@@ -133,9 +164,23 @@ impl Tally {
                 self.name(source, key, Failure { kind: FailureKind::Unstorable, status: None, detail: why.clone() });
                 &self.failed
             }
+            Verdict::Walked(walked) => return self.count_walked(source, key, walked),
             Verdict::Reset => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_walked(&self, source: &SourceName, key: &Key, walked: &Walked) {
+        let Brought { new, changed, unchanged } = walked.brought;
+        let counted =
+            [(&self.new, new), (&self.changed, changed), (&self.unchanged, unchanged), (&self.gone, walked.gone)];
+        for (counter, more) in counted {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
+        if let Some(failure) = &walked.failure {
+            self.name(source, key, failure.clone());
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn name(&self, source: &SourceName, key: &Key, failure: Failure) {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 
-use super::{Current, StoreError, StoredContent, readable_due};
+use super::{Current, StoreError, StoredContent, WalkOf, readable_due};
 use crate::domain::change::{Change, ChangeKind, Cursor};
 use crate::domain::decision::{Freshness, Metadata, Previous};
 use crate::domain::failure::{Absence, Failing, Failure, FailureKind};
@@ -17,7 +17,7 @@ use crate::domain::validators::Validators;
 
 /// The format of the tables that this program knows. A migration that an older program could not work with raises the
 /// database's `needs_format` above that program's number.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 /// Refuses a database that asks for a newer program. `stored` is the value of `needs_format` in `meta`.
 pub(super) fn check_format(stored: &str) -> Result<(), StoreError> {
@@ -213,7 +213,7 @@ impl<'r, R: Cells> Record<'r, R> {
     }
 
     pub(super) fn key(&self, column: &'static str) -> Result<Key, StoreError> {
-        Key::new(self.text(column)?).map_err(|error| self.corrupt(column, error))
+        Key::stored(self.text(column)?).map_err(|error| self.corrupt(column, error))
     }
 
     pub(super) fn source_name(&self, column: &'static str) -> Result<SourceName, StoreError> {
@@ -366,6 +366,7 @@ pub(super) fn current<R: Cells>(row: &R) -> Result<Current, StoreError> {
         due: schedule.due()?,
         wanted_at: schedule.maybe_time("wanted_at")?,
         leased_until: Record::of(row, "lease", resource.id()).maybe_time("leased_until")?,
+        walk: WalkOf::read(row)?,
         terms: resource.terms()?,
         transformed: resource.integer("transformed")? != 0,
         moved_to: resource.maybe_text("moved_to")?,

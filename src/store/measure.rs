@@ -7,14 +7,16 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Exported,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
     Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
-    OriginId, OriginSpec, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Wish,
+    OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection,
+    Settled, SourceSpec, Status, Store, StoreError, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::monotonic;
 use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
+use crate::domain::collection::{Known, Remembered};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
@@ -170,6 +172,34 @@ impl Store for Measured {
 
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
         measured("apply", self.0.apply(batch)).await
+    }
+
+    async fn open_walk(&self, source: SourceId) -> Result<ResourceId, StoreError> {
+        measured("open_walk", self.0.open_walk(source)).await
+    }
+
+    async fn close_walks_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
+        measured("close_walks_except", self.0.close_walks_except(keep)).await
+    }
+
+    async fn walk(&self, source: SourceId, asks: Fingerprint) -> Result<Known, StoreError> {
+        measured("walk", self.0.walk(source, asks)).await
+    }
+
+    async fn walk_page(&self, source: SourceId, place: u32) -> Result<Option<Remembered>, StoreError> {
+        measured("walk_page", self.0.walk_page(source, place)).await
+    }
+
+    async fn store_page(&self, page: &WalkPage) -> Result<PageFate, StoreError> {
+        measured("store_page", self.0.store_page(page)).await
+    }
+
+    async fn end_walk(&self, end: &WalkEnd) -> Result<Ended, StoreError> {
+        measured("end_walk", self.0.end_walk(end)).await
+    }
+
+    async fn renew(&self, token: LeaseToken, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        measured("renew", self.0.renew(token, until)).await
     }
 
     async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {

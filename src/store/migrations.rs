@@ -57,6 +57,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0008_key_origins.sql"),
         postgres: include_str!("../../migrations/postgres/0008_key_origins.sql"),
     },
+    Migration {
+        version: 11,
+        name: "collections",
+        sqlite: include_str!("../../migrations/sqlite/0011_collections.sql"),
+        postgres: include_str!("../../migrations/postgres/0011_collections.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

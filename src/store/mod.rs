@@ -14,6 +14,8 @@
 //! | `key_origin` | key that an origin has, with its parameters; a key is polled while there is one | when one of these changes |
 //! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
 //! | `last_failure` | source that ever failed: its latest failure | by a trigger |
+//! | `walk` | collection: its walk's resource, and how far that has come | by each page and end of a walk |
+//! | `walk_page` | page of a collection: what led to it and on, validators, members | when one of these changes |
 //! | `refused` | resource whose latest answer was no content: the body that came (at most 1000 rows) | when one comes; gone with the next usable answer |
 //! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
 //! | `change` | change of content, numbered in commit order | never |
@@ -71,6 +73,7 @@ mod retry;
 mod select;
 mod sqlite;
 mod status;
+mod walks;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -85,6 +88,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::archive::Restored;
 use crate::domain::change::{Change, Cursor};
+use crate::domain::collection;
 use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
 use crate::domain::fingerprint::Fingerprint;
@@ -101,6 +105,7 @@ pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MO
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
 pub use refusal::{MOST_REFUSED, Refusal};
 pub use select::{KeyQuery, Rows, SelectedRow};
+pub use walks::{Brought, Ended, HowItEnded, Missing, PageContent, PageFate, WalkEnd, WalkLease, WalkPage, held_back};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -237,6 +242,29 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// An outcome whose lease no longer holds its resource is refused and leaves no trace. On an error nothing of the
     /// batch is stored.
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError>;
+
+    /// Makes a source a collection, if it isn't one: it gets a walk, which is due at once. Returns the walk's resource.
+    async fn open_walk(&self, source: SourceId) -> Result<ResourceId, StoreError>;
+
+    /// Ends the walks of all other sources, which are no collections any more. Returns how many. Their members stay as keys do,
+    /// until they are taken out of the origin `walk`.
+    async fn close_walks_except(&self, keep: &[SourceId]) -> Result<u64, StoreError>;
+
+    /// What is known of a collection's walks that ask for this.
+    async fn walk(&self, source: SourceId, asks: Fingerprint) -> Result<collection::Known, StoreError>;
+
+    /// What the last walk of all members remembered of a page, by its place from 0.
+    async fn walk_page(&self, source: SourceId, place: u32) -> Result<Option<collection::Remembered>, StoreError>;
+
+    /// Commits a page of a walk in one transaction: its members, how far the walk has come, and a longer lease.
+    async fn store_page(&self, page: &WalkPage) -> Result<PageFate, StoreError>;
+
+    /// Ends a walk. One of all members that was complete makes those gone that it did not see, or none of them if they are too
+    /// many. The lease stays.
+    async fn end_walk(&self, end: &WalkEnd) -> Result<Ended, StoreError>;
+
+    /// Lets a lease last until then; `false` when it is over.
+    async fn renew(&self, token: LeaseToken, until: DateTime<Utc>) -> Result<bool, StoreError>;
 
     /// Gives leased resources back unfetched; they are due as before.
     async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError>;
@@ -558,12 +586,36 @@ pub struct Current {
     pub wanted_at: Option<DateTime<Utc>>,
     /// Until when it is being fetched.
     pub leased_until: Option<DateTime<Utc>>,
+    /// The walk that it comes with, if it is a member of a collection: `failing`, `due`, `wanted_at` and `leased_until` are
+    /// the walk's then.
+    pub walk: Option<WalkOf>,
     /// The upstream's terms for answering with it; `None` where it is always answered.
     pub terms: Option<Terms>,
     /// Whether something between the upstream and us changed the content (203).
     pub transformed: bool,
     /// Where the upstream says that the resource is for good.
     pub moved_to: Option<String>,
+}
+
+/// The walk of a collection's member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalkOf {
+    /// The walk's own resource: what is wanted and waited for in the member's place.
+    pub walk: ResourceId,
+    /// When a walk was complete last.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+impl Current {
+    /// What is to be wanted and waited for, so that this is refreshed: the resource itself, or the walk that it comes with; and
+    /// when that was last fetched.
+    #[must_use]
+    pub fn comes_with(&self) -> (ResourceId, Option<DateTime<Utc>>) {
+        match self.walk {
+            Some(walk) => (walk.walk, walk.ended_at),
+            None => (self.resource, self.freshness.map(|freshness| freshness.fetched_at)),
+        }
+    }
 }
 
 /// A stored snapshot.

@@ -88,6 +88,16 @@ impl GonePeriod {
         self.gone += u64::from(may_go);
         may_go
     }
+
+    /// Lets so many go, if the budget allows all of them: of a list that lost more than that, none of it is believed.
+    pub(super) fn let_all_go(&mut self, many: u64, budget: &GoneBudget, now: DateTime<Utc>) -> bool {
+        let mut after = *self;
+        let may_go = (0..many).all(|_| after.let_go(budget, now));
+        if may_go {
+            *self = after;
+        }
+        may_go
+    }
 }
 
 /// Holds back what is beyond the gone budgets of the sources, and counts the rest. `source_of` knows each id of [`going`].
@@ -132,6 +142,10 @@ pub(super) struct Plan<'a> {
     pub(super) changes: Vec<ChangeRow>,
     /// What each upstream's answers say about being in reach.
     pub(super) reach: BTreeMap<UpstreamId, Reach>,
+    /// What is touched besides those that have a row of `schedule` here.
+    pub(super) also_touched: Vec<ResourceId>,
+    /// The walk whose page this is: who waits for it hears of each.
+    pub(super) beside: Option<ResourceId>,
     /// What is settled, by lease.
     pub(super) settled: BTreeMap<LeaseToken, BTreeSet<ResourceId>>,
 }
@@ -232,7 +246,8 @@ impl<'a> Plan<'a> {
 
     /// The ids of what is stored, in the batch's order.
     pub(super) fn touched(&self) -> impl Iterator<Item = ResourceId> {
-        self.schedule.iter().map(|row| row.resource)
+        let rows = self.schedule.iter().map(|row| row.resource);
+        rows.chain(self.also_touched.iter().copied()).chain(self.beside)
     }
 }
 
@@ -245,6 +260,11 @@ pub(super) struct Reach {
 }
 
 impl Reach {
+    /// That of one answer.
+    pub(super) fn answered() -> Self {
+        Self { answered: true, ..Self::default() }
+    }
+
     fn add(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Deferred(deferral) if deferral.failing.last.is_outage() => {

@@ -67,7 +67,8 @@ pub static ALL: &[Metric] = &[
         name: REFRESHES,
         kind: Kind::Counter,
         labels: &["source", "upstream", "outcome"],
-        help: "Refreshes that came to an end, by outcome: new, changed, unchanged, gone, reset, failed, lost, given_up.",
+        help: "Refreshes that came to an end, by outcome: new, changed, unchanged, gone, reset, failed, lost, given_up; a \
+               collection's whole walk is walked or failed.",
     },
     Metric {
         name: FAILURES,

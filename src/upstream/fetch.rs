@@ -143,6 +143,12 @@ impl Fetcher {
         Ok(Exchange { sent, redirects, status, observation })
     }
 
+    /// Takes the credentials out of a URL that the upstream sent, where these are a part of URLs: they are put in again with the
+    /// request, and belong into no database.
+    pub fn take_credentials_out_of(&self, url: &mut Url) {
+        self.auth.take_out_of(url);
+    }
+
     /// An exchange of which nothing was sent.
     fn not_begun(&self, sent: HeaderMap, seen: Seen) -> Exchange {
         let now = self.clock.now();

@@ -85,6 +85,20 @@ impl TokenGate {
         Self { granted: Some(granted), over_by, ..Self::for_one(store, clock, upstream, limits) }
     }
 
+    /// A gate for one more exchange under a lease that was made longer at `renewed`, by which no token came along.
+    #[must_use]
+    pub fn for_page(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        upstream: (UpstreamId, &str),
+        limits: &Limits,
+        renewed: Instant,
+        lease_for: Duration,
+    ) -> Self {
+        let over_by = renewed.checked_add(lease_for.saturating_sub(SETTLE));
+        Self { over_by, ..Self::for_one(store, clock, upstream, limits) }
+    }
+
     /// A gate for an exchange without a claim: its first request is paid for as all others are.
     #[must_use]
     pub fn for_one(

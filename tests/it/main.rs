@@ -19,3 +19,4 @@ mod status;
 mod store_contract;
 mod support;
 mod upstream;
+mod walks;

@@ -23,7 +23,7 @@ use self::spool::Spool;
 use super::Refresher;
 use super::ownership::Ownership;
 use crate::config::{KeyPlace, KeysFrom, Source};
-use crate::domain::origin::CONFIG;
+use crate::domain::origin::{CONFIG, FIRST_OF_OTHERS, WALK};
 use crate::domain::resource::SourceId;
 use crate::store::{KeyQuery, OriginSpec, Store, StoreError};
 
@@ -63,7 +63,9 @@ impl std::fmt::Display for NotGathered {
 #[must_use]
 pub fn specs(source: &Source) -> Vec<OriginSpec> {
     let own = OriginSpec { name: CONFIG.into(), place: 0, about: String::new() };
-    [own].into_iter().chain(source.keys_from.iter().map(spec)).collect()
+    let members = OriginSpec { name: WALK.into(), place: FIRST_OF_OTHERS, about: String::new() };
+    let members = source.collection.as_ref().map(|_| members);
+    [own].into_iter().chain(members).chain(source.keys_from.iter().map(spec)).collect()
 }
 
 fn spec(from: &KeysFrom) -> OriginSpec {

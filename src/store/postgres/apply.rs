@@ -10,7 +10,7 @@ use super::{PostgresStore, lease, refusal, wish, write};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
-use crate::store::plan::{self, GonePeriod, Plan, RETRIES, Reach};
+use crate::store::plan::{self, GonePeriod, Leases, Plan, RETRIES, Reach};
 use crate::store::{Applied, Fate, Settled};
 
 /// Commits a batch in one transaction: everything of it that its leases still hold, under one number.
@@ -23,20 +23,31 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     }
     keep_gone_budgets(&mut tx, batch, &mut fates).await?;
     let plan = Plan::of(batch, &fates, &leases);
-    let reached_again = count_outages(&mut tx, &plan.reach).await?;
-    write::schedule(&mut tx, plan.schedule.clone()).await?;
-    write::resources(&mut tx, &plan).await?;
-    write::content(&mut tx, &plan.replaced).await?;
-    write::describe(&mut tx, &plan).await?;
-    refusal::write(&mut tx, &plan).await?;
-    lease::shrink(&mut tx, &leases, &plan.settled).await?;
-    let has_retried = retry_now(&mut tx, &reached_again, store.clock.now()).await?;
-    if has_retried {
-        wish(&mut tx).await?;
-    }
-    let number = write::number(&mut tx, &plan, store.clock.now(), plan::may_be_lost(batch)).await?;
+    let number = write_plan(store, &mut tx, &plan, &leases, plan::may_be_lost(batch)).await?;
     tx.commit().await?;
     Ok(Applied { number: Some(number), fates })
+}
+
+/// Writes all that a plan says, and returns the number that it is given.
+pub(super) async fn write_plan(
+    store: &PostgresStore,
+    tx: &mut PgConnection,
+    plan: &Plan<'_>,
+    leases: &Leases,
+    may_be_lost: bool,
+) -> Result<i64> {
+    let reached_again = count_outages(tx, &plan.reach).await?;
+    write::schedule(tx, plan.schedule.clone()).await?;
+    write::resources(tx, plan).await?;
+    write::content(tx, &plan.replaced).await?;
+    write::describe(tx, plan).await?;
+    refusal::write(tx, plan).await?;
+    lease::shrink(tx, leases, &plan.settled).await?;
+    let has_retried = retry_now(tx, &reached_again, store.clock.now()).await?;
+    if has_retried {
+        wish(tx).await?;
+    }
+    write::number(tx, plan, store.clock.now(), may_be_lost).await
 }
 
 pub(super) const SOURCES_OF: &str = "SELECT resource_id, source_id FROM headpond.schedule WHERE resource_id = ANY($1)";
@@ -45,7 +56,7 @@ pub(super) const LOCK_SOURCES: &str = "
     SELECT id, keys, gone_period_began, gone_in_period
       FROM headpond.source WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 
-const SAVE_BUDGETS: &str = "
+pub(super) const SAVE_BUDGETS: &str = "
     UPDATE headpond.source s SET gone_period_began = n.began, gone_in_period = n.gone
       FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n (id, began, gone)
      WHERE s.id = n.id";

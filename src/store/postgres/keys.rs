@@ -140,7 +140,7 @@ const DUE: &str = "
     UPDATE headpond.schedule SET due_at = $2, because = CASE because WHEN 1 THEN 1 ELSE $3 END, wanted_at = $2
      WHERE resource_id = ANY($1)";
 
-const REVIVE: &str = "UPDATE headpond.resource SET retired_at = NULL WHERE id = ANY($1)";
+pub(super) const REVIVE: &str = "UPDATE headpond.resource SET retired_at = NULL WHERE id = ANY($1)";
 
 /// Other parameters make another URL: validators of the old one must not confirm what the new one has.
 const CHANGE: &str = "

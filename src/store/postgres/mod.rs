@@ -28,6 +28,7 @@ mod reschedule;
 mod select;
 mod status;
 mod upkeep;
+mod walk;
 mod want;
 mod write;
 
@@ -45,14 +46,16 @@ pub(super) use self::connect::inspect;
 use self::error::Result;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Exported,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
     Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
-    OriginId, OriginSpec, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Wish,
+    OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection,
+    Settled, SourceSpec, Status, Store, StoreError, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
+use crate::domain::collection::{Known, Remembered};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::origin::{CONFIG, Hand};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
@@ -247,6 +250,34 @@ impl Store for PostgresStore {
 
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
         bounded(apply::apply(self, batch)).await
+    }
+
+    async fn open_walk(&self, source: SourceId) -> Result<ResourceId, StoreError> {
+        retrying(|| bounded(walk::open(self, source))).await
+    }
+
+    async fn close_walks_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
+        retrying(|| bounded(walk::close_others(self, keep))).await
+    }
+
+    async fn walk(&self, source: SourceId, asks: Fingerprint) -> Result<Known, StoreError> {
+        bounded(walk::walk(self, source, asks)).await
+    }
+
+    async fn walk_page(&self, source: SourceId, place: u32) -> Result<Option<Remembered>, StoreError> {
+        bounded(walk::page(self, source, place)).await
+    }
+
+    async fn store_page(&self, page: &WalkPage) -> Result<PageFate, StoreError> {
+        retrying(|| bounded(walk::page::store_page(self, page))).await
+    }
+
+    async fn end_walk(&self, end: &WalkEnd) -> Result<Ended, StoreError> {
+        retrying(|| bounded(walk::end::end(self, end))).await
+    }
+
+    async fn renew(&self, token: LeaseToken, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        bounded(walk::renew(self, token, until)).await
     }
 
     async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {

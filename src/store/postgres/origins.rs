@@ -144,10 +144,10 @@ pub(super) const ORPHANS: &str = "
        AND NOT EXISTS (SELECT FROM headpond.key_origin k WHERE k.resource_id = r.id)
      ORDER BY r.id";
 
-const NEVER_DUE: &str = "
+pub(super) const NEVER_DUE: &str = "
     UPDATE headpond.schedule SET due_at = NULL, wanted_at = NULL WHERE resource_id = ANY($1)";
 
-const RETIRE: &str = "
+pub(super) const RETIRE: &str = "
     UPDATE headpond.resource SET retired_at = $2 WHERE id = ANY($1) AND retired_at IS NULL";
 
 /// What other origins have, with other parameters than hold now.

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
     PostgresStore, apply, archive, claim, feed, hasten, keys, lease, list, origins, read, refusal, reschedule, status,
-    upkeep, want, write,
+    upkeep, walk, want, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -137,6 +137,13 @@ fn cases() -> Vec<Case> {
         ("otherwise", origins::OTHERWISE.into(), ids.clone()),
         ("list of keys", origins::KEYS.into(), "1, 'key 7', 100".into()),
         ("status: origins", status::ORIGINS.into(), String::new()),
+        ("walk", walk::WALK_ROW.into(), "1".into()),
+        ("walk: pages it has been on", walk::BEEN_ON.into(), "1, 1".into()),
+        ("walk: page", walk::PAGE.into(), "1, 1".into()),
+        ("walk: known members", walk::page::KNOWN.into(), format!("1, {texts}")),
+        ("walk: members of a page", walk::page::SAME.into(), "1, 1".into()),
+        ("walk: join", walk::page::JOIN.into(), format!("{ids}, 5")),
+        ("walk: seen", walk::page::SEEN.into(), format!("{ids}, 5")),
     ]
 }
 

@@ -17,17 +17,21 @@ pub(super) async fn clock(store: &PostgresStore) -> Result<DateTime<Utc>> {
     Ok(at.ok_or_else(|| StoreError::Unusable(format!("the database server's clock says {now} µs")))?)
 }
 
-/// One statement, so that all of it is of one moment.
+/// One statement, so that all of it is of one moment. `w` is the walk of which the resource is a member (11); what asks for it
+/// is the walk then (`f` and `d`), else the resource itself.
 pub(super) const CURRENT: &str = "
     SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
-           r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
-           t.due_at, t.because, t.wanted_at, t.fetched_at, t.stale_after,
+           f.failures, f.failing_since, f.failed_at, f.failure_kind, f.failure_status, f.failure_detail,
+           d.due_at, d.because, d.wanted_at, t.fetched_at, t.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
            c.etag AS own_etag, c.changed_at, c.headers, c.body,
            (SELECT max(l.expires_at) FROM headpond.lease l
-             WHERE l.upstream_id = t.upstream_id AND l.expires_at > $3 AND r.id = ANY(l.resources)) AS leased_until
+             WHERE l.upstream_id = t.upstream_id AND l.expires_at > $3 AND d.resource_id = ANY(l.resources)) AS leased_until
       FROM headpond.source s
       JOIN headpond.resource r ON r.source_id = s.id
       JOIN headpond.schedule t ON t.resource_id = r.id
+      LEFT JOIN headpond.walk w ON w.source_id = s.id AND t.because = 11 AND t.due_at IS NOT NULL
+      JOIN headpond.resource f ON f.id = coalesce(w.resource_id, r.id)
+      JOIN headpond.schedule d ON d.resource_id = coalesce(w.resource_id, r.id)
       LEFT JOIN headpond.content c ON c.resource_id = r.id
      WHERE s.name = $1 AND r.key = $2";
 

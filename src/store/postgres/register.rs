@@ -48,7 +48,7 @@ const MOVE: &str = "
              WHERE r.source_id = $1 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS moved
      WHERE s.resource_id = moved.resource_id";
 
-/// What these sources ask for is something else now. `wanted_at` leaves what is being fetched due, and without the
+/// What these sources ask for is something else now. Members of a collection (11) come with its walk. `wanted_at` leaves what is being fetched due, and without the
 /// validators that come; the retired have one too, for those of them that are still being fetched.
 const DUE_ANEW: &str = "
     UPDATE headpond.schedule s
@@ -56,7 +56,7 @@ const DUE_ANEW: &str = "
            because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = $2
       FROM (SELECT s.resource_id
               FROM headpond.resource r JOIN headpond.schedule s ON s.resource_id = r.id
-             WHERE r.source_id = ANY($1) ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS anew
+             WHERE r.source_id = ANY($1) AND s.because <> 11 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS anew
      WHERE s.resource_id = anew.resource_id";
 
 /// Their schedule rows are locked. 404s for something else count for nothing.

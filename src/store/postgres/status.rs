@@ -27,19 +27,26 @@ pub(super) const UPSTREAMS: &str = "
               FROM headpond.lease l WHERE l.upstream_id = u.id AND l.expires_at > $1) AS in_flight
       FROM headpond.upstream u ORDER BY name";
 
-/// Rows that are alike are added up first: some of them only take away.
+/// Rows that are alike are added up first: some of them only take away. The walks of collections are kept as resources are, but
+/// they are no keys: they are taken away, too.
 pub(super) const CENSUS: &str = "
     SELECT source_id, because, standing, sum(n)::bigint AS resources,
            coalesce(sum(n) FILTER (WHERE fetched_by = 0), 0)::bigint AS pending,
            coalesce(sum(n) FILTER (WHERE fresh_until > $1), 0)::bigint AS fresh,
            min(fetched_by) FILTER (WHERE fetched_by > 0) AS oldest
       FROM (SELECT source_id, because, standing, fetched_by, fresh_until, sum(n) AS n
-              FROM headpond.census
+              FROM (SELECT source_id, because, standing, fetched_by, fresh_until, n FROM headpond.census
+                     UNION ALL
+                    SELECT s.source_id, s.because, s.standing,
+                           coalesce(s.fetched_at | headpond.rounding(s.fetched_at, s.stale_after), 0),
+                           coalesce(s.stale_after | headpond.rounding(s.fetched_at, s.stale_after), 0), -1
+                      FROM headpond.walk w JOIN headpond.schedule s ON s.resource_id = w.resource_id
+                     WHERE s.due_at IS NOT NULL) AS census
              GROUP BY source_id, because, standing, fetched_by, fresh_until
             HAVING sum(n) > 0) AS alike
      GROUP BY source_id, because, standing";
 
-/// The beginning of an upstream's due index, by source. What is due before all others (0) is due since someone asked for it;
+/// The beginning of an upstream's due index, by source, without what is never due by itself. What is due before all others (0) is due since someone asked for it;
 /// without a wish, since now.
 pub(super) const QUEUE: &str = "
     SELECT source_id, count(*) AS entries,
@@ -47,7 +54,7 @@ pub(super) const QUEUE: &str = "
            max(due_at) AS last_due_at
       FROM (SELECT source_id, due_at, wanted_at
               FROM headpond.schedule
-             WHERE upstream_id = $1 AND due_at IS NOT NULL
+             WHERE upstream_id = $1 AND due_at < 253402300799000000
                AND resource_id NOT IN (SELECT unnest(resources) FROM headpond.lease WHERE expires_at > $2)
              ORDER BY due_at LIMIT $3) AS beginning
      GROUP BY source_id";

@@ -8,11 +8,11 @@ use crate::store::columns::micros;
 use crate::store::{MOST_REFUSED, PruneRules};
 
 /// Whether some source that has not been seen ready has a polled key that was never tried (1) or an origin that was
-/// never read, and whether some has keys.
+/// never read, and whether some has keys. Of a collection's members (walk) no more is asked than that the walk was tried.
 const UNREADY: &str = "
     SELECT coalesce(bool_or(EXISTS (
                SELECT FROM headpond.schedule t WHERE t.source_id = s.id AND t.because = 1 AND t.due_at IS NOT NULL)
-               OR EXISTS (SELECT FROM headpond.origin o WHERE o.source_id = s.id AND o.synced_at IS NULL)), false),
+               OR EXISTS (SELECT FROM headpond.origin o WHERE o.source_id = s.id AND o.synced_at IS NULL AND o.name <> 'walk')), false),
            coalesce(bool_or(s.keys > 0), false)
       FROM headpond.source s WHERE NOT s.ready";
 
@@ -21,7 +21,7 @@ const LATCH: &str = "
     UPDATE headpond.source s SET ready = true
      WHERE NOT s.ready AND s.keys > 0 AND NOT EXISTS (
                SELECT FROM headpond.schedule t WHERE t.source_id = s.id AND t.because = 1 AND t.due_at IS NOT NULL)
-       AND NOT EXISTS (SELECT FROM headpond.origin o WHERE o.source_id = s.id AND o.synced_at IS NULL)";
+       AND NOT EXISTS (SELECT FROM headpond.origin o WHERE o.source_id = s.id AND o.synced_at IS NULL AND o.name <> 'walk')";
 
 /// A source without keys holds nobody up, but isn't latched before it has had some.
 pub(super) async fn is_ready(store: &PostgresStore) -> Result<bool> {

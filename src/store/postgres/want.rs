@@ -36,15 +36,15 @@ const NEXT_PART: &str = "
     SELECT max(resource_id)
       FROM (SELECT resource_id FROM headpond.schedule WHERE resource_id > $1 ORDER BY resource_id LIMIT $2) AS part";
 
-/// Nothing becomes due later than it is. Rows are locked in
-/// the order of their ids, as applies do. A wish keeps the mark of what was never fetched (1):
+/// Nothing becomes due later than it is, and no member of a collection (11) by itself. Rows are locked in the order of their
+/// ids, as applies do. A wish keeps the mark of what was never fetched (1):
 /// readiness counts those.
 pub(super) fn want_sql(which: &Selection) -> String {
     format!(
         "UPDATE headpond.schedule s
             SET due_at = least(s.due_at, $2), because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = greatest(s.wanted_at, $4)
            FROM (SELECT s.resource_id FROM headpond.schedule s
-                  WHERE s.resource_id > $5 AND s.resource_id <= $6 AND s.due_at IS NOT NULL AND {}
+                  WHERE s.resource_id > $5 AND s.resource_id <= $6 AND s.due_at IS NOT NULL AND s.because <> 11 AND {}
                   ORDER BY s.resource_id FOR NO KEY UPDATE) AS wanted
           WHERE s.resource_id = wanted.resource_id AND s.due_at IS NOT NULL",
         condition(which)

@@ -34,7 +34,7 @@ impl SqliteStore {
     pub(super) async fn apply_batch(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
         let durability = if plan::may_be_lost(batch) { Durability::Relaxed } else { Durability::Full };
         let mut work = self.work(durability).await?;
-        let (leases, outages) = leases(&mut work, batch).await?;
+        let (leases, outages) = leases(&mut work, &batch.iter().map(|one| one.token).collect()).await?;
         let mut fates = plan::admit(batch, &leases);
         keep_gone_budgets(&mut work, batch, &mut fates).await?;
         let plan = Plan::of(batch, &fates, &leases);
@@ -48,10 +48,10 @@ impl SqliteStore {
     }
 }
 
-/// The leases that the batch names, as far as they are still there, and the outages of their upstreams. A lease that has
+/// These leases, as far as they are still there, and the outages of their upstreams. A lease that has
 /// expired holds on until a claim ends it.
-async fn leases(work: &mut Work, batch: &[Settled]) -> Result<(Leases, Outages), StoreError> {
-    let tokens: BTreeSet<i64> = batch.iter().map(|one| one.token.0).collect();
+pub(super) async fn leases(work: &mut Work, tokens: &BTreeSet<LeaseToken>) -> Result<(Leases, Outages), StoreError> {
+    let tokens: Vec<i64> = tokens.iter().map(|token| token.0).collect();
     let rows = work.add(LEASES, &[Text(json(&tokens)?)])?.run().await?;
     let (mut leases, mut outages) = (HashMap::new(), Outages::new());
     for row in rows.iter().flatten() {

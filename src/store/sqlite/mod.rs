@@ -33,6 +33,7 @@ mod select;
 mod status;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod want;
 mod work;
 mod write;
@@ -51,14 +52,16 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Exported,
+    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
     Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
-    OriginId, OriginSpec, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection, Settled,
-    SourceSpec, Status, Store, StoreError, Wish,
+    OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection,
+    Settled, SourceSpec, Status, Store, StoreError, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::Clock;
 use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
+use crate::domain::collection::{Known, Remembered};
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
@@ -232,6 +235,34 @@ impl Store for SqliteStore {
 
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
         self.apply_batch(batch).await
+    }
+
+    async fn open_walk(&self, source: SourceId) -> Result<ResourceId, StoreError> {
+        self.open_walk_of(source).await
+    }
+
+    async fn close_walks_except(&self, keep: &[SourceId]) -> Result<u64, StoreError> {
+        self.close_other_walks(keep).await
+    }
+
+    async fn walk(&self, source: SourceId, asks: Fingerprint) -> Result<Known, StoreError> {
+        self.read_walk(source, asks).await
+    }
+
+    async fn walk_page(&self, source: SourceId, place: u32) -> Result<Option<Remembered>, StoreError> {
+        self.read_walk_page(source, place).await
+    }
+
+    async fn store_page(&self, page: &WalkPage) -> Result<PageFate, StoreError> {
+        self.store_walk_page(page).await
+    }
+
+    async fn end_walk(&self, end: &WalkEnd) -> Result<Ended, StoreError> {
+        self.end_one_walk(end).await
+    }
+
+    async fn renew(&self, token: LeaseToken, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.renew_lease(token, until).await
     }
 
     async fn release(&self, leased: &[(LeaseToken, ResourceId)]) -> Result<(), StoreError> {

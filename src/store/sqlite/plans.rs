@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::tests::store;
 use super::{
-    apply, archive, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, want,
-    write,
+    apply, archive, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, walk,
+    want, write,
 };
 
 /// Two sources of one upstream, all with content.
@@ -108,6 +108,16 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("import: unscheduled", archive::INSERT_UNSCHEDULED),
     ("import: stored", archive::STORED),
     ("import: leases", archive::LEASES),
+    ("walk", walk::WALK_ROW),
+    ("walk: pages it has been on", walk::BEEN_ON),
+    ("walk: page", walk::PAGE),
+    ("walk: known members", walk::page::KNOWN),
+    ("walk: members of a page", walk::page::SAME),
+    ("walk: join", walk::page::JOIN),
+    ("walk: seen", walk::page::SEEN),
+    ("walk: missing", walk::end::MISSING),
+    ("walk: going", walk::end::GOING),
+    ("walk: absent", walk::end::ABSENT),
     ("prune: leases", prune::LEASES),
     ("prune: retired", prune::RETIRED),
     ("prune: applied", prune::APPLIED[1]),
@@ -115,7 +125,7 @@ const STATEMENTS: &[(&str, &str)] = &[
 ];
 
 /// Arrays; the few leases, sources, origins and upstreams; the counter's one row; the census.
-const SMALL: [&str; 14] = [
+const SMALL: [&str; 16] = [
     "j",
     "held",
     "l",
@@ -130,6 +140,8 @@ const SMALL: [&str; 14] = [
     "headpond_census",
     "headpond_origin",
     "o",
+    "w",
+    "p",
 ];
 
 /// A database with that many resources.

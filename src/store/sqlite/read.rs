@@ -7,27 +7,31 @@ use crate::domain::resource::{Key, SourceName};
 use crate::store::columns::{self, Record, micros};
 use crate::store::{Current, StoreError};
 
-/// One statement, so that all parts are of one moment. There are no more leases than requests may be under way.
+/// One statement, so that all parts are of one moment. There are no more leases than requests may be under way. `w` is the
+/// walk of which the resource is a member (11); what asks for it is the walk then (`f` and `d`), else the resource itself.
 pub(super) const CURRENT: &str = "
     SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
-        r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
-        s.due_at, s.because, s.wanted_at, s.fetched_at, s.stale_after,
+        f.failures, f.failing_since, f.failed_at, f.failure_kind, f.failure_status, f.failure_detail,
+        d.due_at, d.because, d.wanted_at, s.fetched_at, s.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
         b.etag AS own_etag, b.changed_at, b.headers, b.body,
         (SELECT max(l.expires_at) FROM headpond_lease AS l, json_each(l.resources) AS held
-         WHERE l.expires_at > ?3 AND held.value = r.id) AS leased_until
+         WHERE l.expires_at > ?3 AND held.value = d.resource_id) AS leased_until
     FROM headpond_source AS source
     JOIN headpond_resource AS r ON r.source_id = source.id AND r.key = ?2
     JOIN headpond_schedule AS s ON s.resource_id = r.id
+    LEFT JOIN headpond_walk AS w ON w.source_id = source.id AND s.because = 11 AND s.due_at IS NOT NULL
+    JOIN headpond_resource AS f ON f.id = coalesce(w.resource_id, r.id)
+    JOIN headpond_schedule AS d ON d.resource_id = coalesce(w.resource_id, r.id)
     LEFT JOIN headpond_content AS b ON b.resource_id = r.id
     WHERE source.name = ?1";
 
 /// Sources that have not been seen ready, and whether they have a polled key that was never tried, or an origin that was
-/// never read.
+/// never read. Of a collection's members (walk) no more is asked than that the walk was tried.
 pub(super) const UNREADY: &str = "
     SELECT source.id, source.keys, EXISTS (
         SELECT 1 FROM headpond_schedule AS s WHERE s.source_id = source.id AND s.because = 1 AND s.due_at IS NOT NULL
     ) OR EXISTS (
-        SELECT 1 FROM headpond_origin AS o WHERE o.source_id = source.id AND o.synced_at IS NULL
+        SELECT 1 FROM headpond_origin AS o WHERE o.source_id = source.id AND o.synced_at IS NULL AND o.name <> 'walk'
     ) AS has_untried
     FROM headpond_source AS source WHERE NOT source.ready";
 
@@ -37,7 +41,7 @@ const LATCH: &str = "
     WHERE NOT source.ready AND source.keys > 0 AND NOT EXISTS (
         SELECT 1 FROM headpond_schedule AS s WHERE s.source_id = source.id AND s.because = 1 AND s.due_at IS NOT NULL
     ) AND NOT EXISTS (
-        SELECT 1 FROM headpond_origin AS o WHERE o.source_id = source.id AND o.synced_at IS NULL
+        SELECT 1 FROM headpond_origin AS o WHERE o.source_id = source.id AND o.synced_at IS NULL AND o.name <> 'walk'
     )";
 
 impl SqliteStore {

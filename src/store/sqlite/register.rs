@@ -32,12 +32,12 @@ const MOVE_RESOURCES: &str = "
 
 const KEEP_FINGERPRINT: &str = "UPDATE headpond_source SET fingerprint = ?2 WHERE id = ?1";
 
-/// What a source asks for is something else now. `wanted_at` leaves what is being fetched due, and without the validators
+/// What a source asks for is something else now. Members of a collection (11) come with its walk. `wanted_at` leaves what is being fetched due, and without the validators
 /// that come; the retired have one too, for those of them that are still being fetched.
 const DUE_ANEW: &str = "
     UPDATE headpond_schedule
     SET due_at = min(due_at, ?2), wanted_at = ?2, because = CASE because WHEN 1 THEN 1 ELSE 8 END
-    WHERE resource_id IN (SELECT id FROM headpond_resource WHERE source_id = ?1)";
+    WHERE because <> 11 AND resource_id IN (SELECT id FROM headpond_resource WHERE source_id = ?1)";
 
 /// 404s for something else count for nothing.
 const FORGET: &str = "

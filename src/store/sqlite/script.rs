@@ -22,6 +22,7 @@ pub(super) enum Argument {
     Integer(i64),
     Real(f64),
     Text(String),
+    Null,
 }
 
 impl<T: Into<i64>> From<T> for Argument {
@@ -53,6 +54,7 @@ impl Script {
             Argument::Integer(integer) => self.arguments.add(*integer),
             Argument::Real(real) => self.arguments.add(*real),
             Argument::Text(text) => self.arguments.add(text.clone()),
+            Argument::Null => self.arguments.add(None::<i64>),
         };
         bound.map_err(|error| StoreError::Rejected(error.to_string()))
     }

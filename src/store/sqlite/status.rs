@@ -24,21 +24,29 @@ pub(super) const UPSTREAMS: &str = "
          WHERE l.upstream_id = u.id AND l.expires_at > ?1) AS in_flight
     FROM headpond_upstream AS u ORDER BY u.name";
 
+/// The walks of collections are kept as resources are, but they are no keys: they are taken away again.
 pub(super) const CENSUS: &str = "
     SELECT source_id, because, standing, sum(n) AS resources,
         coalesce(sum(n) FILTER (WHERE fetched_by = 0), 0) AS pending,
         coalesce(sum(n) FILTER (WHERE fresh_until > ?1), 0) AS fresh,
         min(fetched_by) FILTER (WHERE fetched_by > 0) AS oldest
-    FROM headpond_census GROUP BY source_id, because, standing";
+    FROM (
+        SELECT fetched_by, fresh_until, source_id, because, standing, n FROM headpond_census
+        UNION ALL
+        SELECT coalesce(s.fetched_at | s.rounding, 0), coalesce(s.stale_after | s.rounding, 0), s.source_id, s.because,
+            s.standing, -1
+        FROM headpond_walk AS w CROSS JOIN headpond_schedule AS s ON s.resource_id = w.resource_id
+        WHERE s.due_at IS NOT NULL)
+    GROUP BY source_id, because, standing HAVING sum(n) > 0";
 
-/// The beginning of an upstream's due index, by source. What is due before all others (0) is due since someone asked for it;
+/// The beginning of an upstream's due index, by source, without what is never due by itself. What is due before all others (0) is due since someone asked for it;
 /// without a wish, since now.
 pub(super) const QUEUE: &str = "
     SELECT source_id, count(*) AS entries, min(iif(due_at > 0, due_at, coalesce(wanted_at, ?2))) AS next_due_at,
         max(due_at) AS last_due_at
     FROM (
         SELECT source_id, due_at, wanted_at FROM headpond_schedule
-        WHERE upstream_id = ?1 AND due_at IS NOT NULL AND resource_id NOT IN (
+        WHERE upstream_id = ?1 AND due_at < 253402300799000000 AND resource_id NOT IN (
             SELECT held.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held WHERE l.expires_at > ?2)
         ORDER BY due_at LIMIT ?3)
     GROUP BY source_id";

@@ -12,13 +12,13 @@ use crate::store::{Backlog, Selection, StoreError, wished_due};
 /// How many ids are looked at in one transaction, so that nobody waits long for the write lock.
 const CHUNK: i64 = 20_000;
 
-/// Nothing becomes due later than it is. A wish keeps the mark of what was never fetched (because 1): readiness counts those.
+/// Nothing becomes due later than it is, and no member of a collection (11) by itself. A wish keeps the mark of what was never fetched (because 1): readiness counts those.
 macro_rules! want {
     ($which:literal) => {
         concat!(
             "UPDATE headpond_schedule SET due_at = min(due_at, ?1), because = CASE because WHEN 1 THEN 1 ELSE ?2 END,
                 wanted_at = max(coalesce(wanted_at, 0), ?3)
-             WHERE due_at IS NOT NULL AND resource_id > ?4 AND resource_id <= ?5",
+             WHERE due_at IS NOT NULL AND because <> 11 AND resource_id > ?4 AND resource_id <= ?5",
             $which
         )
     };

@@ -214,11 +214,11 @@ fn add_rows<T: Serialize>(
 }
 
 /// The upstream's ETag and Last-Modified in hexadecimal.
-fn validators(validators: &Validators) -> (Option<String>, Option<String>) {
+pub(super) fn validators(validators: &Validators) -> (Option<String>, Option<String>) {
     (validators.etag.as_deref().map(hex), validators.last_modified.as_deref().map(hex))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a String can't fail.
         _ = write!(text, "{byte:02x}");

@@ -101,6 +101,13 @@ impl Auth {
         }
     }
 
+    /// Takes out of a URL that the upstream sent what is shown in URLs.
+    pub(super) fn take_out_of(&self, url: &mut Url) {
+        if let Self::Fixed(shown) = self {
+            shown.take_out_of(url);
+        }
+    }
+
     /// Notes that the upstream took what was shown.
     pub(super) fn was_taken(&self, shown: &Shown) {
         if let (Self::Tokens(tokens), Shown::Token(token)) = (self, shown) {

@@ -39,7 +39,7 @@ pub struct Process<'a> {
     test: &'a TestStore,
     pub refresher: Arc<Refresher>,
     /// The sources' ids, in the order of their names.
-    ids: Vec<Registered>,
+    pub ids: Vec<Registered>,
     pub stop: CancellationToken,
     pub abandon: CancellationToken,
 }
@@ -52,6 +52,9 @@ impl<'a> Process<'a> {
         let ids = test.store.register(&specs, Authority::Owns).await.unwrap();
         for (source, ids) in config.sources.iter().zip(&ids) {
             test.store.add_keys(ids.source, &source.keys, Authority::Owns).await.unwrap();
+            if source.collection.is_some() {
+                test.store.open_walk(ids.source).await.unwrap();
+            }
         }
         Self::on(test, Arc::clone(&test.store), &config, ids)
     }
@@ -123,7 +126,7 @@ impl<'a> Process<'a> {
     }
 
     /// Makes all due.
-    async fn want_all(&self) {
+    pub async fn want_all(&self) {
         self.test.store.want(&Selection::All, self.test.now()).await.unwrap();
     }
 

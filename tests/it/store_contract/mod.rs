@@ -21,4 +21,5 @@ mod refusals;
 mod reloads;
 mod sqlite_files;
 mod status;
+mod walks;
 mod wishes;

@@ -1,0 +1,66 @@
+//! Walks that come to their end.
+
+use std::time::Duration;
+
+use headpond::domain::change::ChangeKind;
+
+use super::Pond;
+use super::upstream::{Upstream, Way};
+use crate::support::store::{TestStore, on_each_database};
+
+on_each_database!(
+    link_headers_bring_all_members_and_then_confirm_them,
+    json_links_bring_all_members_and_then_confirm_them,
+    cursors_bring_all_members_and_then_confirm_them,
+    page_numbers_bring_all_members_and_then_confirm_them,
+    what_a_complete_walk_does_not_see_is_gone_and_comes_back,
+);
+
+async fn link_headers_bring_all_members_and_then_confirm_them(test: &TestStore) {
+    brings_all_and_confirms(test, Way::LinkHeader).await;
+}
+
+async fn json_links_bring_all_members_and_then_confirm_them(test: &TestStore) {
+    brings_all_and_confirms(test, Way::JsonLink).await;
+}
+
+async fn cursors_bring_all_members_and_then_confirm_them(test: &TestStore) {
+    brings_all_and_confirms(test, Way::Cursor).await;
+}
+
+async fn page_numbers_bring_all_members_and_then_confirm_them(test: &TestStore) {
+    brings_all_and_confirms(test, Way::PageNumber).await;
+}
+
+/// Validators are kept for each page, and the walk goes on through what it remembers of one that is as it was.
+async fn brings_all_and_confirms(test: &TestStore, way: Way) {
+    let pond = Pond::walked(test, Upstream::start(way, 10, 4).await, "").await;
+    assert_eq!(pond.members().await, (1..=10).collect::<Vec<_>>());
+    let pages = if way == Way::PageNumber { 4 } else { 3 };
+    test.clock.advance(Duration::from_secs(3600));
+    let counts = pond.walk().await;
+    assert_eq!((counts.unchanged, counts.new, counts.changed, counts.failed), (10, 0, 0, 0), "{counts:?}");
+    assert_eq!(pond.upstream.statuses(), vec![304; pages]);
+    assert_eq!(test.current("users", "9").await.freshness.unwrap().fetched_at, test.now());
+    pond.upstream.state().change(7, "another");
+    let counts = pond.walk().await;
+    assert_eq!((counts.unchanged, counts.changed, counts.gone), (9, 1, 0));
+    assert_eq!(pond.content(7).await, "another");
+    assert_eq!(pond.upstream.statuses().iter().filter(|status| **status == 200).count(), 1);
+    assert_eq!(pond.changes(ChangeKind::Created).await.len(), 10);
+    assert_eq!(pond.changes(ChangeKind::Changed).await, ["7"]);
+    assert_eq!(pond.origin().await.keys, 10);
+}
+
+async fn what_a_complete_walk_does_not_see_is_gone_and_comes_back(test: &TestStore) {
+    let pond = Pond::walked(test, Upstream::start(Way::Cursor, 10, 4).await, "").await;
+    pond.upstream.state().users.remove(&6);
+    let counts = pond.walk().await;
+    assert_eq!((counts.gone, counts.unchanged), (1, 9));
+    assert_eq!(pond.gone().await, [6]);
+    assert_eq!(pond.changes(ChangeKind::Gone).await, ["6"]);
+    pond.upstream.state().change(6, "back");
+    assert_eq!(pond.walk().await.new, 1);
+    assert_eq!((pond.gone().await, pond.content(6).await.as_str()), (vec![], "back"));
+    assert_eq!(pond.changes(ChangeKind::Returned).await, ["6"]);
+}
