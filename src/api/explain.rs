@@ -196,6 +196,7 @@ impl Case<'_> {
             Because::Manual => "someone asked for it",
             Because::Reset => "a 304 could not be used, so it is fetched whole",
             Because::RetryNow => "its upstream is back",
+            Because::Walk => "it comes with the walks of its collection",
         };
         Some(if at > self.now {
             format!("It is due {}: {why}.", self.time(at))
