@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-pub use watched::ResourceListener;
 use watched::Watched;
+pub use watched::{AnyListener, ResourceListener};
 
 use crate::domain::resource::ResourceId;
 
@@ -56,6 +56,12 @@ impl Announcer {
     #[must_use]
     pub fn listen_to(&self, resource: ResourceId) -> ResourceListener {
         Watched::listen(&self.watched, resource)
+    }
+
+    /// Listens from now on to whatever is settled. However much is settled meanwhile, such a listener is woken once.
+    #[must_use]
+    pub fn listen_to_all(&self) -> AnyListener {
+        Watched::listen_to_all(&self.watched)
     }
 }
 

@@ -13,6 +13,8 @@ use crate::domain::resource::ResourceId;
 pub(super) struct Watched {
     // A std mutex: held for look-ups, never across an await.
     senders: Mutex<HashMap<ResourceId, watch::Sender<()>>>,
+    /// For those who hear of every resource.
+    of_all: watch::Sender<()>,
 }
 
 impl Watched {
@@ -22,6 +24,9 @@ impl Watched {
 
     /// Wakes those whom it concerns.
     pub(super) fn tell(&self, news: &Announcement) {
+        if *news != Announcement::Wanted {
+            self.of_all.send_replace(());
+        }
         let senders = self.senders();
         match news {
             Announcement::Settled(settled) if !senders.is_empty() => {
@@ -35,6 +40,26 @@ impl Watched {
     pub(super) fn listen(watched: &Arc<Self>, resource: ResourceId) -> ResourceListener {
         let receiver = watched.senders().entry(resource).or_insert_with(|| watch::Sender::new(())).subscribe();
         ResourceListener { resource, receiver, watched: Arc::clone(watched) }
+    }
+
+    pub(super) fn listen_to_all(watched: &Arc<Self>) -> AnyListener {
+        AnyListener { receiver: watched.of_all.subscribe(), _watched: Arc::clone(watched) }
+    }
+}
+
+/// Hears when any resource was settled, or may have been.
+#[derive(Debug)]
+pub struct AnyListener {
+    receiver: watch::Receiver<()>,
+    /// The sender lives there.
+    _watched: Arc<Watched>,
+}
+
+impl AnyListener {
+    /// Returns when there was news since the listening began, or since this last returned; once, however much there was.
+    pub async fn next(&mut self) {
+        // The sender stays as long as this, so this is no error.
+        _ = self.receiver.changed().await;
     }
 }
 
@@ -91,6 +116,22 @@ mod tests {
             announcer.announce(news.clone());
             assert_eq!(has_news(&mut listener), concerns, "{news:?}");
             assert!(!has_news(&mut listener), "{news:?} is told once");
+        }
+    }
+
+    #[test]
+    fn whoever_hears_of_all_is_told_once_of_what_came_meanwhile() {
+        let announcer = Announcer::new();
+        let mut listener = announcer.listen_to_all();
+        let mut has_news = || listener.next().now_or_never().is_some();
+        assert!(!has_news());
+        announcer.announce(Announcement::Wanted);
+        assert!(!has_news(), "nothing was settled");
+        for news in [Announcement::Settled([ResourceId(6)].into()), Announcement::LookAround] {
+            announcer.announce(news.clone());
+            announcer.announce(news);
+            assert!(has_news());
+            assert!(!has_news());
         }
     }
 

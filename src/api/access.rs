@@ -2,7 +2,7 @@
 //!
 //! | what | may be done with |
 //! |---|---|
-//! | reading a source that has `read_tokens` | one of these, or an admin token |
+//! | reading a source that has `read_tokens`, also its changes alone | one of these, or an admin token |
 //! | all other reading, also what is about no single source | one of the server's `read_tokens`, or an admin token; where the server has none, by anyone |
 //! | administering | an admin token; where there are none, by anyone on this machine while `listen` is its own address, and through no proxy |
 //!
@@ -162,7 +162,17 @@ impl Reader {
         self.check(Some(source)).is_ok()
     }
 
-    fn check(&self, source: Option<&SourceName>) -> Result<(), ApiError> {
+    /// Whoever sends these header fields, allowed or not: for handlers that look themselves at what may be read.
+    #[must_use]
+    pub fn of(api: &ApiState, request: &HeaderMap) -> Self {
+        Self { settings: api.settings(), token: presented(request) }
+    }
+
+    /// Refuses those who may not read this source, or, without one, what is about no single source.
+    ///
+    /// # Errors
+    /// What to answer them with.
+    pub fn check(&self, source: Option<&SourceName>) -> Result<(), ApiError> {
         let Settings { access, sources, .. } = self.settings.as_ref();
         let standing = access.read(source, self.token)?;
         match source {
@@ -178,7 +188,7 @@ impl FromRequestParts<ApiState> for Reader {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, ApiError> {
-        let reader = Self { settings: api.settings(), token: presented(&parts.headers) };
+        let reader = Self::of(api, &parts.headers);
         // A path that isn't text names no source: its handler says so, to those who may know.
         let parameters = RawPathParams::from_request_parts(parts, api).await.ok();
         let source = parameters.as_ref().and_then(|all| all.iter().find(|(name, _)| *name == "source"));

@@ -10,6 +10,7 @@ use tower::{Layer, Service};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::ApiState;
+use super::feed::CURSOR;
 use super::freshness_headers::{CACHE_STATUS, FETCHED_AT, LAST_FAILURE, STALE_AFTER, STATE, VERSION};
 use super::prefer::{PREFER, PREFERENCE_APPLIED};
 use crate::config::CorsOrigins;
@@ -29,9 +30,10 @@ const ALLOWED: [HeaderName; 7] = [
 ];
 
 /// What a page may see besides what all pages may.
-const EXPOSED: [HeaderName; 11] = [
+const EXPOSED: [HeaderName; 12] = [
     header::AGE,
     CACHE_STATUS,
+    CURSOR,
     header::ETAG,
     FETCHED_AT,
     LAST_FAILURE,

@@ -83,6 +83,18 @@ pub enum ApiError {
     NotAcceptable,
     /// If-Match or If-Unmodified-Since asked for other content than there is.
     PreconditionFailed,
+    /// A header field is wrong.
+    BadField {
+        /// Its name.
+        field: &'static str,
+        /// What would be right, in a sentence.
+        expected: &'static str,
+    },
+    /// As many answers that go on for long are under way as there may be.
+    TooManyStreams {
+        /// So many.
+        most: usize,
+    },
     /// The feed no longer has this place, or never had it.
     UnknownCursor,
     /// Some source has not tried each of its keys yet.
@@ -183,13 +195,7 @@ impl ApiError {
             Self::BadKey { reason } => {
                 bad_request("impossible-key", "Impossible key", format!("There is no such key: {reason}."))
             }
-            Self::BadParameter { parameter, value, expected } => {
-                let detail = format!("The query parameter `{parameter}` is wrong: {expected}");
-                bad_request("bad-parameter", "Bad query parameter", detail)
-                    .with("parameter", parameter)
-                    .with("value", value)
-                    .with("expected", expected)
-            }
+            Self::BadParameter { parameter, value, expected } => bad_parameter(parameter, value, expected),
             Self::UnknownSource { source } => {
                 let detail = format!("There is no source `{source}` in the configuration.");
                 Problem::new(StatusCode::NOT_FOUND, "unknown-source", "Unknown source", detail).with("source", source)
@@ -210,14 +216,7 @@ impl ApiError {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 about(&path, Problem::new(status, "unusable-key", "Unusable key", detail))
             }
-            Self::ListedElsewhere { path, origins } => {
-                let detail = format!(
-                    "The key was not added by hand: it comes from {}, and is polled until it is taken out there.",
-                    origins.join(", ")
-                );
-                let problem = Problem::new(StatusCode::CONFLICT, "listed-elsewhere", "Listed elsewhere", detail);
-                about(&path, problem).with("origins", origins)
-            }
+            Self::ListedElsewhere { path, origins } => listed_elsewhere(&path, origins),
             Self::NotAcceptable => {
                 let detail = "Accept-Encoding refuses everything that could be sent: leave `identity` possible, or accept \
                               gzip, br or zstd.";
@@ -226,6 +225,14 @@ impl ApiError {
             Self::PreconditionFailed => {
                 let detail = "The content is not what If-Match or If-Unmodified-Since asks for.";
                 Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition failed", detail)
+            }
+            Self::BadField { field, expected } => {
+                let detail = format!("The header field {field} is wrong: {expected}");
+                bad_request("bad-field", "Bad header field", detail).with("field", field).with("expected", expected)
+            }
+            Self::TooManyStreams { most } => {
+                let detail = format!("There are {most} streams already, as many as `max_streams` allows.");
+                unavailable("too-many-streams", "Too many streams", &detail, SOON)
             }
             Self::UnknownCursor => {
                 let detail = "The feed does not have this place: it is older than what is kept, or of another database. \
@@ -319,6 +326,23 @@ impl Missing {
         };
         about(&self.path, problem).with_fields(self.fields)
     }
+}
+
+fn bad_parameter(parameter: String, value: String, expected: String) -> Problem {
+    let detail = format!("The query parameter `{parameter}` is wrong: {expected}");
+    bad_request("bad-parameter", "Bad query parameter", detail)
+        .with("parameter", parameter)
+        .with("value", value)
+        .with("expected", expected)
+}
+
+fn listed_elsewhere(path: &ResourcePath, origins: Vec<String>) -> Problem {
+    let detail = format!(
+        "The key was not added by hand: it comes from {}, and is polled until it is taken out there.",
+        origins.join(", ")
+    );
+    let problem = Problem::new(StatusCode::CONFLICT, "listed-elsewhere", "Listed elsewhere", detail);
+    about(path, problem).with("origins", origins)
 }
 
 fn bad_request(kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {

@@ -12,7 +12,7 @@
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `GET /v1/{source}/{key}/explain` | the same in sentences, with the rules that led to it |
 //! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
-//! | `GET /v1/-/changes` | the change feed |
+//! | `GET /v1/-/changes` | the change feed, page by page or as events |
 //! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
 //! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
 //! | `POST /v1/-/reload` | that the configuration was read again, or what is wrong with it; for admins |
@@ -30,9 +30,9 @@
 //!
 //! What a request's `Cache-Control` and `Prefer: wait=N` bring about is said in [`mod@reading`].
 
+pub mod accept;
 pub mod access;
 pub mod bounds;
-pub mod changes;
 pub mod collection;
 pub mod conditional;
 pub mod cors;
@@ -41,10 +41,12 @@ pub mod deadline;
 pub mod encoding;
 pub mod error;
 pub mod explain;
+pub mod feed;
 pub mod freshness_headers;
 pub mod health;
 pub mod item;
 pub mod keys;
+pub mod list;
 pub mod measure;
 pub mod meta;
 pub mod parameters;
@@ -59,6 +61,7 @@ pub mod resource_path;
 pub mod server;
 pub mod settings;
 pub mod status;
+pub mod streams;
 pub mod waiting;
 
 use std::any::Any;
@@ -94,7 +97,11 @@ pub struct ApiState {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Readers who wait.
     pub waiting: Waiting,
-    /// Ends their waiting, when this process should end.
+    /// Those who wait at the end of the change feed.
+    pub tail: feed::Tail,
+    /// Answers that go on for long.
+    pub streams: streams::Streams,
+    /// Ends all waiting, when this process should end.
     pub stopping: CancellationToken,
     /// Renders the process's metrics; `None` where none are kept.
     pub metrics: Option<PrometheusHandle>,
@@ -112,6 +119,7 @@ impl ApiState {
 /// All routes.
 pub fn router(state: ApiState) -> Router {
     reading(&state)
+        .merge(following())
         .merge(administering())
         .merge(open())
         .fallback(unknown_route)
@@ -133,11 +141,15 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}/{key}/meta", get(meta::meta))
         .route("/v1/{source}/{key}/explain", get(explain::explain))
         .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
-        .route("/v1/-/changes", get(changes::changes))
         .route("/v1/-/sources", get(status::sources))
         .route("/v1/-/status", get(status::status))
         .route("/metrics", get(measure::metrics))
         .route_layer(from_extractor_with_state::<access::Reader, _>(state.clone()))
+}
+
+/// Routes whose handlers look themselves whether their [`access::Reader`] may read what the parameters are about.
+fn following() -> Router<ApiState> {
+    Router::new().route("/v1/-/changes", get(feed::changes))
 }
 
 /// Routes whose handlers take an [`access::Admin`].

@@ -21,6 +21,8 @@ pub struct Settings {
     pub access: Access,
     /// How long a request may take to be answered.
     pub request_timeout: Duration,
+    /// Answers that go on for long, at the same time.
+    pub max_streams: usize,
     /// Which web pages may.
     pub cors: Cors,
     /// Whether upstreams are asked at all: where they aren't, nobody waits for them.
@@ -46,6 +48,7 @@ impl Settings {
             asked: config.sources.iter().map(|source| (source.name.clone(), Arc::new(source.clone()))).collect(),
             access: Access::of(&config.server, own_tokens),
             request_timeout: config.server.request_timeout,
+            max_streams: config.server.max_streams,
             cors: Cors::of(&config.server.cors_origins),
             upstreams,
         }

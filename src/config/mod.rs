@@ -82,6 +82,8 @@ pub struct Server {
     pub cors_origins: CorsOrigins,
     /// Readers' connections at the same time.
     pub max_connections: u32,
+    /// Answers that go on for long (events, whole sources), at the same time.
+    pub max_streams: usize,
     /// How long work under way may take to finish after SIGTERM.
     pub shutdown_grace: Duration,
     /// How long a client may take to send a request's headers.

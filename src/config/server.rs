@@ -16,6 +16,7 @@ pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<S
     let cors_origins = layers.get(reader, &set::CORS_ORIGINS);
     let listen = layers.get(reader, &set::LISTEN);
     let max_connections = layers.get(reader, &set::MAX_CONNECTIONS);
+    let max_streams = max_connections.and_then(|connections| max_streams(reader, &layers, connections));
     let shutdown_grace = layers.get(reader, &set::SHUTDOWN_GRACE);
     let header_timeout = layers.get(reader, &set::HEADER_TIMEOUT);
     let request_timeout = layers.get(reader, &set::REQUEST_TIMEOUT);
@@ -26,11 +27,32 @@ pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<S
         admin_tokens: admin_tokens?,
         cors_origins: cors_origins?,
         max_connections: max_connections?,
+        max_streams: max_streams?,
         shutdown_grace: shutdown_grace?,
         header_timeout: header_timeout?,
         request_timeout: request_timeout?,
         idle_timeout: idle_timeout?,
     })
+}
+
+/// The most streams, where nothing is said of them.
+const STREAMS: u32 = 1_000;
+
+/// Streams hold their connections: some are left for all else.
+fn max_streams(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, connections: u32) -> Option<usize> {
+    let streams = if layers.has(&set::MAX_STREAMS) {
+        let found = layers.find(reader, &set::MAX_STREAMS)?;
+        if found.value >= connections {
+            let problem =
+                format!("would leave none of the {connections} connections of max_connections for other readers");
+            reader.error(&found.at, problem, "set it lower, or max_connections higher");
+            return None;
+        }
+        found.value
+    } else {
+        STREAMS.min(connections / 2)
+    };
+    usize::try_from(streams).ok()
 }
 
 /// Refuses to show everything to other machines by mistake.

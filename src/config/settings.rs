@@ -47,6 +47,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &ALLOW_ANONYMOUS_READS,
     &CORS_ORIGINS,
     &MAX_CONNECTIONS,
+    &MAX_STREAMS,
     &SHUTDOWN_GRACE,
     &HEADER_TIMEOUT,
     &REQUEST_TIMEOUT,
@@ -150,6 +151,10 @@ pub(super) static MAX_CONNECTIONS: Setting<u32> = Setting {
     default: Is("10_000"),
     shows: Shows::Value,
 };
+
+/// Answers that go on for long, at the same time: the feed as events, and whole sources.
+pub(super) static MAX_STREAMS: Setting<u32> =
+    Setting { name: "max_streams", scopes: &[Scope::Server], kind: &COUNT, default: Computed, shows: Shows::Value };
 
 /// How long work under way may take to finish after SIGTERM or SIGINT.
 pub(super) static SHUTDOWN_GRACE: Setting<Duration> = Setting {

@@ -58,6 +58,7 @@ const SIZE: &str = "headpond_database_bytes";
 const STORE: &str = "headpond_store_duration_seconds";
 const STORE_ERRORS: &str = "headpond_store_errors_total";
 const READS: &str = "headpond_reads_total";
+const STREAMS: &str = "headpond_streams";
 const REQUESTS: &str = "headpond_http_request_duration_seconds";
 
 /// All metrics.
@@ -155,6 +156,12 @@ pub static ALL: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["source", "state"],
         help: "Reads of single resources, by the state in which they were found.",
+    },
+    Metric {
+        name: STREAMS,
+        kind: Kind::Gauge,
+        labels: &["kind"],
+        help: "Answers that go on for long now: the feed as events (`feed`), whole sources (`list`).",
     },
     Metric {
         name: REQUESTS,
@@ -291,6 +298,27 @@ pub fn stored(operation: &'static str, took: Duration, went_well: bool) {
 /// A reader asked for a resource and found it in this state.
 pub fn read(source: &str, state: &'static str) {
     counter!(READS, "source" => source.to_owned(), "state" => state).increment(1);
+}
+
+/// An answer goes on for long, until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Streams {
+    kind: &'static str,
+}
+
+impl Streams {
+    /// An answer of this kind does.
+    pub fn of(kind: &'static str) -> Self {
+        gauge!(STREAMS, "kind" => kind).increment(1);
+        Self { kind }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        gauge!(STREAMS, "kind" => self.kind).decrement(1);
+    }
 }
 
 /// The read API answered a request for this route after so long.

@@ -499,6 +499,20 @@ in all
     );
 }
 
+#[test]
+fn streams_leave_connections_for_others() {
+    let written = |settings: &str| format!("{SOURCE_BY_THE_HOUR}\n[server]\n{settings}");
+    let streams = |settings: &str| config(&written(settings)).server.max_streams;
+    assert_eq!(
+        [streams(""), streams("max_connections = 100"), streams("max_streams = 30\nmax_connections = 40")],
+        [1_000, 50, 30]
+    );
+    assert!(errors(&written("max_streams = 40\nmax_connections = 40")).contains(
+        "server.max_streams = 40: would leave none of the 40 connections of max_connections for other readers; set it lower, \
+         or max_connections higher"
+    ));
+}
+
 /// What is said of an upstream with these settings, each line after `c.toml:`.
 fn said_of_upstream(settings: &str) -> String {
     errors(&format!("{SOURCE_BY_THE_HOUR}\nupstream = 'up'\n[upstreams.up]\n{settings}"))

@@ -20,7 +20,9 @@ use super::import::{self, Manner};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
 use super::systemd;
+use crate::api::feed::Tail;
 use crate::api::settings::Upstreams;
+use crate::api::streams::Streams;
 use crate::api::waiting::Waiting;
 use crate::api::{self, ApiState};
 use crate::clock::SystemClock;
@@ -133,6 +135,8 @@ async fn serve_until_stopped(
         announcer: refresher.announcer.clone(),
         settings: present.settings(),
         waiting: Waiting::default(),
+        tail: Tail::default(),
+        streams: Streams::default(),
         stopping: stop.stop.clone(),
         metrics: Some(metrics.clone()),
         reloads,

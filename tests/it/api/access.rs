@@ -151,6 +151,19 @@ async fn the_feed_shows_what_its_reader_may_read(test: &TestStore) {
     let (none, further) = sources(READ, &format!("?limit=1&since={place}")).await;
     assert!(none.is_empty() && further != place, "what is hidden is passed over");
     assert_eq!(sources(READ, &format!("?since={further}")).await, (vec![], end));
+    assert_eq!(sources(USERS, "?source=users").await.0, ["users"], "a source's own token opens its part");
+    assert_eq!(sources(ADMIN, "?source=old").await.0, ["old"]);
+    for (token, source, status) in [
+        (READ, "users", 403),
+        (USERS, "weather", 403),
+        (READ, "old", 404),
+        (ADMIN, "nothing", 404),
+        (ADMIN, "No-Name", 404),
+        ("none-of-these-tokens", "weather", 401),
+    ] {
+        let answer = ask(&served, "GET", &format!("/v1/-/changes?source={source}"), &bearer(token)).await;
+        assert_eq!(answer.status(), status, "{token}, {source}: {}", answer.text());
+    }
 }
 
 async fn a_source_that_the_config_no_longer_has_is_for_admins(test: &TestStore) {

@@ -70,8 +70,16 @@ async fn pages_of_named_origins_read() {
         ] {
             let answer = from(&pond, origin, path).await;
             assert_eq!((answer.status(), allowed(&answer)), (status, Some(origin)), "{path}");
-            for name in ["etag", "age", "link", "cache-status", "headpond-state", "headpond-fetched-at", "retry-after"]
-            {
+            for name in [
+                "etag",
+                "age",
+                "link",
+                "cache-status",
+                "headpond-state",
+                "headpond-cursor",
+                "headpond-fetched-at",
+                "retry-after",
+            ] {
                 assert!(lists(&answer, "access-control-expose-headers", name), "{name}: {}", answer.head);
             }
             assert_eq!(answer.field("access-control-allow-credentials"), None, "{path}");

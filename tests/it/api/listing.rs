@@ -207,7 +207,7 @@ async fn a_retired_key_is_named_but_not_listed(test: &TestStore) {
 
 async fn wrong_parameters_say_what_would_be_right(test: &TestStore) {
     let pond = Pond::with_keys(test, &["a", "b"]).await;
-    let known = "the parameters here are `after`, `data`, `key`, `keys`, `limit`, `state`.";
+    let known = "the parameters here are `after`, `cursor`, `data`, `key`, `keys`, `limit`, `state`.";
     let (limit, state) = ("it must be a whole number from 1 to 1000.", "it must be fresh, stale, pending or gone.");
     let (data, utf8) = ("it must be true or false.", "it must be UTF-8, percent-encoded.");
     let once = "it may be given once.";
@@ -289,7 +289,7 @@ async fn whatever_a_query_says_is_answered_or_refused() {
         .check(async |test: &TestStore| {
             let pond = Pond::with_keys(test, &["a", "b", "c"]).await;
             let mut runner = proptest::test_runner::TestRunner::deterministic();
-            let name = prop_oneof!["(after|data|keys?|limit|state)", LEGAL_IN_A_QUERY];
+            let name = prop_oneof!["(after|cursor|data|keys?|limit|state)", LEGAL_IN_A_QUERY];
             let value =
                 prop_oneof!["(a|b|a,b,c|1|1000|fresh|gone|true|false)", LEGAL_IN_A_QUERY, "(%[0-9a-f]{2}){1,8}"];
             let query = prop::collection::vec((name, value), 0..4);

@@ -7,6 +7,7 @@ mod connection;
 mod cors;
 mod encoding;
 mod errors;
+mod events;
 mod feed;
 mod keys;
 mod listing;

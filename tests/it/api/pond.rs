@@ -7,7 +7,9 @@ use chrono::TimeDelta;
 use headpond::announce::{Announcement, Announcer};
 use headpond::api::access::Access;
 use headpond::api::cors::Cors;
+use headpond::api::feed::Tail;
 use headpond::api::settings::{Settings, Upstreams};
+use headpond::api::streams::Streams;
 use headpond::api::waiting::Waiting;
 use headpond::api::{ApiState, router};
 use headpond::clock::Clock;
@@ -30,7 +32,9 @@ pub struct Pond<'a> {
     pub test: &'a TestStore,
     pub source: Registered,
     pub announcer: Announcer,
-    served: Served,
+    pub tail: Tail,
+    pub streams: Streams,
+    pub served: Served,
 }
 
 impl<'a> Pond<'a> {
@@ -43,8 +47,8 @@ impl<'a> Pond<'a> {
         let keys: Vec<_> = keys.iter().map(|name| (key(name), Params::new())).collect();
         test.store.add_keys(source.source, &keys, Authority::Owns).await.unwrap();
         let state = state(Arc::clone(&test.store), Arc::clone(&test.clock) as _, &settings);
-        let announcer = state.announcer.clone();
-        Self { test, source, announcer, served: Served::start(router(state), settings).await }
+        let (announcer, tail, streams) = (state.announcer.clone(), state.tail.clone(), state.streams.clone());
+        Self { test, source, announcer, tail, streams, served: Served::start(router(state), settings).await }
     }
 
     /// The upstream is asked for the key and answers with this content.
@@ -130,6 +134,7 @@ pub fn reading(settings: &config::Server) -> Settings {
         cors: Cors::of(&settings.cors_origins),
         request_timeout: settings.request_timeout,
         upstreams: Upstreams::Asked,
+        max_streams: settings.max_streams,
     }
 }
 
@@ -141,6 +146,8 @@ pub fn state(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: &config::Se
         announcer: Announcer::new(),
         settings: watch::channel(Arc::new(reading(settings))).1,
         waiting: Waiting::default(),
+        tail: Tail::default(),
+        streams: Streams::default(),
         stopping: CancellationToken::new(),
         metrics: None,
         reloads: mpsc::channel(1).0,

@@ -26,6 +26,7 @@ pub fn settings() -> config::Server {
         admin_tokens: Vec::new(),
         cors_origins: config::CorsOrigins::These(Vec::new()),
         max_connections: 1000,
+        max_streams: 500,
         shutdown_grace: HOUR,
         header_timeout: HOUR,
         request_timeout: HOUR,
@@ -111,17 +112,24 @@ impl Wire {
     async fn chunks(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
-            let mut size = Vec::new();
-            while !size.ends_with(b"\r\n") {
-                size.extend(self.exactly(1).await);
-            }
-            let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap().trim_end(), 16).unwrap();
-            body.extend(self.exactly(size).await);
-            assert_eq!(self.exactly(2).await, b"\r\n");
-            if size == 0 {
+            let chunk = self.chunk().await;
+            if chunk.is_empty() {
                 return body;
             }
+            body.extend(chunk);
         }
+    }
+
+    /// The next chunk of a body that comes in chunks; empty at its end.
+    pub async fn chunk(&mut self) -> Vec<u8> {
+        let mut size = Vec::new();
+        while !size.ends_with(b"\r\n") {
+            size.extend(self.exactly(1).await);
+        }
+        let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap().trim_end(), 16).unwrap();
+        let chunk = self.exactly(size).await;
+        assert_eq!(self.exactly(2).await, b"\r\n");
+        chunk
     }
 
     /// Reads an answer that has no body.
