@@ -1,4 +1,4 @@
-//! `GET /v1/{source}`: a list page by page, the resources of `keys=`, or the one of `key=`.
+//! `GET /v1/{source}`: a list page by page or in lines, the resources of `keys=`, or the one of `key=`.
 
 use std::collections::HashSet;
 
@@ -8,9 +8,11 @@ use http::{HeaderMap, Uri, header};
 use serde::Serialize;
 
 use super::ApiState;
+use super::accept::{NDJSON, asks_for};
 use super::error::ApiError;
 use super::item::Item;
 use super::list::list;
+use super::ndjson::ndjson;
 use super::parameters::Parameters;
 use super::read::read_copy;
 use super::resource_path::{ResourcePath, SourcePath};
@@ -34,7 +36,7 @@ struct Batch<'a> {
     rest: Vec<Key>,
 }
 
-/// Answers with a list, with the resources of `keys`, or like [`read`](super::read::read) with that of `key`.
+/// Answers with a list, in lines if these are asked for, with the resources of `keys`, or like [`read`](super::read::read) with that of `key`.
 ///
 /// # Errors
 /// A wrong parameter, an unknown source, a failing store, and for `key` what [`read_copy`] says.
@@ -53,7 +55,8 @@ pub async fn collection(
     }
     match keys(&parameters)? {
         Some(keys) => batch(&api, source, &keys, bodies(&parameters)?).await,
-        None => list(&api, source, &parameters).await,
+        None if asks_for(&request, NDJSON) => ndjson(&api, source, &parameters).await,
+        None => list(&api, source, &parameters, &request).await,
     }
 }
 
@@ -64,7 +67,7 @@ async fn batch(api: &ApiState, source: SourceName, keys: &[Key], bodies: Bodies)
     Ok((NO_STORE, axum::Json(Batch { items, absent: batch.absent, rest: batch.rest })).into_response())
 }
 
-pub(super) const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
 
 pub(super) fn unknown(source: &SourceName) -> ApiError {
     ApiError::UnknownSource { source: source.to_string() }

@@ -40,6 +40,12 @@ pub fn evaluate(request: &HeaderMap, etag: &str, last_modified: DateTime<Utc>) -
     if known { Preconditions::NotModified } else { Preconditions::Send }
 }
 
+/// Whether a request's If-None-Match names this ETag (without quotes), be it as a weak one (§13.1.2).
+#[must_use]
+pub fn is_held(request: &HeaderMap, etag: &str) -> bool {
+    Tags::of(request, &header::IF_NONE_MATCH).is_some_and(|tags| tags.name(etag, Comparison::Weak))
+}
+
 /// Whether a request's If-None-Match has this ETag (without quotes) as a weak one only: what its sender holds is then an
 /// encoded variant.
 #[must_use]

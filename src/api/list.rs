@@ -1,12 +1,15 @@
 //! A list of a source, page by page.
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use url::form_urlencoded;
 
 use super::ApiState;
-use super::collection::{NO_STORE, bodies, unknown};
+use super::collection::{bodies, unknown};
+use super::conditional::is_held;
 use super::error::ApiError;
 use super::feed::CURSOR;
 use super::item::Item;
@@ -14,26 +17,26 @@ use super::parameters::Parameters;
 use crate::domain::change::Cursor;
 use crate::domain::read_state::ReadState;
 use crate::domain::resource::{Key, SourceName};
-use crate::store::{Bodies, ListRequest};
+use crate::store::{Bodies, ListRequest, Listing};
 
 /// A page of a list. Whether there is another one is said by `Link`.
 #[derive(Debug, Serialize)]
-struct Page<'a> {
-    items: Vec<Item<'a>>,
+struct Page {
+    items: Box<RawValue>,
     /// Where the feed was before the first page was read: what changes while the list is read is in the feed behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<Cursor>,
 }
 
-/// What a list is of, and how it is shown.
-struct Wanted {
-    request: ListRequest,
+/// What a list is of, and where it begins.
+pub(super) struct Wanted {
+    pub(super) request: ListRequest,
     /// Of the first page; the links hand it on.
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
 }
 
 impl Wanted {
-    async fn of(api: &ApiState, parameters: &Parameters) -> Result<Self, ApiError> {
+    pub(super) async fn of(api: &ApiState, parameters: &Parameters) -> Result<Self, ApiError> {
         let state = parameters.get("state", "it must be fresh, stale, pending or gone.", ReadState::parse)?;
         let request = ListRequest {
             after: parameters.checked("after", |key| Key::new(key).map_err(|reason| format!("{reason}.")))?,
@@ -52,30 +55,71 @@ impl Wanted {
     }
 }
 
+impl ApiState {
+    /// A page of a source that the config has.
+    ///
+    /// # Errors
+    /// An unknown source, or a failing store.
+    pub(super) async fn page(&self, source: &SourceName, request: &ListRequest) -> Result<Listing, ApiError> {
+        // The keys of a source that the config no longer has are polled no more, so that none of them would be listed.
+        if !self.settings().sources.contains(source) {
+            return Err(unknown(source));
+        }
+        self.store.list(source, request).await?.ok_or_else(|| unknown(source))
+    }
+}
+
 /// Answers with a page.
 ///
 /// # Errors
 /// A wrong parameter, an unknown source, or a failing store.
-pub(super) async fn list(api: &ApiState, source: SourceName, parameters: &Parameters) -> Result<Response, ApiError> {
-    // The keys of a source that the config no longer has are polled no more, so that none of them would be listed.
-    if !api.settings().sources.contains(&source) {
-        return Err(unknown(&source));
-    }
+pub(super) async fn list(
+    api: &ApiState,
+    source: SourceName,
+    parameters: &Parameters,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
     let Wanted { request, cursor } = Wanted::of(api, parameters).await?;
-    let Some(page) = api.store.list(&source, &request).await? else { return Err(unknown(&source)) };
+    let listing = api.page(&source, &request).await?;
     let now = request.state.map_or_else(|| api.clock.now(), |(_, now)| now);
-    let items = page.items.iter().map(|listed| Item::of(listed, request.bodies, now)).collect();
-    let mut fields = HeaderMap::new();
-    if let Some(next) = page.next {
+    let items: Vec<_> = listing.items.iter().map(|listed| Item::of(listed, request.bodies, now)).collect();
+    // What is made of our own types is always JSON.
+    let items = to_raw_value(&items).map_err(|_| ApiError::Panicked)?;
+    let etag = etag_of(&items, listing.next.as_ref());
+    let body = serde_json::to_vec(&Page { items, cursor }).map_err(|_| ApiError::Panicked)?;
+    let mut fields = list_fields(cursor);
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // The length also of what a 304 stands for (RFC 9110 §8.6).
+    fields.insert(header::CONTENT_LENGTH, body.len().into());
+    if let Some(next) = listing.next {
         fields.insert(header::LINK, next_link(&next, &request, cursor));
     }
-    fields.extend(cursor.map(|cursor| (CURSOR, value_of(cursor))));
-    Ok((NO_STORE, fields, axum::Json(Page { items, cursor })).into_response())
+    let is_held = is_held(headers, &etag);
+    fields.extend(HeaderValue::try_from(format!("W/\"{etag}\"")).ok().map(|etag| (header::ETAG, etag)));
+    if is_held {
+        return Ok((StatusCode::NOT_MODIFIED, fields, Body::empty()).into_response());
+    }
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((fields, body).into_response())
 }
 
-fn value_of(cursor: Cursor) -> HeaderValue {
+/// Tells a page from another. It is a weak one, since the cursor moves on with each change of whatever source, and does not
+/// count: who follows from the older one hears of some changes twice, and misses none.
+fn etag_of(items: &RawValue, next: Option<&Key>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(items.get().as_bytes());
+    // No JSON ends with it, and no key has it in it.
+    hasher.update(b"\0");
+    hasher.update(next.map_or("", Key::as_str).as_bytes());
+    hasher.finalize().to_hex().chars().take(32).collect()
+}
+
+/// What every list says: where to follow from, and that there are other forms of it.
+pub(super) fn list_fields(cursor: Option<Cursor>) -> HeaderMap {
+    let mut fields = HeaderMap::from_iter([(header::VARY, HeaderValue::from_static("accept"))]);
     // Digits and a hyphen are always a valid value.
-    HeaderValue::try_from(cursor.to_string()).unwrap_or(HeaderValue::from_static(""))
+    fields.extend(cursor.and_then(|cursor| Some((CURSOR, HeaderValue::try_from(cursor.to_string()).ok()?))));
+    fields
 }
 
 /// Where the next page is (RFC 8288 §3): a reference to the same path with another query, which a proxy that changes the

@@ -7,7 +7,7 @@
 //! | `PUT /v1/{source}/{key}` | has the key polled, with the parameters in the body; 201 or 200 |
 //! | `DELETE /v1/{source}/{key}` | removes a key that was added by hand; 204 |
 //! | `GET /v1/{source}?key=` | the same, for keys that something on the way would decode |
-//! | `GET /v1/{source}` | a list of the source, page by page |
+//! | `GET /v1/{source}` | a list of the source, page by page or in lines |
 //! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
 //! | `GET /v1/{source}/{key}/explain` | the same in sentences, with the rules that led to it |
@@ -19,6 +19,8 @@
 //! | `GET /healthz` | whether the process is up |
 //! | `GET /readyz` | whether the store can be reached and every source has been tried once |
 //! | `GET /metrics` | the process's metrics, for Prometheus |
+//! | `GET /openapi.json` | all of this as an OpenAPI document |
+//! | `GET /docs` | the same, as a page |
 //!
 //! Source names start with a letter, so `-` is never one. Every error is a problem document (RFC 9457), made in one place,
 //! [`error`], but for requests that are no HTTP: those the HTTP library answers itself, with a 400 or 431 without a
@@ -49,6 +51,8 @@ pub mod keys;
 pub mod list;
 pub mod measure;
 pub mod meta;
+pub mod ndjson;
+pub mod openapi;
 pub mod parameters;
 pub mod patience;
 pub mod prefer;
@@ -159,7 +163,11 @@ fn administering() -> Router<ApiState> {
 
 /// Routes for everyone.
 fn open() -> Router<ApiState> {
-    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::openapi))
+        .route("/docs", get(openapi::docs))
 }
 
 async fn unknown_route(uri: Uri) -> ApiError {

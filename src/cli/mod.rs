@@ -20,6 +20,7 @@ mod init;
 mod keys;
 mod migrate;
 mod outcome;
+mod print;
 mod probe;
 mod progress;
 mod question;
@@ -77,6 +78,8 @@ enum Command {
     Import(import::Args),
     /// Copy the SQLite database to a file, consistent and while `serve` runs.
     Backup(backup::Args),
+    /// Print what describes Headpond to other programs.
+    Print(print::Args),
     /// Bring the database's schema up to date.
     Migrate(migrate::Args),
     /// Write a commented configuration file to start from.
@@ -129,6 +132,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Import(args) => import::run(&cli.config, &args).await,
             Command::Backup(args) => backup::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
+            Command::Print(args) => print::run(&cli.config, &args),
             Command::Init(args) => init::run(&cli.config, &args),
         }
     })

@@ -48,6 +48,21 @@ fn every_route_is_documented() {
     assert_eq!(documented, routes());
 }
 
+#[test]
+fn every_route_and_problem_is_in_the_openapi_document() {
+    let document = headpond::api::openapi::document(std::iter::empty());
+    let mut described = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let methods = operations.as_object().unwrap().keys().filter(|member| *member != "parameters");
+        described.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    assert_eq!(described, routes(), "src/api/openapi/document.json against src/api/mod.rs");
+    let responses = document["components"]["responses"].to_string();
+    let missing: Vec<_> = problems().into_iter().filter(|kind| !responses.contains(&format!("`{kind}`"))).collect();
+    let is_elsewhere = |kind: &String| kind == "method-not-allowed";
+    assert!(missing.iter().all(is_elsewhere), "src/api/openapi/document.json tells nothing of {missing:?}");
+}
+
 /// Method and path of each route: `.route("/path", get(handler))`.
 fn routes() -> BTreeSet<String> {
     let (_, module) = sources().into_iter().find(|(path, _)| path.ends_with("api/mod.rs")).unwrap();

@@ -7,12 +7,20 @@
 mod archive;
 #[path = "../it/main_job/crash.rs"]
 mod crash;
+#[path = "../it/api/followers.rs"]
+mod followers;
 mod httpbin;
 mod idle;
 mod key_query;
 mod metrics;
+mod ndjson;
+mod openapi;
+#[path = "../it/api/pond.rs"]
+mod pond;
 #[path = "../it/main_job/reloads.rs"]
 mod reloads;
+#[path = "../it/api/serving.rs"]
+mod serving;
 #[path = "../it/support/mod.rs"]
 mod support;
 
@@ -22,6 +30,9 @@ use std::time::Duration;
 const FILES: u32 = 10_000;
 /// How many files the program is killed over.
 const CRASH_FILES: u32 = 10_000;
+
+/// Histories that followers of the feed are tried on, on each database.
+const SEEDS: u64 = 2_000;
 
 /// How much is read while the configuration changes: for a minute.
 const RELOADS: reloads::Reloads = reloads::Reloads {

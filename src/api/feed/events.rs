@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, Uri, header};
 use serde_json::json;
 use tokio::sync::watch;
@@ -77,14 +77,15 @@ pub(super) async fn events(api: ApiState, request: &HeaderMap, uri: &Uri) -> Res
         left_at: None,
         _place: place,
     };
-    let body = Body::from_stream(stream::unfold(Some(events), |events| async move {
+    let texts = stream::unfold(Some(events), |events| async move {
         let mut events = events?;
         let (text, goes_on) = match events.text().await {
             Ok(text) => (text, true),
             Err(end) => (events.farewell(end), false),
         };
         Some((Ok::<_, Infallible>(Bytes::from(text)), goes_on.then_some(events)))
-    }));
+    });
+    let body = Body::from_stream(texts.fuse());
     Ok(([(header::CONTENT_TYPE, EVENT_STREAM), (header::CACHE_CONTROL, "no-store"), UNBUFFERED], body).into_response())
 }
 

@@ -10,7 +10,7 @@ use proptest::strategy::ValueTree;
 use serde_json::{Value, json};
 
 use super::pond::{JSON, Pond};
-use crate::support::outcomes::{HOUR, status};
+use crate::support::outcomes::{HOUR, content, status};
 use crate::support::store::{TestStore, on_each_database};
 
 on_each_database!(
@@ -24,6 +24,9 @@ on_each_database!(
     a_retired_key_is_named_but_not_listed,
     wrong_parameters_say_what_would_be_right,
     a_source_that_is_not_there_is_no_empty_list,
+    a_page_that_has_not_changed_is_not_sent_again,
+    a_whole_source_comes_in_lines,
+    lines_are_broken_off_when_they_cannot_be_read_on,
 );
 
 fn keys(answer: &Value) -> Vec<&str> {
@@ -305,4 +308,74 @@ async fn whatever_a_query_says_is_answered_or_refused() {
             }
         })
         .await;
+}
+
+async fn a_page_that_has_not_changed_is_not_sent_again(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["a", "b", "c"]).await;
+    for key in ["a", "b", "c"] {
+        pond.gets(key, &[JSON], "1").await;
+    }
+    let first = pond.get("/v1/weather?limit=2", &[]).await;
+    let etag = first.field("etag").unwrap().to_owned();
+    assert!(etag.starts_with("W/\""), "{etag}");
+    pond.gets("c", &[JSON], "2").await;
+    let held = format!("If-None-Match: \"other\", {etag}");
+    let again = pond.get("/v1/weather?limit=2", &[&held]).await;
+    assert_eq!((again.status(), again.text().as_str()), (304, ""), "what is on another page is none of its business");
+    assert_eq!(again.field("etag"), Some(etag.as_str()));
+    assert_ne!(again.field("headpond-cursor"), first.field("headpond-cursor"), "the place to follow from moves on");
+    assert!(again.field("link").unwrap().contains("after=b"));
+    pond.gets("b", &[JSON], "2").await;
+    let changed = pond.get("/v1/weather?limit=2", &[&held]).await;
+    assert_eq!(changed.status(), 200);
+    assert_ne!(changed.field("etag"), Some(etag.as_str()));
+    let etag = changed.field("etag").unwrap().to_owned();
+    test.clock.advance(3 * HOUR);
+    let stale = pond.get("/v1/weather?limit=2", &[&format!("If-None-Match: {etag}")]).await;
+    assert_eq!(stale.status(), 200, "it says that it is fresh, and is no longer");
+}
+
+async fn a_whole_source_comes_in_lines(test: &TestStore) {
+    let names: Vec<String> = (0..1_100).map(|n| format!("k{n:04}")).collect();
+    let pond = Pond::with_keys(test, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    test.settle_all(pond.source.upstream, |_| content("{\r\n \"t\":\n1.50}", &[JSON])).await;
+    let ndjson = "Accept: application/x-ndjson";
+    let lines = async |path: &str| {
+        let answer = pond.get(path, &[ndjson]).await;
+        assert_eq!((answer.status(), answer.field("content-type")), (200, Some("application/x-ndjson")));
+        assert!(answer.field("headpond-cursor").is_none_or(|cursor| cursor.starts_with("1100-")));
+        let body = answer.text();
+        assert!(body.is_empty() || body.ends_with('\n'));
+        body.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let all = lines("/v1/weather").await;
+    assert_eq!(all.iter().map(|item| item["key"].as_str().unwrap()).collect::<Vec<_>>(), names);
+    assert_eq!(all[..100], pond.json("/v1/weather").await["items"].as_array().unwrap()[..], "as a page shows them");
+    assert_eq!(all[0]["data"]["t"].to_string(), "1.50");
+    assert_eq!(lines("/v1/weather?after=k1097&data=false").await.len(), 2);
+    assert_eq!(lines("/v1/weather?state=stale").await.len(), 0);
+    for (query, parameter) in [("limit=5", "limit"), ("cursor=1-00000000", "cursor"), ("state=old", "state")] {
+        let answer = pond.get(&format!("/v1/weather?{query}"), &[ndjson]).await;
+        assert_eq!(answer.problem("bad-parameter")["parameter"], parameter);
+    }
+    let encoded = pond.get("/v1/weather", &[ndjson, "Accept-Encoding: gzip"]).await;
+    assert_eq!(encoded.field("content-encoding"), Some("gzip"));
+    assert!(encoded.body.len() < 100_000, "{}, and it has come to its end", encoded.body.len());
+    pond.get("/v1/nothing", &[ndjson]).await.problem("unknown-source");
+    assert_eq!(pond.get("/v1/weather?key=k0001", &[ndjson]).await.field("content-type"), Some(JSON.1));
+}
+
+async fn lines_are_broken_off_when_they_cannot_be_read_on(test: &TestStore) {
+    let names: Vec<String> = (0..600).map(|n| format!("k{n:03}")).collect();
+    let pond = Pond::with_keys(test, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    test.settle_all(pond.source.upstream, |_| content("1", &[JSON])).await;
+    // The last one is corrupt; 500 are read at once.
+    test.execute("UPDATE {content} SET etag = headers WHERE resource_id = (SELECT max(id) FROM {resource})")
+        .await
+        .unwrap();
+    let mut wire = pond.served.connect().await;
+    wire.send("GET /v1/weather HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: application/x-ndjson\r\n\r\n").await;
+    let came = wire.until_closed().await;
+    assert!(came.is_empty() || came.starts_with(b"HTTP/1.1 200"), "it may be broken off at once");
+    assert!(!came.ends_with(b"\r\n0\r\n\r\n"), "a part is not taken for the whole");
 }

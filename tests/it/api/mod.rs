@@ -9,8 +9,10 @@ mod encoding;
 mod errors;
 mod events;
 mod feed;
+mod followers;
 mod keys;
 mod listing;
+mod openapi;
 mod pond;
 mod reading;
 mod refreshing;
@@ -19,3 +21,6 @@ mod status;
 mod terms;
 mod validation;
 mod waiting;
+
+/// Histories that followers of the feed are tried on; `tests/slow` tries more.
+const SEEDS: u64 = 24;

@@ -161,6 +161,12 @@ impl Wire {
         }
     }
 
+    /// All that comes until the server closes the connection.
+    pub async fn until_closed(&mut self) -> Vec<u8> {
+        while self.read_more().await > 0 {}
+        std::mem::take(&mut self.ahead)
+    }
+
     /// Whether the server closes the connection within this time.
     pub async fn is_closed_within(&mut self, time: Duration) -> bool {
         let end = tokio::time::timeout(time, self.stream.read_buf(&mut self.ahead)).await;
