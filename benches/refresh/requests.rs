@@ -11,7 +11,7 @@ use headpond::refresh::once::{Manner, Run, Target};
 use headpond::refresh::tally::Counts;
 use headpond::refresh::{Refresher, Roster};
 use headpond::store::{Authority, SourceSpec};
-use headpond::upstream::Fetcher;
+use headpond::upstream::{Fetcher, Quiet};
 use tokio_util::sync::CancellationToken;
 
 use crate::databases::{Database, clock};
@@ -108,6 +108,7 @@ async fn headpond(nginx: &Nginx, concurrent: usize, database: Database, cold: &m
         fetchers: Fetcher::new(Arc::clone(&clock)).expect("a client").into(),
         announcer: Announcer::new(),
         worker: "bench".into(),
+        quiet: Quiet::default(),
         store: Arc::clone(&store),
         clock,
     });
@@ -121,7 +122,7 @@ async fn headpond(nginx: &Nginx, concurrent: usize, database: Database, cold: &m
 
 async fn refresh_all(refresher: &Arc<Refresher>, source: SourceId, rates: &mut Vec<f64>) -> Counts {
     let never = CancellationToken::new();
-    let manner = Manner { force: true, wait: false };
+    let manner = Manner { force: true, wait: false, patience: std::time::Duration::from_secs(60) };
     let run = Run::begin(Arc::clone(refresher), Target::Sources(vec![source]), manner).await.expect("to begin");
     let started = now();
     let counts = run.finish(&never, &never).await.expect("to finish");

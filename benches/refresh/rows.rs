@@ -7,6 +7,7 @@ use headpond::clock::{Clock, ManualClock, monotonic};
 use headpond::domain::change::ChangeKind;
 use headpond::domain::decision::{Freshness, Metadata, Outcome, Replacement};
 use headpond::domain::fingerprint::Fingerprint;
+use headpond::domain::governor::{Said, Signal};
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{Key, Params, SourceName, UpstreamId};
 use headpond::domain::schedule::{Because, Cadence, Due};
@@ -117,5 +118,6 @@ fn settle(claim: &Claim, clock: &ManualClock) -> Settled {
         decided_at: now,
         outcome,
         gone_budget: GoneBudget { share: 0.1, period: INTERVAL },
+        signal: Signal { source: claim.source, own_cap: INTERVAL, said: Said::Well },
     }
 }

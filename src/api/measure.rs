@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::parameters::Parameters;
 use crate::clock::monotonic;
 use crate::domain::read_state::ReadState;
-use crate::store::Status;
+use crate::store::{Pause, Status};
 use crate::telemetry::metrics;
 
 /// The text format of Prometheus.
@@ -50,6 +50,11 @@ fn report(status: &Status) {
         let backlog = upstream.backlog;
         let overdue = backlog.oldest_due_at.and_then(|due_at| (status.at - due_at).to_std().ok());
         metrics::backlog(&upstream.name, backlog.resources, overdue.unwrap_or_default(), upstream.in_flight);
+    }
+    for upstream in &status.upstreams {
+        let until = upstream.pauses.iter().filter_map(Pause::until).max();
+        let paused = until.and_then(|until| (until - status.at).to_std().ok()).unwrap_or_default();
+        metrics::governed(&upstream.name, upstream.pace, paused);
     }
     metrics::database_size(status.disk.bytes);
 }

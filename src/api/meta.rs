@@ -12,6 +12,7 @@ use super::error::ApiError;
 use super::parameters::Parameters;
 use super::resource_path::ResourcePath;
 use crate::domain::failure::{Failing, FailureKind};
+use crate::domain::governor::Wait;
 use crate::domain::read_state::ReadState;
 use crate::domain::resource::{Key, SourceName};
 use crate::domain::schedule::Due;
@@ -34,11 +35,32 @@ pub struct Meta {
     content_type: Option<Text>,
     upstream: Upstream,
     due: Option<Due>,
+    /// What it waits for though it is due.
+    waits: Option<Waits>,
     leased_until: Option<DateTime<Utc>>,
     gone_since: Option<DateTime<Utc>>,
     failing: Option<FailingNow>,
     /// A body that came and was refused, if nothing usable has come since; `headpond get --refused` shows it.
     refused: Option<RefusedNow>,
+}
+
+/// What keeps something due from being asked for.
+#[derive(Debug, Serialize)]
+struct Waits {
+    because: &'static str,
+    /// For a person.
+    why: String,
+    /// Until when, at the earliest.
+    until: DateTime<Utc>,
+}
+
+/// What is known beside what a reader sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// The body that was refused last.
+    pub refusal: Option<&'a Refusal>,
+    /// What keeps its source's due resources from being asked for.
+    pub wait: Option<Wait>,
 }
 
 /// A refused body, without the body.
@@ -121,15 +143,18 @@ pub async fn meta(State(api): State<ApiState>, path: ResourcePath, uri: Uri) -> 
     Parameters::of(&uri, &[])?;
     let current = api.current(&path).await?;
     let refusal = api.store.refusal(&path.source, &path.key).await?;
-    let meta = Meta::of(path.source, path.key, current, refusal.as_ref(), api.clock.now());
+    let wait = api.store.wait(&path.source).await?;
+    let beside = Beside { refusal: refusal.as_ref(), wait };
+    let meta = Meta::of(path.source, path.key, current, beside, api.clock.now());
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(meta)).into_response())
 }
 
 impl Meta {
     /// What is known of a resource at `now`.
     #[must_use]
-    pub fn of(source: SourceName, key: Key, current: Current, refusal: Option<&Refusal>, now: DateTime<Utc>) -> Self {
+    pub fn of(source: SourceName, key: Key, current: Current, beside: Beside<'_>, now: DateTime<Utc>) -> Self {
         let content = current.content.as_ref();
+        let is_held_up = current.due.is_some_and(|due| due.at <= now) && current.leased_until.is_none();
         Self {
             source,
             key,
@@ -144,11 +169,18 @@ impl Meta {
                 .map(|value| Text::of(value.as_bytes())),
             upstream: Upstream::of(&current.validators, current.transformed, current.moved_to, current.terms),
             due: current.due,
+            waits: beside.wait.filter(|_| is_held_up).map(Waits::of),
             leased_until: current.leased_until,
             gone_since: current.gone_since,
             failing: current.failing.map(FailingNow::of),
-            refused: refusal.map(RefusedNow::of),
+            refused: beside.refusal.map(RefusedNow::of),
         }
+    }
+}
+
+impl Waits {
+    fn of(Wait { until, why }: Wait) -> Self {
+        Self { because: why.as_str(), why: why.to_string(), until }
     }
 }
 

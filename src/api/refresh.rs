@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::ApiState;
 use super::access::Admin;
 use super::error::ApiError;
-use super::meta::Meta;
+use super::meta::{Beside, Meta};
 use super::parameters::Parameters;
 use super::prefer::{applied, wait};
 use super::resource_path::ResourcePath;
@@ -66,7 +66,8 @@ pub async fn refresh(
     let mut response = match outcome {
         Some(current) => {
             let refusal = api.store.refusal(&path.source, &path.key).await?;
-            let meta = Meta::of(path.source, path.key, current, refusal.as_ref(), api.clock.now());
+            let beside = Beside { refusal: refusal.as_ref(), wait: api.store.wait(&path.source).await? };
+            let meta = Meta::of(path.source, path.key, current, beside, api.clock.now());
             ([(header::CACHE_CONTROL, "no-store")], axum::Json(meta)).into_response()
         }
         None => api.accepted(path, &uri).await?,

@@ -99,6 +99,8 @@ struct Upstream {
     max_concurrent_requests: u32,
     /// How many requests may be sent at once now; `null` without a limit.
     tokens: Option<f64>,
+    /// The share of its limits that it is asked for, since it said that it was too much: 0.05 to 1.
+    pace: f64,
     /// Resources that are being fetched.
     in_flight: u64,
     /// Resources that are due and not in flight.
@@ -114,6 +116,8 @@ struct Upstream {
 #[derive(Debug, Serialize)]
 #[serde(tag = "because", rename_all = "snake_case")]
 enum Held {
+    /// It, or one of its sources, wants to be left alone until then, or one request is finding out whether it still does.
+    Pause { source: Option<SourceName>, until: DateTime<Utc>, why: String, answered: SourceName, resources: u64 },
     /// Its last answers said that it is out of reach, and so many resources wait.
     Outage { answers: u32, resources: u64 },
     /// So many resources wait for their Retry-After.
@@ -230,6 +234,7 @@ impl Upstream {
             burst: status.limits.burst,
             max_concurrent_requests: status.limits.max_concurrent,
             tokens: status.tokens,
+            pace: status.pace,
             in_flight: status.in_flight,
             due: status.backlog.resources,
             due_is_more: status.backlog.is_more,
@@ -242,6 +247,9 @@ impl Upstream {
 impl Held {
     fn of(pause: Pause) -> Self {
         match pause {
+            Pause::Quiet { source, until, why, answered, resources } => {
+                Self::Pause { source, until, why, answered, resources }
+            }
             Pause::Outage { answers, resources } => Self::Outage { answers, resources },
             Pause::RetryAfter { resources } => Self::RetryAfter { resources },
         }

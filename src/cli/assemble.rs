@@ -15,7 +15,7 @@ use crate::refresh::origins::spool::mark_of;
 use crate::refresh::origins::sync::{self, AT_ONCE, Stored, store_list};
 use crate::refresh::{Refresher, Roster};
 use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
-use crate::upstream::Fetchers;
+use crate::upstream::{Fetchers, Quiet};
 
 /// Reads the configuration: the file, and what the environment says otherwise.
 pub(super) fn load(path: &Path, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
@@ -176,7 +176,7 @@ pub(super) fn refresher(
     let fetchers = Fetchers::of(config, &clock).map_err(|error| CliError::usage(error.to_string()))?;
     let roster = Roster::new(config, registered);
     let announcer = Announcer::new();
-    Ok(Arc::new(Refresher { store, clock, fetchers, announcer, roster, worker }))
+    Ok(Arc::new(Refresher { store, clock, fetchers, announcer, roster, worker, quiet: Quiet::default() }))
 }
 
 /// Tells the workers in the lease table apart: the process, and a random part, since ids come again after a restart.

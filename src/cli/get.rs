@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
+use crate::api::meta::{Beside, Meta};
 use crate::clock::Clock;
 use crate::domain::read_state::ReadState;
 use crate::domain::refused::Refused;
@@ -39,10 +40,11 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     };
     let current = store.current(&source, &key).await?;
     let refusal = if args.meta || args.refused { store.refusal(&source, &key).await? } else { None };
+    let wait = if args.meta { store.wait(&source).await? } else { None };
     store.close().await;
     let current = current.ok_or_else(|| CliError::failed(format!("{named} is not known")))?;
     if args.meta {
-        let meta = crate::api::meta::Meta::of(source, key, current, refusal.as_ref(), clock.now());
+        let meta = Meta::of(source, key, current, Beside { refusal: refusal.as_ref(), wait }, clock.now());
         let text = serde_json::to_string_pretty(&meta).map_err(|error| CliError::failed(error.to_string()))?;
         return write(format!("{text}\n").as_bytes());
     }

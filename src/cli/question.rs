@@ -69,7 +69,8 @@ impl<'c> Question<'c> {
             settings: &self.source.request,
             validators: None,
         };
-        let exchange = fetcher.exchange(&request, gate.as_ref()).await?;
+        let exchange = fetcher.exchange(&request, gate.as_ref()).await;
+        let exchange = exchange.map_err(|halt| CliError::failed(halt.to_string()))?;
         let keys = self.source.keys.len() as u64;
         let previous = Previous::nothing(Slot::of(ResourceId(1), keys, fastrand::u64(..)));
         let observation = exchange.observation.clone();

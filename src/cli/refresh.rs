@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::domain::resource::{Key, SourceName};
 use crate::refresh::once::{Manner, Run, Target};
 use crate::refresh::origins;
-use crate::refresh::tally::Counts;
+use crate::refresh::tally::{Counts, NamedWait};
 use crate::store::{Authority, Registered, Store};
 
 /// Arguments of `refresh`.
@@ -38,6 +39,9 @@ pub(super) struct Args {
     /// Also wait for what another process is fetching at the moment.
     #[arg(long)]
     wait: bool,
+    /// How long to wait at the most for an upstream that wants to be left alone. What is left then is told, and stays due.
+    #[arg(long, value_name = "SPAN", default_value = "1m", value_parser = humantime::parse_duration)]
+    patience: Duration,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -71,14 +75,15 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let grace = config.server.shutdown_grace;
     let stop = signals::watch(move || grace)?;
     let started = monotonic();
-    let run = Run::begin(refresher, target, Manner { force: args.force, wait: args.wait }).await?;
+    let manner = Manner { force: args.force, wait: args.wait, patience: args.patience };
+    let run = Run::begin(refresher, target, manner).await?;
     let progress = Progress::new(run.expected);
     let counts = progress.show_while(|| run.counts(), run.finish(&stop.stop, &stop.abandon)).await;
     store.close().await;
     let counts = counts?;
     let summary = Summary { counts, seconds: started.elapsed().as_secs_f64() };
     print(&summary, args.json)?;
-    let all_well = summary.counts.failed == 0 && !stop.stop.is_cancelled();
+    let all_well = summary.counts.failed == 0 && summary.counts.waiting == 0 && !stop.stop.is_cancelled();
     Ok(if all_well { Exit::Well } else { Exit::Failed })
 }
 
@@ -132,12 +137,16 @@ fn print(summary: &Summary, json: bool) -> Result<(), CliError> {
         println!("{text}");
         return Ok(());
     }
-    let Counts { new, changed, unchanged, gone, failed, elsewhere, failures } = &summary.counts;
+    let Counts { new, changed, unchanged, gone, failed, elsewhere, waiting, failures, waits } = &summary.counts;
+    let left = if *waiting > 0 { format!(", {waiting} waiting") } else { String::new() };
     println!(
-        "{new} new, {changed} changed, {unchanged} unchanged, {gone} gone, {failed} failed, {elsewhere} left to others, \
+        "{new} new, {changed} changed, {unchanged} unchanged, {gone} gone, {failed} failed, {elsewhere} left to others{left}, \
          in {:.1} s",
         summary.seconds
     );
+    for NamedWait { upstream, until, why } in waits {
+        println!("  {upstream} until {}: {why}; refresh again then, or wait with --patience", until.to_rfc3339());
+    }
     for named in failures {
         println!("  {}/{}: {}: {}", named.source, named.key, named.failure.kind, named.failure.detail);
     }

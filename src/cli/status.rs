@@ -129,7 +129,7 @@ fn upstreams(status: &Status) -> Table {
             upstream.in_flight.to_string(),
             format!("{more}{}", backlog.resources),
             oldest_due(status.at, *backlog),
-            pauses(&upstream.pauses),
+            pauses(status.at, upstream),
         ]);
     }
     table
@@ -163,14 +163,20 @@ fn oldest_due(now: DateTime<Utc>, backlog: Overdue) -> String {
     backlog.oldest_due_at.map_or("-".into(), |at| format!("{} late", span(now - at)))
 }
 
-fn pauses(pauses: &[Pause]) -> String {
+fn pauses(now: DateTime<Utc>, UpstreamStatus { pauses, pace, .. }: &UpstreamStatus) -> String {
+    let slowed = (*pace < 1.0).then(|| format!("slowed down to {:.0} %", pace * 100.0));
     let said = pauses.iter().map(|pause| match pause {
+        Pause::Quiet { source, until, why, answered, resources } => {
+            let what = source.as_ref().map_or("left alone".into(), |source| format!("{source} is left alone"));
+            let span = span(*until - now);
+            format!("{what} for {span}: {why}, as {answered} was answered; {resources} keys wait")
+        }
         Pause::Outage { answers, resources } => {
             format!("out of reach for {answers} answers in a row, {resources} keys wait")
         }
         Pause::RetryAfter { resources } => format!("{resources} keys wait for its Retry-After"),
     });
-    let said = said.collect::<Vec<_>>().join("; ");
+    let said = said.chain(slowed).collect::<Vec<_>>().join("; ");
     if said.is_empty() { "-".into() } else { said }
 }
 

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use crate::domain::content::{ContentKind, JsonPath};
+use crate::domain::governor::PauseScope;
 use crate::domain::policy::Heed;
 use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
@@ -239,6 +240,17 @@ const HEEDS: [(&str, Heed); 3] = [
     (Heed::Schedule.as_str(), Heed::Schedule),
     (Heed::Respect.as_str(), Heed::Respect),
     (Heed::Ignore.as_str(), Heed::Ignore),
+];
+
+pub(super) static PAUSE_SCOPE: Kind<PauseScope> = Kind {
+    wants: Wants { noun: "one of \"upstream\", \"source\" and \"key\"", example: "\"upstream\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&PAUSE_SCOPES, text)),
+};
+
+const PAUSE_SCOPES: [(&str, PauseScope); 3] = [
+    (PauseScope::Upstream.as_str(), PauseScope::Upstream),
+    (PauseScope::Source.as_str(), PauseScope::Source),
+    (PauseScope::Key.as_str(), PauseScope::Key),
 ];
 
 pub(super) static CONTENT_KIND: Kind<ContentKind> = Kind {

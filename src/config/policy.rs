@@ -23,6 +23,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
     let freshness_cap = layers.get(reader, &set::FRESHNESS_CAP);
     check_cap(reader, layers, cache_control);
     let retry_after_cap = layers.get(reader, &set::RETRY_AFTER_CAP);
+    let pause_scope = layers.get(reader, &set::PAUSE_SCOPE);
     let body = body::read(reader, layers);
     let gone_after = layers.get(reader, &set::GONE_AFTER);
     let gone_recheck = layers.get(reader, &set::GONE_RECHECK);
@@ -40,6 +41,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
         freshness_cap: freshness_cap?,
         backoff: backoff?,
         retry_after_cap: retry_after_cap?,
+        pause_scope: pause_scope?,
         gone: GoneRules { after: gone_after?, window: window?, recheck: gone_recheck? },
         body: body?,
         cadence,

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 
 use crate::domain::content::{ContentKind, JsonPath};
+use crate::domain::governor::PauseScope;
 use crate::domain::policy::Heed;
 use crate::domain::template::UrlTemplate;
 
@@ -22,8 +23,9 @@ use super::keys_from::KeysFrom;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
     CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST,
-    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, PAGES, PATH, PATHS, POSITIVE_SPAN,
-    PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, PAGES, PATH, PATHS, PAUSE_SCOPE as SCOPES,
+    POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT,
+    ZONE,
 };
 use super::origins::ORIGINS;
 use super::reader::Shows;
@@ -97,6 +99,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &BACKOFF_INITIAL,
     &BACKOFF_CAP,
     &RETRY_AFTER_CAP,
+    &PAUSE_SCOPE,
     &GONE_AFTER,
     &GONE_WINDOW,
     &GONE_RECHECK,
@@ -429,6 +432,11 @@ pub(super) static RETRY_AFTER_CAP: Setting<Duration> = Setting {
     default: Is("\"48h\""),
     shows: Shows::Value,
 };
+
+/// What a 429 or 503 is about: all of the upstream, the source, or the one key. What it is about is left alone until its
+/// Retry-After; then one request finds out whether the rest may follow.
+pub(super) static PAUSE_SCOPE: Setting<PauseScope> =
+    Setting { name: "pause_scope", scopes: REQUEST, kind: &SCOPES, default: Is("\"upstream\""), shows: Shows::Value };
 
 /// After how many answers of 404 in a row a resource counts as gone. A 410 counts at once.
 pub(super) static GONE_AFTER: Setting<u32> =

@@ -9,8 +9,8 @@ use super::time::later;
 /// The shortest and the longest [`Limits::send_window`].
 const SEND_WINDOWS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// A bucket that was last taken from so far in the future was written by a clock that was wrong.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// What was noted so far in the future was noted by a clock that was wrong.
+pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// The limits of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +56,27 @@ impl Limits {
         let room = most + 1.0 - 1e-6 - self.capacity();
         rate.min(room / (1.0 + self.send_window().as_secs_f64()))
     }
+
+    /// How many requests may be under way at this pace, a share of the limits: where there is a rate, that is slowed down instead.
+    #[must_use]
+    pub fn concurrent_at(&self, pace: f64) -> u32 {
+        if self.requests_per_second.is_some() {
+            return self.max_concurrent;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at least 0, and no more than it was"
+        )]
+        let paced = (f64::from(self.max_concurrent) * pace) as u32;
+        paced.max(1)
+    }
+
+    /// Whether less of them would be nothing: there is no rate, and no more than one request under way at this pace.
+    #[must_use]
+    pub fn is_slowest_at(&self, pace: f64) -> bool {
+        self.requests_per_second.is_none() && self.concurrent_at(pace) == 1
+    }
 }
 
 /// The state of an upstream's token bucket.
@@ -79,16 +100,17 @@ pub struct Grant {
 }
 
 impl Bucket {
-    /// Takes up to `wanted` tokens at `now`. A clock that went back adds nothing; one that had been far ahead stops nothing.
+    /// Takes up to `wanted` tokens at `now`, of those that come at this pace, a share of the limits. A clock that went back adds
+    /// nothing; one that had been far ahead stops nothing.
     #[must_use]
-    pub fn take(mut self, limits: &Limits, now: DateTime<Utc>, wanted: u32) -> Grant {
+    pub fn take(mut self, (limits, pace): (&Limits, f64), now: DateTime<Utc>, wanted: u32) -> Grant {
         if self.at > later(now, CLOCK_SKEW) {
             self.at = now;
         }
         if limits.requests_per_second.is_none() {
             return Grant { granted: wanted, bucket: Self { at: now, ..self }, next_at: None };
         }
-        let refill = limits.refill_per_second();
+        let refill = limits.refill_per_second() * pace;
         let passed = (now - self.at).to_std().unwrap_or_default();
         let tokens = (self.tokens + passed.as_secs_f64() * refill).min(limits.capacity());
         // A hair's breadth for rounding: a wait that was computed from these numbers must be long enough.
@@ -118,11 +140,11 @@ mod tests {
     fn a_wait_for_the_next_token_is_long_enough_and_not_longer() {
         let limits = limits(20.0, 5);
         let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let first = Bucket { tokens: limits.capacity(), at: start }.take(&limits, start, 100);
+        let first = Bucket { tokens: limits.capacity(), at: start }.take((&limits, 1.0), start, 100);
         assert_eq!(first.granted, 3);
         let next = first.next_at.unwrap();
-        assert_eq!(first.bucket.take(&limits, next, 1).granted, 1);
-        assert_eq!(first.bucket.take(&limits, next - chrono::TimeDelta::milliseconds(1), 1).granted, 0);
+        assert_eq!(first.bucket.take((&limits, 1.0), next, 1).granted, 1);
+        assert_eq!(first.bucket.take((&limits, 1.0), next - chrono::TimeDelta::milliseconds(1), 1).granted, 0);
     }
 
     #[test]
@@ -130,9 +152,9 @@ mod tests {
         let limits = limits(1.0, 2);
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let years_ahead = Bucket { tokens: 0.0, at: later(now, Duration::from_secs(100_000_000)) };
-        let grant = years_ahead.take(&limits, now, 1);
+        let grant = years_ahead.take((&limits, 1.0), now, 1);
         assert_eq!((grant.granted, grant.bucket.at), (0, now));
-        assert_eq!(grant.bucket.take(&limits, grant.next_at.unwrap(), 1).granted, 1);
+        assert_eq!(grant.bucket.take((&limits, 1.0), grant.next_at.unwrap(), 1).granted, 1);
     }
 
     #[test]
@@ -157,7 +179,7 @@ mod tests {
             let mut sent = Vec::new();
             for (wait, wanted, lateness) in steps {
                 now = later(now, Duration::from_micros(wait));
-                let grant = bucket.take(&limits, now, wanted);
+                let grant = bucket.take((&limits, 1.0), now, wanted);
                 bucket = grant.bucket;
                 let at = later(now, limits.send_window().mul_f64(lateness));
                 sent.extend(std::iter::repeat_n(at, grant.granted as usize));

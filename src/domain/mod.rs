@@ -12,6 +12,7 @@ pub mod directive;
 pub mod failure;
 pub mod fingerprint;
 pub mod freshness;
+pub mod governor;
 pub mod hop_by_hop;
 pub mod json_path;
 pub mod limit;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::content::BodyRules;
+use super::governor::{Hearing, PauseScope};
+use super::resource::SourceId;
 use super::schedule::{Backoff, Cadence};
 
 /// The freshness contract of a source and its rules for failures.
@@ -22,10 +24,21 @@ pub struct Policy {
     pub backoff: Backoff,
     /// The longest Retry-After that is obeyed.
     pub retry_after_cap: Duration,
+    /// What a 429 or 503 is about.
+    pub pause_scope: PauseScope,
     /// When a 404 means gone.
     pub gone: GoneRules,
     /// What bodies must be, and what of them is kept.
     pub body: BodyRules,
+}
+
+impl Policy {
+    /// How the answers to this source are listened to.
+    #[must_use]
+    pub fn hearing(&self, source: SourceId) -> Hearing {
+        let own_cap = self.retry_after_cap.min(self.backoff.cap);
+        Hearing { source, scope: self.pause_scope, retry_after_cap: self.retry_after_cap, own_cap }
+    }
 }
 
 /// What an upstream's Cache-Control and Expires are heeded for.

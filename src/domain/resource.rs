@@ -12,12 +12,18 @@ use serde_json::Value;
 pub struct ResourceId(pub i64);
 
 /// Row id of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct SourceId(pub i64);
 
 /// Row id of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UpstreamId(pub i64);
+
+/// The random number that a lease is known by, and that an apply must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseToken(pub i64);
 
 /// A source's name: `[a-z][a-z0-9_]*`, at most 63 bytes, so that it can stand in a URL path and as an SQL name unquoted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

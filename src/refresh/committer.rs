@@ -14,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 use super::Refresher;
 use super::notices::Notices;
 use super::tally::Verdict;
+use super::turns;
 use crate::announce::{Announcement, Announcer};
 use crate::clock::{Clock, monotonic};
 use crate::config::Source;
 use crate::domain::decision::{Deferral, Outcome, defer};
 use crate::domain::failure::{Failure, FailureKind};
+use crate::domain::governor::Signal;
 use crate::domain::resource::SourceName;
-use crate::store::{Claim, Fate, GoneBudget, Settled, Store, StoreError};
+use crate::store::{Applied, Claim, Fate, GoneBudget, Settled, Store, StoreError};
 
 /// The most outcomes of one transaction.
 const BATCH: usize = 1024;
@@ -43,6 +45,17 @@ struct Landing {
     claim: Arc<Claim>,
     source: Arc<Source>,
     reply: oneshot::Sender<Verdict>,
+}
+
+/// What was decided about a claim.
+#[derive(Debug)]
+pub struct Decided {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What follows for the resource.
+    pub outcome: Outcome,
+    /// What was heard of the upstream.
+    pub signal: Signal,
 }
 
 /// Outcomes of one transaction, and the landing of each.
@@ -88,13 +101,8 @@ impl Committer {
     }
 
     /// Hands an outcome over and waits for what becomes of it.
-    pub async fn settle(
-        &self,
-        claim: Arc<Claim>,
-        source: Arc<Source>,
-        decided_at: DateTime<Utc>,
-        outcome: Outcome,
-    ) -> Verdict {
+    pub async fn settle(&self, claim: Arc<Claim>, source: Arc<Source>, decided: Decided) -> Verdict {
+        let Decided { at: decided_at, outcome, signal } = decided;
         let period = source.policy.cadence.interval(decided_at);
         let settled = Settled {
             token: claim.token,
@@ -103,6 +111,7 @@ impl Committer {
             decided_at,
             outcome,
             gone_budget: GoneBudget { share: source.max_delete_share, period },
+            signal,
         };
         let (reply, landed) = oneshot::channel();
         if self.landings.send((settled, Landing { claim, source, reply })).await.is_err() {
@@ -160,7 +169,7 @@ impl Desk {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             match self.apply_patiently(&part.settled).await {
-                Ok(fates) => self.landed(part, fates),
+                Ok(applied) => self.landed(part, applied),
                 Err(StoreError::Rejected(_)) if part.len() > 1 => {
                     let rest = part.split_off_half();
                     parts.extend([rest, part]);
@@ -177,11 +186,11 @@ impl Desk {
     }
 
     /// Applies, with the results in hand for as long as the data isn't to blame and nobody says to give up.
-    async fn apply_patiently(&self, settled: &[Settled]) -> Result<Vec<Fate>, StoreError> {
+    async fn apply_patiently(&self, settled: &[Settled]) -> Result<Applied, StoreError> {
         let mut wait = RETRY.0;
         loop {
             match self.store.apply(settled).await {
-                Ok(applied) => return Ok(applied.fates),
+                Ok(applied) => return Ok(applied),
                 Err(error @ StoreError::Rejected(_)) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, outcomes = settled.len(), "could not store; trying again");
@@ -209,7 +218,12 @@ impl Desk {
         Some(lone)
     }
 
-    fn landed(&mut self, batch: Batch, fates: Vec<Fate>) {
+    fn landed(&mut self, batch: Batch, Applied { fates, turns, .. }: Applied) {
+        for (_, turn) in &turns {
+            if let Some(by) = batch.landings.iter().find(|landing| turns::is_of(turn, &landing.claim)) {
+                turns::tell(turn, &by.source, &by.claim);
+            }
+        }
         let resources = batch.settled.iter().map(|one| one.resource).collect();
         for ((settled, landing), fate) in batch.settled.iter().zip(batch.landings).zip(fates) {
             let verdict = match (fate, &settled.outcome) {

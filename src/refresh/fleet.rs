@@ -1,6 +1,7 @@
 //! All lanes of a process that refreshes until it is told to stop, by whatever configuration holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -32,7 +33,8 @@ pub async fn fly(
         let refresher = Arc::clone(&refreshers.borrow_and_update());
         let present = stop.child_token();
         for upstream in refresher.roster.upstreams() {
-            let task = Task { which: Selection::All, due_by: None, until: Until::Stopped };
+            let (which, until, patience) = (Selection::All, Until::Stopped, Duration::MAX);
+            let task = Task { which, due_by: None, until, patience };
             let lane = Lane::new(Arc::clone(&refresher), committer.clone(), upstream.clone(), task, None);
             lanes.spawn(lane.run(present.clone(), abandon.clone()));
         }

@@ -7,22 +7,26 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::Refresher;
-use super::committer::Committer;
+use super::committer::{Committer, Decided};
 use super::tally::Verdict;
 use super::walk;
 use crate::clock::monotonic;
 use crate::config::Source;
 use crate::domain::decision::{Outcome, decide, defer};
 use crate::domain::failure::{Failure, FailureKind};
+use crate::domain::governor::{Said, Signal};
 use crate::domain::limit::Limits;
 use crate::domain::observation::{Observation, Seen, Via};
 use crate::domain::resource::UpstreamId;
 use crate::store::{Claim, StoreError};
 use crate::telemetry::metrics;
-use crate::upstream::{Exchange, FetchRequest, TokenGate};
+use crate::upstream::{Exchange, FetchRequest, Halt, TokenGate};
 
 /// The largest body that is looked at without giving up this thread: parsing more would keep other flights waiting.
 pub(super) const LOOKED_AT_HERE: usize = 256 << 10;
+
+/// How long what may not be sent in a pause keeps its lease: until the pause is stored, so that it is not leased again at once.
+const HELD_BACK: Duration = Duration::from_millis(250);
 
 /// What is remembered in place of a path that nobody is shown.
 const HIDDEN_PATH: &str = "/…";
@@ -55,10 +59,17 @@ pub async fn fly(
         return walk::fly(refresher, committer, source, claim, ticket).await;
     }
     let claim = Arc::new(claim);
-    let observation = observe(refresher, &claim, &source, &ticket).await?;
-    let now = refresher.clock.now();
-    let outcome = decide_where_it_fits(&source, &claim, observation, now).await;
-    Ok(committer.settle(claim, source, now, outcome).await)
+    let (observation, signal) = match observe(refresher, &claim, &source, &ticket).await {
+        Ok(observed) => observed,
+        Err(Halt::Store(error)) => return Err(error),
+        Err(Halt::Quiet(_)) => {
+            tokio::time::sleep(HELD_BACK).await;
+            return Ok(Verdict::HeldBack);
+        }
+    };
+    let at = refresher.clock.now();
+    let outcome = decide_where_it_fits(&source, &claim, observation, at).await;
+    Ok(committer.settle(claim, source, Decided { at, outcome, signal }).await)
 }
 
 /// Decides; on a thread for long work when there is a large body to parse.
@@ -89,19 +100,21 @@ async fn observe(
     claim: &Claim,
     source: &Source,
     ticket: &Ticket,
-) -> Result<Observation, StoreError> {
+) -> Result<(Observation, Signal), Halt> {
+    let hearing = source.policy.hearing(claim.source);
     let ask = match source.ask(&claim.key, &claim.params) {
         Ok(ask) => ask,
         Err(problem) => {
             let now = refresher.clock.now();
             let failure = Failure { kind: FailureKind::BadRequest, status: None, detail: problem.to_string() };
-            return Ok(Observation {
+            let observation = Observation {
                 requested_at: now,
                 answered_at: now,
                 conditional: false,
                 seen: Seen::Unreachable { failure },
                 via: Via::default(),
-            });
+            };
+            return Ok((observation, hearing.signal(Said::Nothing)));
         }
     };
     let gate = TokenGate::for_claim(
@@ -111,7 +124,8 @@ async fn observe(
         &ticket.limits,
         granted(refresher, claim),
         ticket.lease_for,
-    );
+    )
+    .listening(hearing, refresher.quiet.clone());
     let request = FetchRequest {
         url: &ask.url,
         body: ask.body.as_ref(),
@@ -126,7 +140,7 @@ async fn observe(
     }
     let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
     metrics::exchanged(&source.upstream, status.map(|status| status.as_u16()), took);
-    Ok(observation)
+    Ok((observation, hearing.signal(gate.said())))
 }
 
 /// When the claim was granted, on the monotonic clock.

@@ -19,6 +19,7 @@ use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
 use crate::clock::monotonic;
 use crate::config::Source;
+use crate::domain::governor::Wait;
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 use crate::telemetry::metrics;
@@ -38,6 +39,8 @@ pub struct Task {
     pub due_by: Option<DateTime<Utc>>,
     /// Whether it ends when nothing is left, and then with or without what other processes are fetching.
     pub until: Until,
+    /// How long a task that ends by itself waits at the most for an upstream that wants to be left alone.
+    pub patience: Duration,
 }
 
 /// When a lane ends by itself.
@@ -65,9 +68,17 @@ pub struct Lane {
     // Tasks of their own: a lane that waited for the store here would not move its flights meanwhile, and one of those may
     // be who the store waits for.
     releases: JoinSet<()>,
+    /// What was held back, and is given back together.
+    held_back: Vec<Leased>,
     complaint: Complaint,
     // What makes long flights end early.
     stop: CancellationToken,
+}
+
+/// What a claim came to.
+struct Claims {
+    ask_again_at: Option<DateTime<Utc>>,
+    wait: Option<Wait>,
 }
 
 /// What a flight is known by. The resource alone would not do: once an outcome is stored, the next lease of its resource can
@@ -91,8 +102,8 @@ impl Lane {
         tally: Option<Arc<Tally>>,
     ) -> Self {
         let (flights, airborne, releases) = (FuturesUnordered::new(), HashMap::new(), JoinSet::new());
-        let (complaint, stop) = (Complaint::default(), CancellationToken::new());
-        Self { refresher, committer, upstream, task, tally, flights, airborne, releases, complaint, stop }
+        let (held_back, complaint, stop) = (Vec::new(), Complaint::default(), CancellationToken::new());
+        Self { refresher, committer, upstream, task, tally, flights, airborne, releases, held_back, complaint, stop }
     }
 
     /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
@@ -107,10 +118,10 @@ impl Lane {
         let mut result = Ok(());
         while !stop.is_cancelled() {
             let asked_at = self.refresher.clock.now();
-            let ask_again_at = match self.claim_and_launch().await {
-                Ok(ask_again_at) => {
+            let claims = match self.claim_and_launch().await {
+                Ok(claims) => {
                     self.complaint.is_over();
-                    ask_again_at
+                    claims
                 }
                 Err(error) if self.task.until != Until::Stopped && !error.is_passing() => {
                     result = Err(error);
@@ -118,11 +129,19 @@ impl Lane {
                 }
                 Err(error) => {
                     self.complain(&error);
-                    Some(asked_at + STORE_WAIT)
+                    Claims { ask_again_at: Some(asked_at + STORE_WAIT), wait: None }
                 }
             };
-            if self.flights.is_empty() && self.is_done(asked_at).await {
-                break;
+            self.give_back_held();
+            if self.flights.is_empty() {
+                if !self.releases.is_empty() {
+                    // What is given back was missing from this claim.
+                    self.all_given_back().await;
+                    continue;
+                }
+                if self.is_done(asked_at).await || self.is_in_vain(claims.wait, asked_at) {
+                    break;
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -131,7 +150,7 @@ impl Lane {
                     self.gather().await;
                 }
                 () = wake(&mut news, self.task.until) => {}
-                () = sleep_until(&self.refresher, ask_again_at) => {}
+                () = sleep_until(&self.refresher, claims.ask_again_at) => {}
             }
         }
         self.wind_up(&abandon).await;
@@ -148,12 +167,12 @@ impl Lane {
         }
     }
 
-    /// Claims as much as there is room for, and sends it on its way. Returns when to ask again.
-    async fn claim_and_launch(&mut self) -> Result<Option<DateTime<Utc>>, StoreError> {
+    /// Claims as much as there is room for, and sends it on its way.
+    async fn claim_and_launch(&mut self) -> Result<Claims, StoreError> {
         let room =
             self.upstream.limits.max_concurrent.saturating_sub(u32::try_from(self.flights.len()).unwrap_or(u32::MAX));
         if room == 0 {
-            return Ok(None);
+            return Ok(Claims { ask_again_at: None, wait: None });
         }
         let UpstreamSettings { id: upstream, limits, lease_for, .. } = self.upstream;
         let request = ClaimRequest {
@@ -164,7 +183,7 @@ impl Lane {
             due_by: self.task.due_by,
             lease_for,
         };
-        let Claimed { claims, mut ask_again_at } = self.claim(&request).await?;
+        let Claimed { claims, mut ask_again_at, wait } = self.claim(&request).await?;
         let ticket = Ticket { upstream, limits, lease_for, stop: self.stop.clone() };
         let mut others = Vec::new();
         for claim in claims {
@@ -179,7 +198,7 @@ impl Lane {
             ask_again_at = Some(self.refresher.clock.now());
         }
         metrics::in_flight(&self.upstream.name, self.flights.len());
-        Ok(ask_again_at)
+        Ok(Claims { ask_again_at, wait })
     }
 
     /// Claims, and lets flights go on meanwhile.
@@ -243,6 +262,9 @@ impl Lane {
             tracing::warn!(why, key = %flown.key, "a refresh was given up");
             self.give_back(vec![leased]);
         }
+        if verdict == Verdict::HeldBack {
+            self.held_back.push(leased);
+        }
         self.count(&flown, &verdict);
     }
 
@@ -273,6 +295,14 @@ impl Lane {
         });
     }
 
+    /// Together, since what was held back was held back together.
+    fn give_back_held(&mut self) {
+        if !self.held_back.is_empty() {
+            let held_back = std::mem::take(&mut self.held_back);
+            self.give_back(held_back);
+        }
+    }
+
     /// Waits until everything has been given back. Nothing may be in flight.
     async fn all_given_back(&mut self) {
         while self.releases.join_next().await.is_some() {}
@@ -293,7 +323,6 @@ impl Lane {
         if self.task.until == Until::Stopped {
             return false;
         }
-        self.all_given_back().await;
         match self.refresher.store.backlog(&self.task.which, self.task.due_by.unwrap_or(now)).await {
             Ok(left) => left.waiting == 0 && (self.task.until == Until::NothingWaits || left.leased == 0),
             Err(error) => {
@@ -301,6 +330,16 @@ impl Lane {
                 false
             }
         }
+    }
+
+    /// Whether what is left of the task waits for longer than anyone would, and says so.
+    fn is_in_vain(&self, wait: Option<Wait>, now: DateTime<Utc>) -> bool {
+        let Some(wait) = wait.filter(|_| self.task.until != Until::Stopped) else { return false };
+        let is_in_vain = (wait.until - now).to_std().is_ok_and(|left| left > self.task.patience);
+        if let (Some(tally), true) = (&self.tally, is_in_vain) {
+            tally.gave_up_waiting(&self.upstream.name, &wait);
+        }
+        is_in_vain
     }
 
     async fn wind_up(mut self, abandon: &CancellationToken) {
@@ -316,6 +355,7 @@ impl Lane {
             }
         }
         self.flights.clear();
+        self.give_back_held();
         let leased: Vec<_> = self.airborne.keys().copied().collect();
         if !leased.is_empty() {
             self.give_back(leased);

@@ -21,7 +21,7 @@ use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::store::{Claim, Registered, Store};
-use crate::upstream::{Fetchers, lease_for};
+use crate::upstream::{Fetchers, Quiet, lease_for};
 
 pub mod clockwork;
 pub mod committer;
@@ -35,6 +35,7 @@ pub mod once;
 pub mod origins;
 pub mod ownership;
 pub mod tally;
+mod turns;
 mod walk;
 
 /// What every part of a running refresher shares.
@@ -52,6 +53,8 @@ pub struct Refresher {
     pub roster: Roster,
     /// The name under which leases are taken.
     pub worker: String,
+    /// What upstreams have just asked for.
+    pub quiet: Quiet,
 }
 
 /// The sources that this process refreshes, by the ids that the store gave them.
@@ -87,6 +90,7 @@ impl Refresher {
             announcer: self.announcer.clone(),
             roster,
             worker: self.worker.clone(),
+            quiet: self.quiet.clone(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One-shot refresh: lanes that run until nothing is left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::task::JoinSet;
@@ -30,6 +31,8 @@ pub struct Manner {
     pub force: bool,
     /// Also wait for what other processes are fetching.
     pub wait: bool,
+    /// How long to wait at the most for an upstream that wants to be left alone.
+    pub patience: Duration,
 }
 
 /// One run of [`Refresher`] over a target.
@@ -66,7 +69,8 @@ impl Run {
         self.tally.counts()
     }
 
-    /// Works until nothing is left of what was due at the start, or `stop` is cancelled.
+    /// Works until nothing is left of what was due at the start, `stop` is cancelled, or what is left would have to be waited for
+    /// for longer than is wanted.
     ///
     /// # Errors
     /// When the store can't be used any more. (It is waited for when it is only busy or away.)
@@ -80,7 +84,7 @@ impl Run {
         for upstream in refresher.roster.upstreams() {
             let Some(which) = self.target.within(upstream) else { continue };
             let until = if self.manner.wait { Until::NothingIsLeft } else { Until::NothingWaits };
-            let task = Task { which, due_by: Some(self.started_at), until };
+            let task = Task { which, due_by: Some(self.started_at), until, patience: self.manner.patience };
             let tally = Some(Arc::clone(&self.tally));
             let lane = Lane::new(Arc::clone(refresher), committer.clone(), upstream.clone(), task, tally);
             lanes.spawn(lane.run(stop.clone(), abandon.clone()));
@@ -96,6 +100,9 @@ impl Run {
         _ = tokio::join!(commits, following);
         ended?;
         let mut counts = self.tally.counts();
+        if !counts.waits.is_empty() {
+            counts.waiting = refresher.store.backlog(&self.target.selection(), self.started_at).await?.waiting;
+        }
         counts.elsewhere = self.expected.saturating_sub(counts.total() - counts.elsewhere);
         Ok(counts)
     }

@@ -1,13 +1,15 @@
 //! What became of refreshes, counted.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::Outcome;
 use crate::domain::failure::{Failure, FailureKind};
+use crate::domain::governor::Wait;
 use crate::domain::resource::{Key, SourceName};
 use crate::store::Brought;
 
@@ -30,6 +32,8 @@ pub enum Verdict {
     Walked(Walked),
     /// Another worker has the resource by now: what this one brought was discarded.
     Lost,
+    /// Nothing was sent, since the upstream wants to be left alone; the lease is given back.
+    HeldBack,
     /// It could not be stored, or not even asked for: a fault of ours or of the database. The lease is given back.
     GivenUp(String),
 }
@@ -76,6 +80,7 @@ impl Verdict {
             }
             Self::Failed(_) => "failed",
             Self::Lost => "lost",
+            Self::HeldBack => "held_back",
             Self::GivenUp(_) => "given_up",
         }
     }
@@ -106,6 +111,18 @@ pub struct Tally {
     lost: AtomicU64,
     // A std mutex: only pushes and clones happen under it.
     failures: Mutex<Vec<NamedFailure>>,
+    waits: Mutex<Vec<NamedWait>>,
+}
+
+/// An upstream that was not waited for any longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamedWait {
+    /// Its name.
+    pub upstream: String,
+    /// Until when what is due of it waits, at the earliest.
+    pub until: DateTime<Utc>,
+    /// What for, for a person.
+    pub why: String,
 }
 
 /// A failed refresh, named.
@@ -135,20 +152,24 @@ pub struct Counts {
     pub failed: u64,
     /// Resources that another process refreshed, or is refreshing, instead.
     pub elsewhere: u64,
+    /// Resources that are due, and wait for their upstream longer than this run did.
+    pub waiting: u64,
     /// The first of the failures.
     pub failures: Vec<NamedFailure>,
+    /// What is waited for.
+    pub waits: Vec<NamedWait>,
 }
 
 impl Counts {
-    /// How many resources are done with.
+    /// How many resources are done with, or left.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.new + self.changed + self.unchanged + self.gone + self.failed + self.elsewhere
+        self.new + self.changed + self.unchanged + self.gone + self.failed + self.elsewhere + self.waiting
     }
 }
 
 impl Tally {
-    /// Counts one verdict. A reset is not counted: the resource is asked for again.
+    /// Counts one verdict. What was reset or held back is not counted: it is asked for again.
     pub fn count(&self, source: &SourceName, key: &Key, verdict: &Verdict) {
         let counter = match verdict {
             Verdict::New => &self.new,
@@ -165,7 +186,7 @@ impl Tally {
                 &self.failed
             }
             Verdict::Walked(walked) => return self.count_walked(source, key, walked),
-            Verdict::Reset => return,
+            Verdict::Reset | Verdict::HeldBack => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -184,10 +205,16 @@ impl Tally {
     }
 
     fn name(&self, source: &SourceName, key: &Key, failure: Failure) {
-        let mut failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut failures = locked(&self.failures);
         if failures.len() < NAMED_FAILURES {
             failures.push(NamedFailure { source: source.clone(), key: key.clone(), failure });
         }
+    }
+
+    /// What is due of an upstream is not waited for.
+    pub fn gave_up_waiting(&self, upstream: &str, wait: &Wait) {
+        let named = NamedWait { upstream: upstream.to_owned(), until: wait.until, why: wait.why.to_string() };
+        locked(&self.waits).push(named);
     }
 
     /// The counts so far.
@@ -201,7 +228,13 @@ impl Tally {
             gone: read(&self.gone),
             failed: read(&self.failed),
             elsewhere: read(&self.lost),
-            failures: self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
+            waiting: 0,
+            failures: locked(&self.failures).clone(),
+            waits: locked(&self.waits).clone(),
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::governor::{Covers, Probe, Standing, Wait, Way};
 use crate::domain::limit::{Bucket, Limits};
-use crate::domain::resource::ResourceId;
+use crate::domain::resource::{LeaseToken, ResourceId, SourceId};
 use crate::domain::time::later;
-use crate::store::StoreError;
+use crate::store::heed::Note;
+use crate::store::{ClaimRequest, StoreError};
 
 /// How long a resource is put off whose row can't be read: it must not keep the others of its upstream from being claimed,
 /// and its error is logged each time.
@@ -34,6 +36,15 @@ pub(super) fn readable<T>(
     (read, corrupt)
 }
 
+/// A lease that holds a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hold {
+    /// Which.
+    pub(super) token: LeaseToken,
+    /// When it ends.
+    pub(super) ends_at: DateTime<Utc>,
+}
+
 /// An upstream at the time of a claim, with its row locked.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -41,22 +52,41 @@ pub(super) struct Upstream {
     pub(super) limits: Limits,
     /// Its tokens.
     pub(super) bucket: Bucket,
-    /// What is leased, and until when. Expired leases are not among these.
-    pub(super) leased: HashMap<ResourceId, DateTime<Utc>>,
+    /// How it stands with us.
+    pub(super) standing: Standing,
+    /// The same as it is stored.
+    pub(super) noted: Note,
+    /// What is leased. Expired leases are not among these.
+    pub(super) leased: HashMap<ResourceId, Hold>,
     /// What is leased of other upstreams: a source may have moved here with requests under way. These count against no
     /// limit here, but must not be leased again.
-    pub(super) elsewhere: HashMap<ResourceId, DateTime<Utc>>,
+    pub(super) elsewhere: HashMap<ResourceId, Hold>,
+}
+
+/// Something that isn't leased.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offered {
+    /// What.
+    pub(super) resource: ResourceId,
+    /// Of which source.
+    pub(super) source: SourceId,
+    /// When it is due.
+    pub(super) due_at: DateTime<Utc>,
 }
 
 /// What to lease.
 #[derive(Debug, PartialEq)]
 pub(super) struct Grant {
-    /// How many of the free candidates, from the first.
-    pub(super) granted: usize,
+    /// Which of what was offered: their places, in order.
+    pub(super) granted: Vec<usize>,
     /// The bucket after it.
     pub(super) bucket: Bucket,
+    /// How the upstream stands after it, if that is to be stored.
+    pub(super) standing: Option<Note>,
     /// See [`Claimed::ask_again_at`](super::Claimed::ask_again_at).
     pub(super) ask_again_at: Option<DateTime<Utc>>,
+    /// See [`Claimed::wait`](super::Claimed::wait).
+    pub(super) wait: Option<Wait>,
 }
 
 /// What the claim asks for.
@@ -68,8 +98,20 @@ pub(super) struct Wanted {
     pub(super) due_by: DateTime<Utc>,
     /// How many at the most.
     pub(super) at_most: u32,
-    /// When a lease granted now expires.
-    pub(super) expires_at: DateTime<Utc>,
+    /// The lease under which it is granted.
+    pub(super) lease: Hold,
+}
+
+impl Wanted {
+    /// What a claim asks for at this time, under a new lease.
+    pub(super) fn by(request: &ClaimRequest, now: DateTime<Utc>) -> Self {
+        Self {
+            now,
+            due_by: request.due_by.unwrap_or(now),
+            at_most: request.at_most,
+            lease: Hold { token: LeaseToken(fastrand::i64(1..)), ends_at: later(now, request.lease_for) },
+        }
+    }
 }
 
 impl Upstream {
@@ -83,31 +125,104 @@ impl Upstream {
         i64::from(at_most.min(self.limits.max_concurrent)).saturating_add(1)
     }
 
-    /// Grants from the due times of what isn't [taken](Self::taken), in their order.
-    pub(super) fn grant(&self, wanted: Wanted, due_times: &[DateTime<Utc>]) -> Grant {
-        let due = due_times.iter().filter(|due_at| **due_at <= wanted.due_by).count();
-        let capacity =
-            usize::try_from(self.limits.max_concurrent).unwrap_or(usize::MAX).saturating_sub(self.leased.len());
-        let at_most = usize::try_from(wanted.at_most).unwrap_or(usize::MAX);
-        let fitting = u32::try_from(due.min(capacity).min(at_most)).unwrap_or(u32::MAX);
-        let taken = self.bucket.take(&self.limits, wanted.now, fitting);
-        let granted = usize::try_from(taken.granted).unwrap_or(usize::MAX);
+    /// The sources of which nothing may be asked now. Candidates of these would only be in the way.
+    pub(super) fn closed(&self, now: DateTime<Utc>) -> BTreeSet<SourceId> {
+        self.closed_sources(now).map(|(source, _)| source).collect()
+    }
 
-        let own_lease = (granted > 0).then_some(wanted.expires_at);
-        let for_more = if due <= granted {
+    fn closed_sources(&self, now: DateTime<Utc>) -> impl Iterator<Item = (SourceId, Wait)> {
+        self.standing.pauses().iter().filter_map(move |pause| match pause.covers {
+            Covers::Upstream => None,
+            Covers::Source(source) => Some((source, self.wait(pause.covers, now)?)),
+        })
+    }
+
+    fn wait(&self, covers: Covers, now: DateTime<Utc>) -> Option<Wait> {
+        self.standing.wait(covers, now, |probe| self.is_alive(probe))
+    }
+
+    fn way(&self, covers: Covers, now: DateTime<Utc>) -> Way {
+        self.standing.way(covers, now, |probe| self.is_alive(probe))
+    }
+
+    /// Whether a probe's own lease still holds it.
+    fn is_alive(&self, probe: &Probe) -> bool {
+        self.leased.get(&probe.resource).is_some_and(|hold| hold.token == probe.lease)
+    }
+
+    /// Grants some of what isn't [taken](Self::taken) nor of a [closed](Self::closed) source, in due order.
+    pub(super) fn grant(&self, wanted: Wanted, offered: &[Offered]) -> Grant {
+        let due = offered.iter().filter(|one| one.due_at <= wanted.due_by).count();
+        let open = self.open(offered.get(..due).unwrap_or(offered), wanted.now);
+        let pace = self.standing.pace();
+        let capacity = usize::try_from(self.limits.concurrent_at(pace)).unwrap_or(usize::MAX);
+        let capacity = capacity.saturating_sub(self.leased.len());
+        let at_most = usize::try_from(wanted.at_most).unwrap_or(usize::MAX);
+        let fitting = u32::try_from(open.len().min(capacity).min(at_most)).unwrap_or(u32::MAX);
+        let taken = self.bucket.take((&self.limits, pace), wanted.now, fitting);
+        let mut granted = open;
+        let open = granted.len();
+        granted.truncate(usize::try_from(taken.granted).unwrap_or(usize::MAX));
+
+        let shut = self.wait(Covers::Upstream, wanted.now);
+        let own_lease = (!granted.is_empty()).then_some(wanted.lease.ends_at);
+        let for_more = if due <= granted.len() {
             None
-        } else if capacity <= granted {
-            own_lease
+        } else if let Some(shut) = shut {
+            Some(shut.until)
+        } else if capacity <= granted.len() || self.way(Covers::Upstream, wanted.now) == Way::OneOnly {
+            own_lease.or(taken.next_at)
+        } else if open == 0 {
+            None
+        } else if granted.len() == open {
+            // Others may be behind what a pause of their source holds up.
+            Some(wanted.now)
         } else {
             // A token's time, or at once where only `at_most` was the limit.
             taken.next_at.or(Some(wanted.now))
         };
-        let next_due = due_times.iter().copied().find(|due_at| *due_at > wanted.due_by);
+        let next_due = offered.iter().map(|one| one.due_at).find(|due_at| *due_at > wanted.due_by);
         // What a lost worker holds is due again when its lease ends, and its place is free.
         let soon = later(wanted.now, SOON);
-        let lost = self.leased.values().chain(self.elsewhere.values()).min().map(|end| (*end).max(soon));
-        let ask_again_at = [for_more, next_due, lost].into_iter().flatten().min();
-        Grant { granted, bucket: taken.bucket, ask_again_at }
+        let lost = self.leased.values().chain(self.elsewhere.values()).map(|hold| hold.ends_at).min();
+        let lost = lost.map(|end| end.max(soon));
+        let reopens = self.closed_sources(wanted.now).min_by_key(|(_, wait)| wait.until).map(|(_, wait)| wait);
+        let ask_again_at = [for_more, next_due, lost, reopens.map(|wait| wait.until)].into_iter().flatten().min();
+        let ask_again_at = ask_again_at.map(|at| shut.map_or(at, |shut| at.max(shut.until)));
+        // What other sources have due is worth waiting for.
+        let wait = if due > 0 { shut } else { reopens };
+        let standing = self.standing_after(granted.iter().filter_map(|place| offered.get(*place)), wanted);
+        Grant { granted, bucket: taken.bucket, standing, ask_again_at, wait }
+    }
+
+    /// Which of what is due may be asked for, by pauses alone: their places.
+    fn open(&self, due: &[Offered], now: DateTime<Utc>) -> Vec<usize> {
+        let most = match self.way(Covers::Upstream, now) {
+            Way::Open => usize::MAX,
+            Way::OneOnly => 1,
+            Way::Shut(_) => 0,
+        };
+        let mut probed = BTreeSet::new();
+        let mut may = |one: &Offered| match self.way(Covers::Source(one.source), now) {
+            Way::Open => true,
+            Way::OneOnly => probed.insert(one.source),
+            Way::Shut(_) => false,
+        };
+        due.iter().enumerate().filter(|(_, one)| may(one)).map(|(place, _)| place).take(most).collect()
+    }
+
+    /// How the upstream stands once these are leased, if that is to be stored: some of them may be probes.
+    fn standing_after<'o>(&self, granted: impl Iterator<Item = &'o Offered>, wanted: Wanted) -> Option<Note> {
+        let Hold { token: lease, ends_at } = wanted.lease;
+        let mut standing = self.standing.clone();
+        for one in granted {
+            for covers in [Covers::Upstream, Covers::Source(one.source)] {
+                if self.way(covers, wanted.now) == Way::OneOnly {
+                    standing.send_probe(covers, Probe { lease, resource: one.resource, ends_at });
+                }
+            }
+        }
+        self.noted.anew(&standing)
     }
 }
 
@@ -120,13 +235,24 @@ mod tests {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 1 };
         let bucket = Bucket { tokens: 1.0, at: now };
-        let wanted = Wanted { now, due_by: now, at_most: 1, expires_at: later(now, Duration::from_secs(60)) };
-        let leased = HashMap::from([(ResourceId(1), now - Duration::from_secs(1))]);
+        let hold = |ends_at| Hold { token: LeaseToken(1), ends_at };
+        let lease = hold(later(now, Duration::from_secs(60)));
+        let wanted = Wanted { now, due_by: now, at_most: 1, lease };
+        let leased = HashMap::from([(ResourceId(1), hold(now - Duration::from_secs(1)))]);
+        let upstream = |leased, elsewhere| Upstream {
+            limits,
+            bucket,
+            standing: Standing::default(),
+            noted: Note(None),
+            leased,
+            elsewhere,
+        };
         let soon = Some(now + SOON);
         // It counts against the limit, or holds the only resource that is due.
-        let own = Upstream { limits, bucket, leased: leased.clone(), elsewhere: HashMap::new() };
-        assert_eq!(own.grant(wanted, &[now]).ask_again_at, soon);
-        let elsewhere = Upstream { limits, bucket, leased: HashMap::new(), elsewhere: leased };
+        let own = upstream(leased.clone(), HashMap::new());
+        let due = Offered { resource: ResourceId(2), source: SourceId(1), due_at: now };
+        assert_eq!(own.grant(wanted, &[due]).ask_again_at, soon);
+        let elsewhere = upstream(HashMap::new(), leased);
         assert_eq!(elsewhere.grant(wanted, &[]).ask_again_at, soon);
     }
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::columns::{Cells, Record};
 use super::{Hastened, StoreError, Wish};
+use crate::domain::governor::Wait;
 use crate::domain::schedule::{AT_ONCE, Because};
 use crate::domain::time::later;
 
@@ -22,11 +23,17 @@ pub(super) struct Place {
     /// When a reader last waited for it.
     hastened_at: Option<DateTime<Utc>>,
     is_leased: bool,
+    /// What its upstream asked for.
+    wait: Option<Wait>,
 }
 
 impl Place {
     /// Of `schedule`: `due_at, because, fetched_at, hastened_at`.
-    pub(super) fn of<R: Cells>(schedule: &Record<'_, R>, is_leased: bool) -> Result<Self, StoreError> {
+    pub(super) fn of<R: Cells>(
+        schedule: &Record<'_, R>,
+        is_leased: bool,
+        wait: Option<Wait>,
+    ) -> Result<Self, StoreError> {
         let code = i16::try_from(schedule.integer("because")?).ok();
         Ok(Self {
             due_at: schedule.maybe_time("due_at")?,
@@ -34,6 +41,7 @@ impl Place {
             fetched_at: schedule.maybe_time("fetched_at")?,
             hastened_at: schedule.maybe_time("hastened_at")?,
             is_leased,
+            wait,
         })
     }
 
@@ -43,7 +51,13 @@ impl Place {
         if self.fetched_at != wish.seen {
             return Hastened::Newer;
         }
-        if self.is_leased || due_at == AT_ONCE {
+        if self.is_leased {
+            return Hastened::Coming;
+        }
+        if let Some(wait) = self.wait {
+            return Hastened::PutOff(wait.until);
+        }
+        if due_at == AT_ONCE {
             return Hastened::Coming;
         }
         if due_at > now && self.because.is_some_and(Because::spares_the_upstream) {
@@ -85,7 +99,7 @@ mod tests {
             (None, Interval, 500, false, Hastened::Never),
         ] {
             let (due_at, fetched_at) = (due_at.map(at), Some(at(fetched_at)));
-            let place = Place { due_at, because: Some(because), fetched_at, hastened_at: None, is_leased };
+            let place = Place { due_at, because: Some(because), fetched_at, hastened_at: None, is_leased, wait: None };
             let wish = Wish { seen, at: now, echo: Duration::ZERO };
             assert_eq!(place.hastened(wish, now), expected, "{place:?}");
         }
@@ -105,7 +119,8 @@ mod tests {
         ] {
             let (fetched_at, hastened_at) = (Some(at(fetched_at)), hastened_at.map(at));
             let because = Some(Because::Interval);
-            let place = Place { due_at: Some(at(2000)), because, fetched_at, hastened_at, is_leased: false };
+            let place =
+                Place { due_at: Some(at(2000)), because, fetched_at, hastened_at, is_leased: false, wait: None };
             let wish = Wish { seen: fetched_at, at: now, echo: Duration::from_secs(echo) };
             assert_eq!(place.hastened(wish, now), expected, "{place:?} {wish:?}");
         }

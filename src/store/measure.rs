@@ -17,6 +17,7 @@ use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::collection::{Known, Remembered};
 use crate::domain::fingerprint::Fingerprint;
+use crate::domain::governor::Wait;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
@@ -168,6 +169,10 @@ impl Store for Measured {
 
     async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
         measured("take_token", self.0.take_token(upstream)).await
+    }
+
+    async fn wait(&self, source: &SourceName) -> Result<Option<Wait>, StoreError> {
+        measured("wait", self.0.wait(source)).await
     }
 
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {

@@ -58,6 +58,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0008_key_origins.sql"),
     },
     Migration {
+        version: 9,
+        name: "governor",
+        sqlite: include_str!("../../migrations/sqlite/0009_governor.sql"),
+        postgres: include_str!("../../migrations/postgres/0009_governor.sql"),
+    },
+    Migration {
         version: 11,
         name: "collections",
         sqlite: include_str!("../../migrations/sqlite/0011_collections.sql"),

@@ -5,7 +5,7 @@
 //!
 //! | table | one row for each | rewritten |
 //! |---|---|---|
-//! | `upstream` | limit group: limits, token bucket, run of unreachable answers | by each claim |
+//! | `upstream` | limit group: limits, token bucket, run of unreachable answers, how it stands with us (pauses, pace) | by each claim |
 //! | `source` | source: its upstream, what it asks for, cadence, number of keys, gone budget | when one of these changes |
 //! | `resource` | resource: identity, validators and what else came with its content, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
@@ -62,6 +62,7 @@ mod columns;
 mod describe;
 mod grant;
 mod hasten;
+mod heed;
 mod listing;
 mod measure;
 mod migrations;
@@ -92,6 +93,7 @@ use crate::domain::collection;
 use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
 use crate::domain::fingerprint::Fingerprint;
+use crate::domain::governor::{Signal, Turn, Wait};
 use crate::domain::limit::Limits;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
@@ -100,6 +102,7 @@ use crate::domain::snapshot::ContentHash;
 use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 
+pub use crate::domain::resource::LeaseToken;
 pub use archive::{Exported, Import};
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
@@ -236,6 +239,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Takes one more token of an upstream for a request that a claim does not pay for (a redirect's next hop, or a claim
     /// that could not be sent in time). `Err` inside tells when to ask again.
     async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError>;
+
+    /// What keeps due resources of a source from being asked for, beside rate and concurrency.
+    async fn wait(&self, source: &SourceName) -> Result<Option<Wait>, StoreError>;
 
     /// Commits a batch of outcomes in one transaction: snapshots, bookkeeping, schedule, changes and the batch's number.
     ///
@@ -452,10 +458,6 @@ pub enum Hastened {
     Never,
 }
 
-/// The random number that a lease is known by, and that an apply must show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeaseToken(pub i64);
-
 /// What a worker asks for.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
@@ -481,6 +483,8 @@ pub struct Claimed {
     /// When it is worth asking again if nothing else happens: the next token, the next due time, or the next expiry of a
     /// lease, of this upstream or of another from which a source may have moved. `None` when nothing is due ever.
     pub ask_again_at: Option<DateTime<Utc>>,
+    /// What holds something up that is due, beside rate and concurrency.
+    pub wait: Option<Wait>,
 }
 
 /// One leased resource.
@@ -523,6 +527,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// The share of the source's keys that may go within `gone_period`; see [`crate::domain::decision::Absent::held`].
     pub gone_budget: GoneBudget,
+    /// What the answer says about the upstream.
+    pub signal: Signal,
 }
 
 /// How much of a source may become gone within a period before the rest is held back.
@@ -541,6 +547,8 @@ pub struct Applied {
     pub number: Option<i64>,
     /// For each outcome of the batch, in its order, what became of it.
     pub fates: Vec<Fate>,
+    /// What changed for upstreams.
+    pub turns: Vec<(UpstreamId, Turn)>,
 }
 
 /// What became of one outcome.

@@ -11,6 +11,7 @@ use super::{Fate, GoneBudget, LeaseToken, Settled};
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Absent, Deferral, Freshness, Metadata, Outcome, Replacement};
 use crate::domain::failure::FailureKind::{BadRequest, Limited};
+use crate::domain::governor::Heard;
 use crate::domain::refused::Refused;
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::{Due, has_lasted};
@@ -46,7 +47,8 @@ pub(super) fn admit(batch: &[Settled], leases: &Leases) -> Vec<Fate> {
 }
 
 /// Whether nothing but confirmations is to be stored. A power failure may take such a commit back: the resources are due
-/// as before, and the same request brings the same answer.
+/// as before, and the same request brings the same answer. (A pause comes with a failure; one that ends may be asked after
+/// once more.)
 pub(super) fn may_be_lost(batch: &[Settled]) -> bool {
     batch.iter().all(|one| matches!(one.outcome, Outcome::Confirmed { .. }))
 }
@@ -146,6 +148,8 @@ pub(super) struct Plan<'a> {
     pub(super) also_touched: Vec<ResourceId>,
     /// The walk whose page this is: who waits for it hears of each.
     pub(super) beside: Option<ResourceId>,
+    /// What they say about how it wants to be asked, in their order.
+    pub(super) heard: BTreeMap<UpstreamId, Vec<Heard>>,
     /// What is settled, by lease.
     pub(super) settled: BTreeMap<LeaseToken, BTreeSet<ResourceId>>,
 }
@@ -179,6 +183,8 @@ impl<'a> Plan<'a> {
             let Some(lease) = leases.get(&one.token).filter(|_| *fate != Fate::LeaseLost) else { continue };
             plan.settled.entry(one.token).or_default().insert(one.resource);
             plan.reach.entry(lease.upstream).or_default().add(&one.outcome);
+            let heard = Heard { lease: one.token, resource: one.resource, signal: one.signal };
+            plan.heard.entry(lease.upstream).or_default().push(heard);
             match &one.outcome {
                 Outcome::Gone(Absent { held: Some(deferral), .. }) if *fate == Fate::Held => plan.defer(one, deferral),
                 outcome => plan.add(one, outcome),

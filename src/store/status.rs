@@ -8,17 +8,20 @@
 //!
 //! When something is next due is read from the due index, no further than [`WALK`] entries for each upstream.
 
+mod upstreams;
+
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
 use super::columns::{Cells, Record};
-use super::plan::OUTAGE;
 use super::{OriginStatus, StoreError};
 use crate::domain::failure::{Failure, FailureKind};
-use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{Key, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Because;
+
+pub(super) use upstreams::UpstreamRow;
+pub use upstreams::{Overdue, Pause, UpstreamStatus};
 
 /// How far the due index of one upstream is read to find the next due resource of each of its sources.
 pub(super) const WALK: i64 = 10_000;
@@ -103,51 +106,6 @@ pub struct LastFailure {
     pub failure: Failure,
 }
 
-/// How an upstream stands.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UpstreamStatus {
-    /// Its name.
-    pub name: String,
-    /// Its limits.
-    pub limits: Limits,
-    /// How many requests may be sent at once now; `None` without a limit on requests per second.
-    pub tokens: Option<f64>,
-    /// How many resources are leased.
-    pub in_flight: u64,
-    /// What holds its requests up, beside its limits.
-    pub pauses: Vec<Pause>,
-    /// What is due and not in flight.
-    pub backlog: Overdue,
-}
-
-/// Why an upstream is asked less than it could be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pause {
-    /// It can't be reached.
-    Outage {
-        /// So many answers in a row said so.
-        answers: u32,
-        /// So many resources wait for its end, or for their backoff.
-        resources: u64,
-    },
-    /// Its answers had a Retry-After.
-    RetryAfter {
-        /// So many resources wait for theirs.
-        resources: u64,
-    },
-}
-
-/// What is due.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Overdue {
-    /// How many resources.
-    pub resources: u64,
-    /// Whether there are more than that: no one counted on.
-    pub is_more: bool,
-    /// Since when the first of them has been.
-    pub oldest_due_at: Option<DateTime<Utc>>,
-}
-
 /// What the database takes up, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disk {
@@ -206,32 +164,6 @@ fn last_failure<R: Cells>(record: &Record<'_, R>) -> Result<Option<LastFailure>,
         .ok_or_else(|| record.corrupt("kind", format_args!("`{kind}` is no kind of failure")))?;
     let failure = Failure { kind, status: record.maybe_count("status")?, detail: record.text("detail")? };
     Ok(Some(LastFailure { key: record.key("key")?, at, failure }))
-}
-
-/// A row of `upstream`, with what is leased.
-#[derive(Debug)]
-pub(super) struct UpstreamRow {
-    pub(super) id: UpstreamId,
-    name: String,
-    limits: Limits,
-    bucket: Bucket,
-    outages: u32,
-    in_flight: u64,
-}
-
-impl UpstreamRow {
-    /// All columns of `upstream`, and `in_flight`.
-    pub(super) fn read<R: Cells>(row: &R) -> Result<Self, StoreError> {
-        let record = Record::identified_by(row, "upstream", "id")?;
-        Ok(Self {
-            id: UpstreamId(record.id()),
-            name: record.text("name")?,
-            limits: record.limits()?,
-            bucket: record.bucket()?,
-            outages: record.count("outages")?,
-            in_flight: record.count("in_flight")?,
-        })
-    }
 }
 
 /// Rows of `census` that differ in their times alone.
@@ -352,27 +284,6 @@ impl Reading {
     fn origins_of(&self, source: SourceId) -> Vec<OriginStatus> {
         let own = self.origins.iter().filter(|(of, _)| *of == source.0);
         own.map(|(_, origin)| origin.clone()).collect()
-    }
-
-    fn upstream(&self, upstream: &UpstreamRow, sources: &[SourceStatus]) -> UpstreamStatus {
-        let waiting_for = |because| {
-            let own = sources.iter().filter(|source| source.upstream == upstream.name);
-            own.filter_map(|source| source.because.get(&because)).sum()
-        };
-        let outage = Pause::Outage { answers: upstream.outages, resources: waiting_for(Because::Outage) };
-        let retry_after = Pause::RetryAfter { resources: waiting_for(Because::RetryAfter) };
-        let mut pauses = Vec::new();
-        pauses.extend((upstream.outages >= OUTAGE).then_some(outage));
-        pauses.extend((waiting_for(Because::RetryAfter) > 0).then_some(retry_after));
-        let tokens = upstream.bucket.take(&upstream.limits, self.now, 0).bucket.tokens;
-        UpstreamStatus {
-            name: upstream.name.clone(),
-            limits: upstream.limits,
-            tokens: upstream.limits.requests_per_second.map(|_| tokens),
-            in_flight: upstream.in_flight,
-            pauses,
-            backlog: self.queues.get(&upstream.id).map(|queue| queue.backlog(self.now)).unwrap_or_default(),
-        }
     }
 }
 

@@ -47,6 +47,9 @@ const FAILURES: &str = "headpond_refresh_failures_total";
 const LATE: &str = "headpond_refresh_lateness_seconds";
 const EXCHANGES: &str = "headpond_upstream_exchange_duration_seconds";
 const IN_FLIGHT: &str = "headpond_upstream_in_flight";
+const PAUSES: &str = "headpond_upstream_pauses_total";
+const PAUSED: &str = "headpond_upstream_paused_seconds";
+const PACE: &str = "headpond_upstream_pace_ratio";
 const TOKENS: &str = "headpond_access_token_requests_total";
 const WAITING: &str = "headpond_grants_waiting";
 const RESOURCES: &str = "headpond_resources";
@@ -68,7 +71,7 @@ pub static ALL: &[Metric] = &[
         name: REFRESHES,
         kind: Kind::Counter,
         labels: &["source", "upstream", "outcome"],
-        help: "Refreshes that came to an end, by outcome: new, changed, unchanged, gone, reset, failed, lost, given_up; a \
+        help: "Refreshes that came to an end, by outcome: new, changed, unchanged, gone, reset, failed, lost, held_back, given_up; a \
                collection's whole walk is walked or failed.",
     },
     Metric {
@@ -95,6 +98,24 @@ pub static ALL: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["upstream"],
         help: "Resources that this process is refreshing now.",
+    },
+    Metric {
+        name: PAUSES,
+        kind: Kind::Counter,
+        labels: &["upstream"],
+        help: "Pauses that answers to this process began or renewed: of the upstream, or of one of its sources.",
+    },
+    Metric {
+        name: PAUSED,
+        kind: Kind::Gauge,
+        labels: &["upstream"],
+        help: "How long the upstream, or one of its sources, is still left alone; 0 when nothing is.",
+    },
+    Metric {
+        name: PACE,
+        kind: Kind::Gauge,
+        labels: &["upstream"],
+        help: "The share of its limits that the upstream is asked for, after it said that it was too much: 0.05 to 1.",
     },
     Metric {
         name: TOKENS,
@@ -230,6 +251,17 @@ pub fn exchanged(upstream: &str, status: Option<u16>, took: Duration) {
 pub fn in_flight(upstream: &str, number: usize) {
     let number = u32::try_from(number).unwrap_or(u32::MAX);
     gauge!(IN_FLIGHT, "upstream" => upstream.to_owned()).set(number);
+}
+
+/// An answer of the upstream began a pause, or renewed one.
+pub fn paused(upstream: &str) {
+    counter!(PAUSES, "upstream" => upstream.to_owned()).increment(1);
+}
+
+/// The upstream is asked at this pace, and some of it left alone for so long.
+pub fn governed(upstream: &str, pace: f64, paused: Duration) {
+    gauge!(PACE, "upstream" => upstream.to_owned()).set(pace);
+    gauge!(PAUSED, "upstream" => upstream.to_owned()).set(paused);
 }
 
 /// A token endpoint was asked for an access token.

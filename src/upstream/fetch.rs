@@ -11,7 +11,7 @@ use url::Url;
 
 use super::auth::{Auth, NoToken, Shown};
 use super::client::{BadClient, Clients};
-use super::gate::{Gate, NoPass};
+use super::gate::{Gate, Halt};
 use super::progress::{Phase, Progress};
 use super::{body, redirect, request, trouble};
 use crate::clock::{Clock, monotonic};
@@ -19,7 +19,6 @@ use crate::config::{RedirectHost, RequestSettings, Transport, Upstream};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::observation::{Observation, Seen, Via};
 use crate::domain::validators::Validators;
-use crate::store::StoreError;
 
 /// Sends the requests of one upstream, and keeps its connections.
 #[derive(Debug, Clone)]
@@ -101,9 +100,9 @@ impl Fetcher {
     /// Asks for a resource. Whatever the upstream or the network does is in the observation.
     ///
     /// # Errors
-    /// [`StoreError`] when the gate could not ask the database: our own fault, which says nothing about the resource.
+    /// [`Halt`] when the gate could not ask the database, or lets nobody pass for now: that says nothing about the resource.
     /// Nothing was sent then, or a redirect was left unfollowed.
-    pub async fn fetch(&self, request: &FetchRequest<'_>, gate: &dyn Gate) -> Result<Observation, StoreError> {
+    pub async fn fetch(&self, request: &FetchRequest<'_>, gate: &dyn Gate) -> Result<Observation, Halt> {
         Ok(self.exchange(request, gate).await?.observation)
     }
 
@@ -111,7 +110,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// As [`fetch`](Self::fetch).
-    pub async fn exchange(&self, request: &FetchRequest<'_>, gate: &dyn Gate) -> Result<Exchange, StoreError> {
+    pub async fn exchange(&self, request: &FetchRequest<'_>, gate: &dyn Gate) -> Result<Exchange, Halt> {
         // On a POST, If-None-Match would mean "do it only if there is none" (RFC 9110 §13.1.2).
         let validators = request.validators.filter(|_| request.settings.method == Method::GET);
         let sent = request::headers(request.settings, validators);
@@ -127,8 +126,7 @@ impl Fetcher {
                 Ok(seen) => seen?,
                 Err(_) => going.timed_out(request.settings.timeout),
             },
-            Err(NoPass::TooLate(detail)) => not_reached(FailureKind::Limited, None, detail),
-            Err(NoPass::Store(error)) => return Err(error),
+            Err(no_pass) => not_reached(FailureKind::Limited, None, no_pass.too_late()?),
         };
         let Going { redirects, status, mut sent, shown, .. } = going;
         let conditional = request::is_conditional(&sent);
@@ -221,13 +219,14 @@ impl<'a> Going<'a> {
     }
 
     /// Sends requests until one is answered by something else than a redirect that can be followed.
-    async fn run(&mut self) -> Result<Seen, StoreError> {
+    async fn run(&mut self) -> Result<Seen, Halt> {
         loop {
             let response = match self.send().await {
                 Ok(response) => response,
                 Err(failure) => return Ok(Seen::Unreachable { failure }),
             };
             self.status = Some(response.status());
+            self.gate.hears(response.status(), response.headers());
             self.progress.is_now(Phase::Body);
             let (next, at) = if response.status() == StatusCode::UNAUTHORIZED {
                 (self.show_another(response).await?, "after a 401")
@@ -244,12 +243,9 @@ impl<'a> Going<'a> {
                 return Ok(seen);
             }
             self.progress.is_now(Phase::Token);
-            match self.gate.hop(self.deadline).await {
-                Ok(()) => {}
-                Err(NoPass::TooLate(detail)) => {
-                    return Ok(not_reached(FailureKind::Limited, self.status, format!("{at}: {detail}")));
-                }
-                Err(NoPass::Store(error)) => return Err(error),
+            if let Err(no_pass) = self.gate.hop(self.deadline).await {
+                let detail = format!("{at}: {}", no_pass.too_late()?);
+                return Ok(not_reached(FailureKind::Limited, self.status, detail));
             }
         }
     }
@@ -310,7 +306,7 @@ impl<'a> Going<'a> {
     }
 
     /// Has something else to show after a 401, once.
-    async fn show_another(&mut self, mut response: Response) -> Result<Next, StoreError> {
+    async fn show_another(&mut self, mut response: Response) -> Result<Next, Halt> {
         if !self.shown_anew && !self.is_elsewhere {
             self.progress.is_now(Phase::Credentials);
             match self.fetcher.auth.after(&self.shown, &self.url, self.gate).await {
@@ -375,11 +371,10 @@ fn not_reached(kind: FailureKind, status: Option<StatusCode>, detail: String) ->
 }
 
 /// What is seen of an upstream that there is no access token for.
-fn without_token(none: NoToken) -> Result<Seen, StoreError> {
+fn without_token(none: NoToken) -> Result<Seen, Halt> {
     match none {
         NoToken::Failed(failure) => Ok(Seen::Unreachable { failure }),
-        NoToken::NoPass(NoPass::TooLate(detail)) => Ok(not_reached(FailureKind::Limited, None, detail)),
-        NoToken::NoPass(NoPass::Store(error)) => Err(error),
+        NoToken::NoPass(no_pass) => Ok(not_reached(FailureKind::Limited, None, no_pass.too_late()?)),
     }
 }
 

@@ -1,12 +1,15 @@
 //! When a request may be sent: a token for each, and no request that would outlast its lease.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, StatusCode};
 
-use super::{LONGEST_WAIT, SETTLE};
+use super::{LONGEST_WAIT, Quiet, SETTLE};
 use crate::clock::{Clock, monotonic};
+use crate::domain::governor::{Enough, Hearing, Said};
 use crate::domain::limit::Limits;
 use crate::domain::resource::UpstreamId;
 use crate::store::{Store, StoreError};
@@ -25,6 +28,11 @@ pub trait Gate: Send + Sync {
 
     /// Returns when one more request may be sent, if that is before `deadline`.
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass>;
+
+    /// Hears what a request was answered, as soon as the header is there.
+    fn hears(&self, status: StatusCode, headers: &HeaderMap) {
+        _ = (status, headers);
+    }
 }
 
 /// Why a request may not be sent.
@@ -33,9 +41,34 @@ pub enum NoPass {
     /// There is no token in time, or too little is left of the lease. A sentence that says so.
     #[error("{0}")]
     TooLate(String),
+    /// The upstream wants to be left alone until then.
+    #[error("the upstream wants to be left alone until {0}")]
+    Quiet(DateTime<Utc>),
     /// The database could not be asked for a token.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Why an exchange came to no end that says anything about the resource.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The upstream wants to be left alone until then: what was asked for is to be asked for after that.
+    #[error("the upstream wants to be left alone until {0}")]
+    Quiet(DateTime<Utc>),
+    /// The database could not be asked for a token: our own fault.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl NoPass {
+    /// Why it was too late for the resource that was to be asked for; anything else says nothing about that.
+    pub(super) fn too_late(self) -> Result<String, Halt> {
+        match self {
+            Self::TooLate(why) => Ok(why),
+            Self::Quiet(until) => Err(Halt::Quiet(until)),
+            Self::Store(error) => Err(Halt::Store(error)),
+        }
+    }
 }
 
 /// Lets everything pass: for requests that no limit is kept for.
@@ -54,7 +87,7 @@ impl Gate for OpenGate {
 }
 
 /// Pays for requests with an upstream's tokens.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct TokenGate {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -67,6 +100,17 @@ pub struct TokenGate {
     over_by: Option<Instant>,
     /// How old a token may be; its age doesn't matter where no rate is kept.
     window: Option<Duration>,
+    /// Who listens to the answers.
+    ears: Option<Ears>,
+}
+
+/// Listens to the answers of one exchange, for all who ask the upstream.
+#[derive(Debug)]
+struct Ears {
+    quiet: Quiet,
+    hearing: Hearing,
+    // A std mutex: held for a look.
+    said: Mutex<Said>,
 }
 
 impl TokenGate {
@@ -109,12 +153,50 @@ impl TokenGate {
     ) -> Self {
         let window = limits.requests_per_second.map(|_| limits.send_window());
         let (upstream, name) = upstream;
-        Self { store, clock, upstream, name: name.to_owned(), granted: None, over_by: None, window }
+        Self { store, clock, upstream, name: name.to_owned(), granted: None, over_by: None, window, ears: None }
+    }
+
+    /// The same, listening to the answers, and to what others were answered meanwhile.
+    #[must_use]
+    pub fn listening(self, hearing: Hearing, quiet: Quiet) -> Self {
+        Self { ears: Some(Ears { quiet, hearing, said: Mutex::new(Said::Nothing) }), ..self }
+    }
+
+    /// What the answers said so far.
+    #[must_use]
+    pub fn said(&self) -> Said {
+        self.ears.as_ref().map_or(Said::Nothing, |ears| *ears.said())
+    }
+
+    /// Whether nobody was asked to wait meanwhile.
+    fn is_open(&self) -> Result<(), NoPass> {
+        let Some(ears) = &self.ears else { return Ok(()) };
+        let until = ears.quiet.until(self.upstream, Some(ears.hearing.source), self.clock.now());
+        until.map_or(Ok(()), |until| Err(NoPass::Quiet(until)))
+    }
+
+    /// Looks once more whether the upstream wants to be left alone, and takes the request for sent if not.
+    fn may_send(&self) -> Result<(), NoPass> {
+        self.is_open()?;
+        let Some(ears) = &self.ears else { return Ok(()) };
+        let mut said = ears.said();
+        if *said == Said::Nothing {
+            *said = Said::Silence;
+        }
+        Ok(())
     }
 
     /// Whether a token from then may still be used.
     fn is_punctual(&self, granted: Instant) -> bool {
         self.window.is_none_or(|window| monotonic().saturating_duration_since(granted) <= window)
+    }
+
+    /// Takes a token, unless there is a pause: that there is none then is no failure of what waits for it.
+    async fn take_or_wait(&self, deadline: Instant) -> Result<(), NoPass> {
+        self.is_open()?;
+        let taken = self.take(deadline).await;
+        self.is_open()?;
+        taken
     }
 
     /// Takes a token and returns in time to use it.
@@ -166,15 +248,31 @@ impl Gate for TokenGate {
             None => Some(LONGEST_WAIT),
         };
         let Some(spare) = spare else { return Err(waited(self.granted.unwrap_or(now))) };
-        if self.granted.is_some_and(|granted| self.is_punctual(granted)) {
-            Ok(())
-        } else {
-            self.take(now + spare).await
+        if !self.granted.is_some_and(|granted| self.is_punctual(granted)) {
+            self.take_or_wait(now + spare).await?;
         }
+        self.may_send()
     }
 
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass> {
-        self.take(deadline).await
+        self.take_or_wait(deadline).await?;
+        self.may_send()
+    }
+
+    fn hears(&self, status: StatusCode, headers: &HeaderMap) {
+        let Some(ears) = &self.ears else { return };
+        let heard = ears.hearing.of(status, headers, self.clock.now());
+        if let Said::Enough(Enough { covers, until: Some(until), .. }) = heard {
+            ears.quiet.note(self.upstream, covers, until);
+        }
+        let mut said = ears.said();
+        *said = said.and_then(heard);
+    }
+}
+
+impl Ears {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -60,6 +60,7 @@ mod fetchers;
 pub mod gate;
 mod guard;
 mod progress;
+mod quiet;
 mod redirect;
 mod request;
 mod trouble;
@@ -67,7 +68,8 @@ mod trouble;
 pub use client::BadClient;
 pub use fetch::{Exchange, FetchRequest, Fetcher, Hop};
 pub use fetchers::Fetchers;
-pub use gate::{Gate, NoPass, OpenGate, TokenGate};
+pub use gate::{Gate, Halt, NoPass, OpenGate, TokenGate};
+pub use quiet::Quiet;
 pub use request::shown;
 
 use std::time::Duration;

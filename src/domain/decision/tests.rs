@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, header};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::governor::PauseScope;
 
 mod letter;
 use crate::domain::content::BodyRules;
@@ -28,6 +29,7 @@ fn policy() -> Policy {
         freshness_cap: DAY,
         backoff: Backoff { initial: Duration::from_secs(10), cap: HOUR },
         retry_after_cap: 2 * DAY,
+        pause_scope: PauseScope::Upstream,
         gone: GoneRules { after: 3, window: HOUR, recheck: DAY },
         body: BodyRules::default(),
     }

@@ -15,31 +15,24 @@ use crate::domain::observation::{Observation, Seen};
 use crate::domain::time::later;
 use crate::domain::validators::Validators;
 use crate::refresh::flight::{LOOKED_AT_HERE, Ticket};
-use crate::store::StoreError;
 use crate::telemetry::metrics;
-use crate::upstream::{Exchange, FetchRequest, TokenGate};
+use crate::upstream::{Exchange, FetchRequest, Halt, TokenGate};
 
 /// How often a token is waited for anew, and how long between: a walk that is broken off has done its requests in vain where
 /// it can't go on later.
 const WAITS: (u32, Duration) = (60, Duration::from_secs(5));
 
 impl Walking<'_> {
-    /// Asks for the page, and waits for a token as long as it takes. `None` when the lease is lost meanwhile.
-    pub(super) async fn ask(&mut self, validators: Option<&Validators>) -> Result<Option<Observation>, StoreError> {
+    /// Asks for the page, and waits for a token, or for the end of a pause, as long as it takes. `None` when the lease is lost
+    /// meanwhile.
+    pub(super) async fn ask(&mut self, validators: Option<&Validators>) -> Result<Option<Observation>, Halt> {
         let url = self.walk.url();
         let validators = validators.filter(|validators| !validators.is_empty());
         let request = FetchRequest { url: &url, body: None, settings: &self.source.request, validators };
         for _ in 0..WAITS.0 {
-            let gate = self.gate();
-            let fetcher = self.refresher.fetchers.to(&self.source.upstream);
-            let Exchange { status, observation, .. } = fetcher.exchange(&request, &gate).await?;
-            let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
-            metrics::exchanged(&self.source.upstream, status.map(|status| status.as_u16()), took);
-            self.has_token = false;
-            let is_late =
-                matches!(&observation.seen, Seen::Unreachable { failure } if failure.kind == FailureKind::Limited);
-            if !is_late || status.is_some() || self.ticket.stop.is_cancelled() {
-                return Ok(Some(observation));
+            match self.exchange(&request).await {
+                Err(Halt::Quiet(_)) | Ok((_, true)) if !self.ticket.stop.is_cancelled() => {}
+                asked => return asked.map(|(observation, _)| Some(observation)),
             }
             let clock = &self.refresher.clock;
             let waited = clock.sleep_until(later(clock.now(), WAITS.1));
@@ -50,19 +43,33 @@ impl Walking<'_> {
             }
             self.renewed = renewed;
         }
-        let fetcher = self.refresher.fetchers.to(&self.source.upstream);
-        Ok(Some(fetcher.exchange(&request, &self.gate()).await?.observation))
+        self.exchange(&request).await.map(|(observation, _)| Some(observation))
+    }
+
+    /// Asks once, and says whether nothing was sent because there was no token in time.
+    async fn exchange(&mut self, request: &FetchRequest<'_>) -> Result<(Observation, bool), Halt> {
+        let gate = self.gate();
+        let exchanged = self.refresher.fetchers.to(&self.source.upstream).exchange(request, &gate).await;
+        self.said = self.said.and_then(gate.said());
+        let Exchange { status, observation, .. } = exchanged?;
+        let took = (observation.answered_at - observation.requested_at).to_std().unwrap_or_default();
+        metrics::exchanged(&self.source.upstream, status.map(|status| status.as_u16()), took);
+        self.has_token = false;
+        let is_late =
+            matches!(&observation.seen, Seen::Unreachable { failure } if failure.kind == FailureKind::Limited);
+        Ok((observation, is_late && status.is_none()))
     }
 
     fn gate(&self) -> TokenGate {
         let Ticket { upstream, limits, lease_for, .. } = &self.ticket;
         let (store, clock) = (Arc::clone(&self.refresher.store), Arc::clone(&self.refresher.clock));
         let named = (*upstream, self.source.upstream.as_str());
-        if self.has_token {
+        let gate = if self.has_token {
             TokenGate::for_claim(store, clock, named, limits, self.renewed, *lease_for)
         } else {
             TokenGate::for_page(store, clock, named, limits, self.renewed, *lease_for)
-        }
+        };
+        gate.listening(self.source.policy.hearing(self.claim.source), self.refresher.quiet.clone())
     }
 
     pub(super) fn lease_until(&self) -> DateTime<Utc> {

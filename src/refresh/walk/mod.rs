@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 
 use super::Refresher;
-use super::committer::Committer;
+use super::committer::{Committer, Decided};
 use super::flight::{Ticket, granted};
 use super::tally::{Verdict, Walked};
 use crate::announce::Announcement;
@@ -18,6 +18,7 @@ use crate::config::Source;
 use crate::domain::collection::{Collection, Kind, Page, Paginate, Remembered, Turn, UnderWay, Walk, end};
 use crate::domain::decision::{Outcome, put_off};
 use crate::domain::failure::{Failure, FailureKind};
+use crate::domain::governor::Said;
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::Params;
 use crate::domain::schedule::{Because, Due, NEVER};
@@ -26,6 +27,7 @@ use crate::store::{
     Claim, Ended, GoneBudget, HowItEnded, Missing, PageContent, PageFate, StoreError, WalkEnd, WalkLease, WalkPage,
     held_back,
 };
+use crate::upstream::Halt;
 
 /// How long to wait before trying to store again what could not be stored for a passing reason, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -45,16 +47,19 @@ pub(super) async fn fly(
     let Some(collection) = source.collection.clone().filter(|_| claim.key.is_of_walk()) else {
         // A member, or the walk of what was a collection once: neither is ever asked for by itself.
         let outcome = Outcome::Reset { due: Due { at: NEVER, because: Because::Walk } };
-        return Ok(committer.settle(claim, source, refresher.clock.now(), outcome).await);
+        let signal = source.policy.hearing(claim.source).signal(Said::Nothing);
+        let decided = Decided { at: refresher.clock.now(), outcome, signal };
+        return Ok(committer.settle(claim, source, decided).await);
     };
     let mut walking = Walking::begin(refresher, &source, &collection, &claim, ticket).await?;
     let end = walking.walk_on().await?;
-    let mut walked = walking.walked;
+    let (mut walked, said) = (walking.walked, walking.said);
     match end {
         End::Settled(outcome) => {
             walked.failure = failure_of(&outcome);
-            let now = refresher.clock.now();
-            Ok(match committer.settle(claim, source, now, *outcome).await {
+            let signal = source.policy.hearing(claim.source).signal(said);
+            let decided = Decided { at: refresher.clock.now(), outcome: *outcome, signal };
+            Ok(match committer.settle(claim, source, decided).await {
                 Verdict::Unchanged | Verdict::Failed(_) => Verdict::Walked(walked),
                 other => other,
             })
@@ -110,6 +115,8 @@ struct Walking<'a> {
     has_token: bool,
     /// Whether the page is asked for again, since a 304 was of no use.
     is_asked_again: bool,
+    /// What the answers said about the upstream.
+    said: Said,
     walked: Walked,
 }
 
@@ -143,6 +150,7 @@ impl<'a> Walking<'a> {
             renewed,
             has_token: true,
             is_asked_again: false,
+            said: Said::Nothing,
             walked: Walked::default(),
         })
     }
@@ -168,8 +176,12 @@ impl<'a> Walking<'a> {
             Kind::Changes => None,
         };
         let remembered = remembered.filter(|remembered| !self.is_asked_again && self.walk.knows(remembered));
-        let Some(observation) = self.ask(remembered.as_ref().map(|remembered| &remembered.validators)).await? else {
-            return Ok(Then::End(End::Lost));
+        let observation = match self.ask(remembered.as_ref().map(|remembered| &remembered.validators)).await {
+            Ok(Some(observation)) => observation,
+            Ok(None) => return Ok(Then::End(End::Lost)),
+            // It goes on after the pause.
+            Err(Halt::Quiet(_)) => return Ok(Then::End(End::Stopped)),
+            Err(Halt::Store(error)) => return Err(error),
         };
         let Observation { answered_at, conditional, seen, .. } = observation;
         match seen {

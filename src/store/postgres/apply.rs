@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 
 use super::error::Result;
 use super::{PostgresStore, lease, refusal, wish, write};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
-use crate::store::plan::{self, GonePeriod, Leases, Plan, RETRIES, Reach};
+use crate::store::heed::{After, Known, Note, Turns};
+use crate::store::plan::{self, GonePeriod, Leases, Plan, RETRIES};
 use crate::store::{Applied, Fate, Settled};
 
 /// Commits a batch in one transaction: everything of it that its leases still hold, under one number.
@@ -19,35 +21,38 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
     let leases = lease::lock(&mut tx, &batch.iter().map(|one| one.token).collect()).await?;
     let mut fates = plan::admit(batch, &leases);
     if fates.iter().all(|fate| *fate == Fate::LeaseLost) {
-        return Ok(Applied { number: None, fates });
+        return Ok(Applied { number: None, fates, turns: Vec::new() });
     }
     keep_gone_budgets(&mut tx, batch, &mut fates).await?;
     let plan = Plan::of(batch, &fates, &leases);
-    let number = write_plan(store, &mut tx, &plan, &leases, plan::may_be_lost(batch)).await?;
+    let (number, turns) = write_plan(store, &mut tx, &plan, &leases, plan::may_be_lost(batch)).await?;
     tx.commit().await?;
-    Ok(Applied { number: Some(number), fates })
+    Ok(Applied { number: Some(number), fates, turns })
 }
 
-/// Writes all that a plan says, and returns the number that it is given.
+/// Writes all that a plan says, and returns the number that it is given and what changed for upstreams.
 pub(super) async fn write_plan(
     store: &PostgresStore,
     tx: &mut PgConnection,
     plan: &Plan<'_>,
     leases: &Leases,
     may_be_lost: bool,
-) -> Result<i64> {
-    let reached_again = count_outages(tx, &plan.reach).await?;
+) -> Result<(i64, Turns)> {
+    let now = store.clock.now();
+    let heeded = heed(tx, plan, now).await?;
     write::schedule(tx, plan.schedule.clone()).await?;
     write::resources(tx, plan).await?;
     write::content(tx, &plan.replaced).await?;
     write::describe(tx, plan).await?;
     refusal::write(tx, plan).await?;
     lease::shrink(tx, leases, &plan.settled).await?;
-    let has_retried = retry_now(tx, &reached_again, store.clock.now()).await?;
-    if has_retried {
+    let has_retried = retry_now(tx, &heeded, now).await?;
+    if has_retried || heeded.iter().any(|(_, _, after)| after.opens()) {
         wish(tx).await?;
     }
-    write::number(tx, plan, store.clock.now(), may_be_lost).await
+    let number = write::number(tx, plan, now, may_be_lost).await?;
+    let turns = heeded.into_iter().flat_map(|(id, _, after)| after.turns.into_iter().map(move |turn| (id, turn)));
+    Ok((number, turns.collect()))
 }
 
 pub(super) const SOURCES_OF: &str = "SELECT resource_id, source_id FROM headpond.schedule WHERE resource_id = ANY($1)";
@@ -93,44 +98,52 @@ async fn keep_gone_budgets(tx: &mut PgConnection, batch: &[Settled], fates: &mut
     Ok(())
 }
 
-pub(super) const OUTAGES: &str = "SELECT id, outages FROM headpond.upstream WHERE id = ANY($1)";
+pub(super) const UPSTREAMS: &str = "
+    SELECT id, requests_per_second, burst, max_concurrent, outages, standing FROM headpond.upstream WHERE id = ANY($1)";
 
-pub(super) const LOCK_OUTAGES: &str = "
-    SELECT id, outages FROM headpond.upstream WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+pub(super) const LOCK_UPSTREAMS: &str = "
+    SELECT id, requests_per_second, burst, max_concurrent, outages, standing
+      FROM headpond.upstream WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 
-const SAVE_OUTAGES: &str = "
-    UPDATE headpond.upstream u SET outages = n.outages
-      FROM unnest($1::bigint[], $2::integer[]) AS n (id, outages)
-     WHERE u.id = n.id";
+/// Its row is locked.
+pub(super) const KEEP: &str = "UPDATE headpond.upstream SET outages = $2, standing = $3 WHERE id = $1";
 
-/// Counts the answers in a row that say "out of reach", and returns the upstreams whose outage has ended, locked.
+/// An upstream before the batch and after it.
+type Heeded = (UpstreamId, Known, After);
+
+/// Takes in what the answers say about their upstreams, and returns those for which something is other than before, locked.
 ///
 /// It looks without a lock first: on most batches nothing changes, and claims need that row.
-async fn count_outages(tx: &mut PgConnection, reach: &BTreeMap<UpstreamId, Reach>) -> Result<Vec<(i64, Reach)>> {
-    let all: Vec<i64> = reach.keys().map(|upstream| upstream.0).collect();
-    let known: Vec<(i64, i32)> = sqlx::query_as(OUTAGES).bind(all).fetch_all(&mut *tx).await?;
-    let changing: Vec<i64> = moved(reach, &known).map(|(id, ..)| id).collect();
+async fn heed(tx: &mut PgConnection, plan: &Plan<'_>, now: DateTime<Utc>) -> Result<Vec<Heeded>> {
+    let all: Vec<i64> = plan.reach.keys().map(|upstream| upstream.0).collect();
+    let seen = sqlx::query(UPSTREAMS).bind(all).fetch_all(&mut *tx).await?;
+    let changing: Vec<i64> = heeded(&seen, plan, now)?.iter().map(|(id, ..)| id.0).collect();
     if changing.is_empty() {
         return Ok(Vec::new());
     }
-    let known: Vec<(i64, i32)> = sqlx::query_as(LOCK_OUTAGES).bind(changing).fetch_all(&mut *tx).await?;
-    sqlx::query(SAVE_OUTAGES)
-        .bind(moved(reach, &known).map(|(id, ..)| id).collect::<Vec<_>>())
-        .bind(moved(reach, &known).map(|(_, outages, _)| outages).collect::<Vec<_>>())
-        .execute(tx)
-        .await?;
-    let ended = moved(reach, &known).filter(|(.., has_ended)| *has_ended);
-    Ok(ended.filter_map(|(id, ..)| Some((id, *reach.get(&UpstreamId(id))?))).collect())
+    let locked = sqlx::query(LOCK_UPSTREAMS).bind(changing).fetch_all(&mut *tx).await?;
+    let heeded = heeded(&locked, plan, now)?;
+    for (id, known, after) in &heeded {
+        let outages = i32::try_from(after.outages).unwrap_or(i32::MAX);
+        let Note(standing) = after.standing.as_ref().unwrap_or(known.noted());
+        sqlx::query(KEEP).bind(id.0).bind(outages).bind(standing).execute(&mut *tx).await?;
+    }
+    Ok(heeded)
 }
 
-/// Of the upstreams whose count changes or whose outage ends: the id, the new count, and whether it ends.
-fn moved(reach: &BTreeMap<UpstreamId, Reach>, known: &[(i64, i32)]) -> impl Iterator<Item = (i64, i32, bool)> {
-    known.iter().filter_map(|&(id, outages)| {
-        let so_far = u32::try_from(outages).unwrap_or_default();
-        let reach = reach.get(&UpstreamId(id))?;
-        let (now, has_ended) = (reach.outages(so_far), reach.ends_outage(so_far));
-        (now != so_far || has_ended).then(|| (id, i32::try_from(now).unwrap_or(i32::MAX), has_ended))
-    })
+/// Of these upstreams those for which something is other after the batch.
+fn heeded(rows: &[PgRow], plan: &Plan<'_>, now: DateTime<Utc>) -> Result<Vec<Heeded>> {
+    let mut heeded = Vec::new();
+    for row in rows {
+        let record = Record::identified_by(row, "upstream", "id")?;
+        let (id, known) = (UpstreamId(record.id()), Known::read(&record, now)?);
+        let Some(reach) = plan.reach.get(&id) else { continue };
+        let after = known.after(*reach, plan.heard.get(&id).map_or(&[], Vec::as_slice), now);
+        if after.is_news() {
+            heeded.push((id, known, after));
+        }
+    }
+    Ok(heeded)
 }
 
 /// Leaves out what is leased: it is being tried. And what is locked: it is being settled or wanted.
@@ -146,17 +159,17 @@ pub(super) const RETRY_NOW: &str = "
 const KEEP_OUTAGES: &str = "UPDATE headpond.upstream SET outages = $2 WHERE id = $1";
 
 /// What failed because its upstream was out of reach is due now that it can be reached; returns whether there was any.
-async fn retry_now(tx: &mut PgConnection, upstreams: &[(i64, Reach)], now: DateTime<Utc>) -> Result<bool> {
+async fn retry_now(tx: &mut PgConnection, heeded: &[Heeded], now: DateTime<Utc>) -> Result<bool> {
     let mut has_retried = false;
-    for (upstream, reach) in upstreams {
-        let retry = sqlx::query(RETRY_NOW).bind(upstream).bind(micros(now));
+    for (upstream, known, after) in heeded.iter().filter(|(_, _, after)| after.has_recovered) {
+        let retry = sqlx::query(RETRY_NOW).bind(upstream.0).bind(micros(now));
         let retry = retry.bind(Because::RetryNow.code()).bind(i64::from(RETRIES));
         let retried = retry.execute(&mut *tx).await?.rows_affected();
         has_retried |= retried > 0;
-        let (outages, left) = (reach.outages(0), reach.outages_left(0, retried));
-        if left != outages {
+        let left = known.outages_left(after, retried);
+        if left != after.outages {
             let left = i32::try_from(left).unwrap_or(i32::MAX);
-            sqlx::query(KEEP_OUTAGES).bind(upstream).bind(left).execute(&mut *tx).await?;
+            sqlx::query(KEEP_OUTAGES).bind(upstream.0).bind(left).execute(&mut *tx).await?;
         }
     }
     Ok(has_retried)

@@ -9,12 +9,13 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::error::Result;
 use super::{PostgresStore, lease};
 use crate::domain::fingerprint::Fingerprint;
-use crate::domain::limit::{Bucket, Limits};
+use crate::domain::limit::Bucket;
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
-use crate::store::grant::{PUT_OFF, Upstream, Wanted, readable};
+use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
+use crate::store::heed::Note;
 use crate::store::plan::Held;
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
@@ -24,26 +25,27 @@ use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreErr
 /// apply under it is refused; the tokens it took are those of the seconds in which the server was down.
 pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Result<Claimed> {
     let mut tx = store.begin().await?;
-    let (limits, bucket) = lock_upstream(&mut tx, request.upstream).await?;
+    let row = lock_upstream(&mut tx, request.upstream).await?;
+    let record = Record::of(&row, "upstream", request.upstream.0);
     // Read only now: while it waited for the lock, others spent tokens at later times than this call began.
     let now = store.clock.now();
+    let (noted, standing) = record.standing(now)?;
     let (leased, elsewhere) = live_leases(&mut tx, request.upstream, now).await?;
-    let upstream = Upstream { limits, bucket, leased, elsewhere };
-    let wanted = Wanted {
-        now,
-        due_by: request.due_by.unwrap_or(now),
-        at_most: request.at_most,
-        expires_at: later(now, request.lease_for),
-    };
-    let (candidates, mut corrupt) = candidates(&mut tx, request, &upstream, wanted.due_by).await?;
-    let due_times: Vec<_> = candidates.iter().map(|candidate| candidate.due_at).collect();
-    let grant = upstream.grant(wanted, &due_times);
-    let chosen = candidates.get(..grant.granted).unwrap_or(&candidates);
+    let (limits, bucket) = (record.limits()?, record.bucket()?);
+    let upstream = Upstream { limits, bucket, standing, noted, leased, elsewhere };
+    let wanted = Wanted::by(request, now);
+    let (candidates, mut corrupt) = candidates(&mut tx, request, &upstream, &wanted).await?;
+    let offered: Vec<_> = candidates.iter().map(Candidate::offered).collect();
+    let grant = upstream.grant(wanted, &offered);
+    let chosen: Vec<&Candidate> = grant.granted.iter().filter_map(|place| candidates.get(*place)).collect();
+    if let Some(Note(standing)) = &grant.standing {
+        sqlx::query(KEEP_STANDING).bind(request.upstream.0).bind(standing).execute(&mut *tx).await?;
+    }
     let mut claims = Vec::new();
     if !chosen.is_empty() {
         let lease = Lease { request, wanted, bucket: grant.bucket, seed: store.seed };
         let unreadable;
-        (claims, unreadable) = lease.write(&mut tx, chosen).await?;
+        (claims, unreadable) = lease.write(&mut tx, &chosen).await?;
         corrupt.extend(unreadable);
     }
     if !corrupt.is_empty() {
@@ -53,7 +55,7 @@ pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Resu
     tx.commit().await?;
     // What was put off made room for others.
     let ask_again_at = if corrupt.is_empty() { grant.ask_again_at } else { Some(now) };
-    Ok(Claimed { claims, ask_again_at })
+    Ok(Claimed { claims, ask_again_at, wait: grant.wait })
 }
 
 /// What can't be read is tried again later, and counts as failed (4).
@@ -70,11 +72,13 @@ pub(super) async fn take_token(
     upstream: UpstreamId,
 ) -> Result<std::result::Result<(), DateTime<Utc>>> {
     let mut tx = store.begin().await?;
-    let (limits, bucket) = lock_upstream(&mut tx, upstream).await?;
+    let row = lock_upstream(&mut tx, upstream).await?;
+    let record = Record::of(&row, "upstream", upstream.0);
     let now = store.clock.now();
-    let taken = bucket.take(&limits, now, 1);
-    if taken.granted == 0 {
-        return Ok(Err(taken.next_at.unwrap_or(now)));
+    let (limits, (_, standing)) = (record.limits()?, record.standing(now)?);
+    let taken = record.bucket()?.take((&limits, standing.pace()), now, 1);
+    if let Some(at) = standing.silent_until(now).or(taken.next_at) {
+        return Ok(Err(at));
     }
     sqlx::query(PAY).bind(upstream.0).bind(taken.bucket.tokens).bind(micros(taken.bucket.at)).execute(&mut *tx).await?;
     tx.commit().await?;
@@ -87,17 +91,17 @@ pub(super) const PAY: &str = "
 /// `FOR UPDATE` would wait for whoever adds a source, which holds the foreign key's `KEY SHARE`. Even a claim that gets
 /// nothing leaves a trace in the WAL, by the lock: no commit from here on waits for the disk.
 pub(super) const LOCK_UPSTREAM: &str = "
-    SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at,
+    SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at, standing,
            set_config('synchronous_commit', 'off', true)
       FROM headpond.upstream WHERE id = $1 FOR NO KEY UPDATE";
 
-async fn lock_upstream(tx: &mut PgConnection, upstream: UpstreamId) -> Result<(Limits, Bucket)> {
-    let Some(row) = sqlx::query(LOCK_UPSTREAM).bind(upstream.0).fetch_optional(tx).await? else {
-        return Err(StoreError::Rejected(format!("there is no upstream {}", upstream.0)).into());
-    };
-    let record = Record::of(&row, "upstream", upstream.0);
-    Ok((record.limits()?, record.bucket()?))
+async fn lock_upstream(tx: &mut PgConnection, upstream: UpstreamId) -> Result<PgRow> {
+    let row = sqlx::query(LOCK_UPSTREAM).bind(upstream.0).fetch_optional(tx).await?;
+    Ok(row.ok_or_else(|| StoreError::Rejected(format!("there is no upstream {}", upstream.0)))?)
 }
+
+/// Its row is locked.
+pub(super) const KEEP_STANDING: &str = "UPDATE headpond.upstream SET standing = $2 WHERE id = $1";
 
 /// A statement of its own, so that it sees what was committed by whoever had the upstream's lock before. An expired lease
 /// that is locked is being applied right now: it stays, and is not waited for, since its apply may wait for this upstream.
@@ -107,11 +111,11 @@ pub(super) const LIVE_LEASES: &str = "
                DELETE FROM headpond.lease
                 WHERE token IN (SELECT token FROM headpond.lease WHERE expires_at <= $1 FOR UPDATE SKIP LOCKED)
             RETURNING token)
-    SELECT upstream_id, expires_at, resources
+    SELECT token, upstream_id, expires_at, resources
       FROM headpond.lease WHERE token NOT IN (SELECT token FROM ended)";
 
-/// What is leased, and until when.
-type Leased = HashMap<ResourceId, DateTime<Utc>>;
+/// What is leased, and by what.
+type Leased = HashMap<ResourceId, Hold>;
 
 /// What is leased of this upstream, and of the others.
 async fn live_leases(tx: &mut PgConnection, upstream: UpstreamId, now: DateTime<Utc>) -> Result<(Leased, Leased)> {
@@ -119,23 +123,30 @@ async fn live_leases(tx: &mut PgConnection, upstream: UpstreamId, now: DateTime<
     let (mut leased, mut elsewhere) = (Leased::new(), Leased::new());
     for row in &rows {
         let record = Record::of(row, "lease", 0);
-        let expires_at = record.time("expires_at")?;
+        let hold = Hold { token: LeaseToken(record.integer("token")?), ends_at: record.time("expires_at")? };
         let among = if record.integer("upstream_id")? == upstream.0 { &mut leased } else { &mut elsewhere };
         let resources: Vec<i64> = row.try_get("resources")?;
-        among.extend(resources.into_iter().map(|id| (ResourceId(id), expires_at)));
+        among.extend(resources.into_iter().map(|id| (ResourceId(id), hold)));
     }
     Ok((leased, elsewhere))
 }
 
 struct Candidate {
     id: ResourceId,
+    source: SourceId,
     due_at: DateTime<Utc>,
     due: Due,
     stale_after: Option<DateTime<Utc>>,
     wanted_at: Option<DateTime<Utc>>,
 }
 
-/// The due index gives these in order; $5 is what is leased. Without a filter it reads one that is not due yet, to know when to ask again.
+impl Candidate {
+    fn offered(&self) -> Offered {
+        Offered { resource: self.id, source: self.source, due_at: self.due_at }
+    }
+}
+
+/// The due index gives these in order; $5 is what is leased, $6 are closed sources. Without a filter it reads one that is not due yet, to know when to ask again.
 pub(super) fn candidates_sql(which: &Selection) -> String {
     let filter = match which {
         Selection::All => "$3::bigint IS NOT NULL AND $4::bigint[] IS NOT NULL",
@@ -143,9 +154,10 @@ pub(super) fn candidates_sql(which: &Selection) -> String {
         Selection::Resources(_) => "due_at <= $3 AND resource_id = ANY($4)",
     };
     format!(
-        "SELECT resource_id, due_at, because, wanted_at, stale_after
+        "SELECT resource_id, source_id, due_at, because, wanted_at, stale_after
            FROM headpond.schedule
-          WHERE upstream_id = $1 AND due_at IS NOT NULL AND resource_id <> ALL($5) AND {filter}
+          WHERE upstream_id = $1 AND due_at IS NOT NULL AND resource_id <> ALL($5)
+            AND source_id <> ALL($6) AND {filter}
           ORDER BY due_at
           LIMIT $2"
     )
@@ -155,14 +167,15 @@ async fn candidates(
     tx: &mut PgConnection,
     request: &ClaimRequest,
     upstream: &Upstream,
-    due_by: DateTime<Utc>,
+    wanted: &Wanted,
 ) -> Result<(Vec<Candidate>, Vec<ResourceId>)> {
     let rows = sqlx::query(AssertSqlSafe(candidates_sql(&request.which)))
         .bind(request.upstream.0)
         .bind(upstream.candidates_to_read(request.at_most))
-        .bind(micros(due_by))
+        .bind(micros(wanted.due_by))
         .bind(super::want::ids(&request.which))
         .bind(upstream.taken().into_iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(upstream.closed(wanted.now).into_iter().map(|id| id.0).collect::<Vec<_>>())
         .fetch_all(tx)
         .await?;
     let mut candidates = Vec::with_capacity(rows.len());
@@ -177,6 +190,7 @@ fn candidate(record: &Record<'_, PgRow>) -> std::result::Result<Candidate, Store
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
     Ok(Candidate {
         id: ResourceId(record.id()),
+        source: SourceId(record.integer("source_id")?),
         due_at: record.time("due_at")?,
         due,
         stale_after: record.maybe_time("stale_after")?,
@@ -208,22 +222,22 @@ pub(super) const LEASE: &str = "
 
 impl Lease<'_> {
     /// Writes it, and returns what it holds; what is corrupt comes as ids and is taken out of it.
-    async fn write(&self, tx: &mut PgConnection, chosen: &[Candidate]) -> Result<(Vec<Claim>, Vec<ResourceId>)> {
-        let token = LeaseToken(fastrand::i64(1..));
+    async fn write(&self, tx: &mut PgConnection, chosen: &[&Candidate]) -> Result<(Vec<Claim>, Vec<ResourceId>)> {
+        let token = self.wanted.lease.token;
         let ids: Vec<i64> = chosen.iter().map(|candidate| candidate.id.0).collect();
         let rows = sqlx::query(LEASE)
             .bind(token.0)
             .bind(self.request.upstream.0)
             .bind(&self.request.worker)
             .bind(micros(self.wanted.now))
-            .bind(micros(self.wanted.expires_at))
+            .bind(micros(self.wanted.lease.ends_at))
             .bind(&ids)
             .bind(self.bucket.tokens)
             .bind(micros(self.bucket.at))
             .fetch_all(&mut *tx)
             .await?;
         let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.try_get("id").unwrap_or(0), row)).collect();
-        let known = chosen.iter().filter_map(|candidate| Some((candidate, rows.remove(&candidate.id.0)?)));
+        let known = chosen.iter().filter_map(|candidate| Some((*candidate, rows.remove(&candidate.id.0)?)));
         let claim = |(candidate, row): (&Candidate, PgRow)| (candidate.id, self.claim(token, candidate, &row));
         let (claims, corrupt) = readable(known.map(claim));
         if !corrupt.is_empty() {

@@ -6,13 +6,14 @@ use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
 use crate::store::hasten::Place;
-use crate::store::{AT_ONCE, Hastened, Wish};
+use crate::store::{AT_ONCE, Hastened, Wish, heed};
 
 /// Keeps claims out: what is not leased now isn't until the commit. That does not wait for the disk: if the server's end
 /// takes the wish back, so it did the readers.
 pub(super) const LOCK_UPSTREAM: &str = "
-    SELECT set_config('synchronous_commit', 'off', true) FROM headpond.upstream
-     WHERE id = (SELECT upstream_id FROM headpond.schedule WHERE resource_id = $1) FOR NO KEY UPDATE";
+    SELECT u.id, u.standing, s.source_id, set_config('synchronous_commit', 'off', true)
+      FROM headpond.schedule s JOIN headpond.upstream u ON u.id = s.upstream_id
+     WHERE s.resource_id = $1 FOR NO KEY UPDATE OF u";
 
 /// Waits for an apply that is about to settle it.
 pub(super) const PLACE: &str = "
@@ -34,13 +35,14 @@ pub(super) const NOTE: &str = "UPDATE headpond.schedule SET hastened_at = $2 WHE
 
 pub(super) async fn hasten(store: &PostgresStore, resource: ResourceId, reader: Wish) -> Result<Hastened> {
     let mut tx = store.begin().await?;
-    sqlx::query(LOCK_UPSTREAM).bind(resource.0).fetch_optional(&mut *tx).await?;
+    let upstream = sqlx::query(LOCK_UPSTREAM).bind(resource.0).fetch_optional(&mut *tx).await?;
     let Some(row) = sqlx::query(PLACE).bind(resource.0).fetch_optional(&mut *tx).await? else {
         return Ok(Hastened::Never);
     };
     let now = store.clock.now();
     let is_leased = sqlx::query_scalar(IS_LEASED).bind(resource.0).bind(micros(now)).fetch_one(&mut *tx).await?;
-    let hastened = Place::of(&Record::of(&row, "schedule", resource.0), is_leased)?.hastened(reader, now);
+    let wait = upstream.map_or(Ok(None), |row| heed::wait(&row, now))?;
+    let hastened = Place::of(&Record::of(&row, "schedule", resource.0), is_leased, wait)?.hastened(reader, now);
     let at = micros(reader.at);
     let statement = match hastened {
         Hastened::Due => sqlx::query(HASTEN).bind(resource.0).bind(AT_ONCE).bind(Because::Manual.code()).bind(at),

@@ -56,6 +56,7 @@ use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::collection::{Known, Remembered};
 use crate::domain::fingerprint::Fingerprint;
+use crate::domain::governor::Wait;
 use crate::domain::origin::{CONFIG, Hand};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
@@ -246,6 +247,10 @@ impl Store for PostgresStore {
 
     async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
         bounded(claim::take_token(self, upstream)).await
+    }
+
+    async fn wait(&self, source: &SourceName) -> Result<Option<Wait>, StoreError> {
+        bounded(read::wait(self, source)).await
     }
 
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {

@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::PostgresStore;
 use super::error::Result;
+use crate::domain::governor::Wait;
 use crate::domain::resource::{Key, SourceName};
 use crate::store::columns::{self, micros};
-use crate::store::{Current, StoreError};
+use crate::store::{Current, StoreError, heed};
 
 /// The server's time, which goes on within a transaction.
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
@@ -43,4 +44,13 @@ pub(super) async fn current(store: &PostgresStore, source: &SourceName, key: &Ke
         .fetch_optional(&store.readers)
         .await?;
     Ok(row.map(|row| columns::current(&row)).transpose()?)
+}
+
+pub(super) const STANDING: &str = "
+    SELECT u.id, u.standing, s.id AS source_id
+      FROM headpond.source s JOIN headpond.upstream u ON u.id = s.upstream_id WHERE s.name = $1";
+
+pub(super) async fn wait(store: &PostgresStore, source: &SourceName) -> Result<Option<Wait>> {
+    let row = sqlx::query(STANDING).bind(source.as_str()).fetch_optional(&store.readers).await?;
+    Ok(row.map_or(Ok(None), |row| heed::wait(&row, store.clock.now()))?)
 }

@@ -22,7 +22,7 @@ pub(super) const SOURCES: &str = "
      ORDER BY s.name";
 
 pub(super) const UPSTREAMS: &str = "
-    SELECT id, name, requests_per_second, burst, max_concurrent, tokens, tokens_at, outages,
+    SELECT id, name, requests_per_second, burst, max_concurrent, tokens, tokens_at, outages, standing,
            (SELECT coalesce(sum(cardinality(l.resources)), 0)
               FROM headpond.lease l WHERE l.upstream_id = u.id AND l.expires_at > $1) AS in_flight
       FROM headpond.upstream u ORDER BY name";
@@ -83,7 +83,7 @@ pub(super) async fn status(store: &PostgresStore, now: DateTime<Utc>) -> Result<
     let sources = sqlx::query(SOURCES).fetch_all(&mut *snapshot).await?;
     let sources = sources.iter().map(SourceRow::read).collect::<Result<Vec<_>, StoreError>>()?;
     let upstreams = sqlx::query(UPSTREAMS).bind(micros(now)).fetch_all(&mut *snapshot).await?;
-    let upstreams = upstreams.iter().map(UpstreamRow::read).collect::<Result<Vec<_>, StoreError>>()?;
+    let upstreams = upstreams.iter().map(|row| UpstreamRow::read(row, now)).collect::<Result<Vec<_>, StoreError>>()?;
     let census = sqlx::query(CENSUS).bind(micros(now)).fetch_all(&mut *snapshot).await?;
     let census = census.iter().map(CensusRow::read).collect::<Result<Vec<_>, StoreError>>()?;
     let mut queues = HashMap::new();

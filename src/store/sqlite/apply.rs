@@ -1,20 +1,25 @@
 //! Commits a batch of outcomes: who may, what it means, and the order in which it is written.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
 
 use super::lease::parse_ids;
 use super::script::Argument::Text;
 use super::work::Work;
-use super::write::{self, Outages};
+use super::write::{self, Upstreams};
 use super::writer::Durability;
 use super::{SqliteStore, json};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::store::columns::{Record, micros};
+use crate::store::heed::Known;
 use crate::store::plan::{self, GonePeriod, Held, Leases, Plan};
 use crate::store::{Applied, Fate, LeaseToken, Settled, StoreError};
 
 pub(super) const LEASES: &str = "
-    SELECT l.token, l.upstream_id, l.resources, u.outages
+    SELECT l.token, l.upstream_id, l.resources,
+        u.requests_per_second, u.burst, u.max_concurrent, u.outages, u.standing
     FROM json_each(?1) AS j
     CROSS JOIN headpond_lease AS l ON l.token = j.value
     CROSS JOIN headpond_upstream AS u ON u.id = l.upstream_id";
@@ -34,34 +39,39 @@ impl SqliteStore {
     pub(super) async fn apply_batch(&self, batch: &[Settled]) -> Result<Applied, StoreError> {
         let durability = if plan::may_be_lost(batch) { Durability::Relaxed } else { Durability::Full };
         let mut work = self.work(durability).await?;
-        let (leases, outages) = leases(&mut work, &batch.iter().map(|one| one.token).collect()).await?;
+        let now = self.clock.now();
+        let (leases, upstreams) = leases(&mut work, &batch.iter().map(|one| one.token).collect(), now).await?;
         let mut fates = plan::admit(batch, &leases);
         keep_gone_budgets(&mut work, batch, &mut fates).await?;
         let plan = Plan::of(batch, &fates, &leases);
         if plan.settled.is_empty() {
             work.roll_back().await;
-            return Ok(Applied { number: None, fates });
+            return Ok(Applied { number: None, fates, turns: Vec::new() });
         }
-        let now = micros(self.clock.now());
-        let number = write::write(work, &plan, &leases, &outages, now).await?;
-        Ok(Applied { number: Some(number), fates })
+        let (number, turns) = write::write(work, &plan, &leases, &upstreams, now).await?;
+        Ok(Applied { number: Some(number), fates, turns })
     }
 }
 
-/// These leases, as far as they are still there, and the outages of their upstreams. A lease that has
-/// expired holds on until a claim ends it.
-pub(super) async fn leases(work: &mut Work, tokens: &BTreeSet<LeaseToken>) -> Result<(Leases, Outages), StoreError> {
+/// These leases, as far as they are still there, and their upstreams. A lease that has expired holds on until a claim ends it.
+pub(super) async fn leases(
+    work: &mut Work,
+    tokens: &BTreeSet<LeaseToken>,
+    now: DateTime<Utc>,
+) -> Result<(Leases, Upstreams), StoreError> {
     let tokens: Vec<i64> = tokens.iter().map(|token| token.0).collect();
     let rows = work.add(LEASES, &[Text(json(&tokens)?)])?.run().await?;
-    let (mut leases, mut outages) = (HashMap::new(), Outages::new());
+    let (mut leases, mut upstreams) = (HashMap::new(), Upstreams::new());
     for row in rows.iter().flatten() {
         let record = Record::identified_by(row, "lease", "token")?;
         let resources = parse_ids(record.id(), &record.text("resources")?)?;
         let upstream = UpstreamId(record.integer("upstream_id")?);
-        outages.insert(upstream, record.count("outages")?);
+        if let Entry::Vacant(new) = upstreams.entry(upstream) {
+            new.insert(Known::read(&Record::of(row, "upstream", upstream.0), now)?);
+        }
         leases.insert(LeaseToken(record.id()), Held { upstream, resources });
     }
-    Ok((leases, outages))
+    Ok((leases, upstreams))
 }
 
 /// Holds back what is beyond the sources' gone budgets, and writes down what goes.

@@ -6,7 +6,7 @@ use super::error::failed;
 use super::keys::LAST_RESOURCE;
 use super::lease::parse_ids;
 use super::script::Argument::Text;
-use super::write::{self, Outages};
+use super::write::{self, Upstreams};
 use super::writer::Durability;
 use super::{SqliteStore, json};
 use crate::domain::archive::Restored;
@@ -84,7 +84,7 @@ impl SqliteStore {
             return Ok(imports.fates);
         }
         let leases = leases.iter().map(held).collect::<Result<Leases, _>>()?;
-        write::write(work, &imports.plan(&leases, now), &leases, &Outages::new(), micros(now)).await?;
+        write::write(work, &imports.plan(&leases, now), &leases, &Upstreams::new(), now).await?;
         Ok(imports.fates)
     }
 }

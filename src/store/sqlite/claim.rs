@@ -1,13 +1,13 @@
 //! Claims and tokens.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::sqlite::SqliteRow;
 
 use super::lease::{parse_ids, take_out};
 use super::script::Argument::{Real, Text};
-use super::script::Script;
+use super::script::{Argument, Script};
 use super::work::Work;
 use super::writer::Durability;
 use super::{SqliteStore, json};
@@ -17,7 +17,8 @@ use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Due;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
-use crate::store::grant::{PUT_OFF, Upstream, Wanted, readable};
+use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
+use crate::store::heed::Note;
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
 pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_at <= ?1";
@@ -25,39 +26,45 @@ pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_a
 /// The upstream beside each lease, or alone. The leases are those of other upstreams too: a source that has just moved from
 /// one may still have requests under way.
 pub(super) const UPSTREAM_AND_LEASES: &str = "
-    SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at,
+    SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.standing,
         l.token, l.upstream_id, l.expires_at, l.resources
     FROM headpond_upstream AS u LEFT JOIN headpond_lease AS l ON true WHERE u.id = ?1";
 
 pub(super) const UPSTREAM: &str = "
-    SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at FROM headpond_upstream WHERE id = ?1";
+    SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at, standing
+    FROM headpond_upstream WHERE id = ?1";
 
 pub(super) const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, tokens_at = ?3 WHERE id = ?1";
 
+pub(super) const KEEP_STANDING: &str = "UPDATE headpond_upstream SET standing = ?2 WHERE id = ?1";
+
 /// The due index in its order, no further than needed; what isn't due yet tells when to ask again. ?3 is now: what is leased
-/// until later is passed over.
+/// until later is passed over, and so are the sources ?6.
 pub(super) const CANDIDATES: &str = "
-    SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
+    SELECT resource_id, source_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
     WHERE upstream_id = ?1 AND due_at IS NOT NULL
         AND resource_id NOT IN (
             SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
+        AND source_id NOT IN (SELECT value FROM json_each(?6))
     ORDER BY due_at, resource_id LIMIT ?2";
 
 /// The due index again, here no further than ?4: other sources' rows are passed over, and those may be many.
 pub(super) const CANDIDATES_OF_SOURCES: &str = "
-    SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
+    SELECT resource_id, source_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
     WHERE upstream_id = ?1 AND due_at <= ?4
         AND resource_id NOT IN (
             SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
+        AND source_id NOT IN (SELECT value FROM json_each(?6))
         AND source_id IN (SELECT value FROM json_each(?5))
     ORDER BY due_at, resource_id LIMIT ?2";
 
 /// By id (the plus signs keep the due index out of it), then sorted.
 pub(super) const CANDIDATES_OF_RESOURCES: &str = "
-    SELECT resource_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
+    SELECT resource_id, source_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
     WHERE +upstream_id = ?1 AND +due_at <= ?4
         AND resource_id NOT IN (
             SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
+        AND source_id NOT IN (SELECT value FROM json_each(?6))
         AND resource_id IN (SELECT value FROM json_each(?5))
     ORDER BY +due_at, +resource_id LIMIT ?2";
 
@@ -88,6 +95,7 @@ pub(super) const PUT_OFF_CORRUPT: &str = "
 /// A schedule row that may be leased.
 struct Candidate {
     resource: ResourceId,
+    source: SourceId,
     due_at: DateTime<Utc>,
     due: Due,
     stale_after: Option<DateTime<Utc>>,
@@ -100,28 +108,32 @@ impl SqliteStore {
         // The writer is ours by now, but not yet the file: another process may commit what this time is too early for. The
         // bucket takes that into account, and all else is the safer for it.
         let now = self.clock.now();
-        let wanted = Wanted {
-            now,
-            due_by: request.due_by.unwrap_or(now),
-            at_most: request.at_most,
-            expires_at: later(now, request.lease_for),
-        };
+        let wanted = Wanted::by(request, now);
         work.add(UPSTREAM_AND_LEASES, &[request.upstream.0.into()])?;
-        add_candidates(work.script(), request, &wanted)?;
-        let (upstream, ended, candidates) = match work.run().await?.as_slice() {
+        add_candidates(work.script(), request, &wanted, &BTreeSet::new())?;
+        let (upstream, ended, mut offered) = match work.run().await?.as_slice() {
             [upstreams, rows] => {
                 let (upstream, ended) = upstream(upstreams, request.upstream, now)?;
                 (upstream, ended, candidates(rows)?)
             }
             _ => return Err(StoreError::Rejected("a claim was answered in part".into())),
         };
-        let (candidates, mut corrupt) = candidates;
-        let due_times: Vec<_> = candidates.iter().map(|one| one.due_at).collect();
-        let grant = upstream.grant(wanted, &due_times);
-        let chosen = candidates.get(..grant.granted).unwrap_or(&candidates);
+        let closed = upstream.closed(now);
+        if !closed.is_empty() {
+            add_candidates(work.script(), request, &wanted, &closed)?;
+            let rows: Vec<SqliteRow> = work.run().await?.into_iter().flatten().collect();
+            offered = candidates(&rows)?;
+        }
+        let (candidates, mut corrupt) = offered;
+        let offered: Vec<_> = candidates.iter().map(Candidate::offered).collect();
+        let grant = upstream.grant(wanted, &offered);
+        let chosen: Vec<&Candidate> = grant.granted.iter().filter_map(|place| candidates.get(*place)).collect();
 
         if ended {
             work.add(END_EXPIRED, &[micros(now).into()])?;
+        }
+        if let Some(Note(standing)) = &grant.standing {
+            work.add(KEEP_STANDING, &[request.upstream.0.into(), Argument::maybe(standing.as_ref())])?;
         }
         let mut claims = Vec::new();
         if chosen.is_empty() {
@@ -129,7 +141,7 @@ impl SqliteStore {
         } else {
             let lease = Lease { request, wanted, limits: &upstream.limits, bucket: grant.bucket };
             let unreadable;
-            (claims, unreadable) = self.lease(work, &lease, chosen).await?;
+            (claims, unreadable) = self.lease(work, &lease, &chosen).await?;
             corrupt.extend(unreadable);
         }
         if !corrupt.is_empty() {
@@ -137,7 +149,7 @@ impl SqliteStore {
         }
         // What was put off made room for others.
         let ask_again_at = if corrupt.is_empty() { grant.ask_again_at } else { Some(now) };
-        Ok(Claimed { claims, ask_again_at })
+        Ok(Claimed { claims, ask_again_at, wait: grant.wait })
     }
 
     /// Writes a lease and reads what it holds; what is corrupt comes as ids.
@@ -145,14 +157,14 @@ impl SqliteStore {
         &self,
         mut work: Work,
         lease: &Lease<'_>,
-        chosen: &[Candidate],
+        chosen: &[&Candidate],
     ) -> Result<(Vec<Claim>, Vec<ResourceId>), StoreError> {
-        let token = LeaseToken(fastrand::i64(1..));
+        let token = lease.wanted.lease.token;
         let ids: Vec<ResourceId> = chosen.iter().map(|one| one.resource).collect();
-        lease.add(work.script(), token, &ids)?;
+        lease.add(work.script(), &ids)?;
         work.add(CHOSEN, &[Text(json(&ids)?)])?;
         let rows: Vec<SqliteRow> = work.commit().await?.into_iter().flatten().collect();
-        let claim = |(one, row): (&Candidate, _)| (one.resource, self.claimed(row, token, one, lease.wanted.now));
+        let claim = |(one, row): (&&Candidate, _)| (one.resource, self.claimed(row, token, one, lease.wanted.now));
         Ok(readable(chosen.iter().zip(&rows).map(claim)))
     }
 
@@ -208,13 +220,13 @@ impl SqliteStore {
         let rows = work.add(UPSTREAM, &[upstream.0.into()])?.run().await?;
         let row = rows.iter().flatten().next().ok_or_else(|| unknown(upstream))?;
         let record = Record::of(row, "upstream", upstream.0);
-        let limits = record.limits()?;
-        let taken = record.bucket()?.take(&limits, now, 1);
-        add_tokens(work.script(), upstream, &limits, taken.bucket)?;
-        if let Some(at) = taken.next_at {
+        let (limits, (_, standing)) = (record.limits()?, record.standing(now)?);
+        let taken = record.bucket()?.take((&limits, standing.pace()), now, 1);
+        if let Some(at) = standing.silent_until(now).or(taken.next_at) {
             work.roll_back().await;
             return Ok(Err(at));
         }
+        add_tokens(work.script(), upstream, &limits, taken.bucket)?;
         work.commit().await?;
         Ok(Ok(()))
     }
@@ -223,20 +235,20 @@ impl SqliteStore {
 /// The upstream with what is leased, and whether a lease has ended because it has expired.
 fn upstream(rows: &[SqliteRow], id: UpstreamId, now: DateTime<Utc>) -> Result<(Upstream, bool), StoreError> {
     let record = Record::of(rows.first().ok_or_else(|| unknown(id))?, "upstream", id.0);
-    let (limits, bucket) = (record.limits()?, record.bucket()?);
+    let (limits, bucket, (noted, standing)) = (record.limits()?, record.bucket()?, record.standing(now)?);
     let (mut leased, mut elsewhere, mut ended) = (HashMap::new(), HashMap::new(), false);
     for row in rows {
         let Some(token) = Record::of(row, "lease", 0).maybe_integer("token")? else { continue };
         let record = Record::of(row, "lease", token);
-        let expires_at = record.time("expires_at")?;
-        if expires_at <= now {
+        let hold = Hold { token: LeaseToken(token), ends_at: record.time("expires_at")? };
+        if hold.ends_at <= now {
             ended = true;
             continue;
         }
         let of = if record.integer("upstream_id")? == id.0 { &mut leased } else { &mut elsewhere };
-        of.extend(parse_ids(token, &record.text("resources")?)?.into_iter().map(|id| (id, expires_at)));
+        of.extend(parse_ids(token, &record.text("resources")?)?.into_iter().map(|id| (id, hold)));
     }
-    Ok((Upstream { limits, bucket, leased, elsewhere }, ended))
+    Ok((Upstream { limits, bucket, standing, noted, leased, elsewhere }, ended))
 }
 
 fn unknown(id: UpstreamId) -> StoreError {
@@ -252,15 +264,15 @@ struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    fn add(&self, script: &mut Script, token: LeaseToken, ids: &[ResourceId]) -> Result<(), StoreError> {
+    fn add(&self, script: &mut Script, ids: &[ResourceId]) -> Result<(), StoreError> {
         let upstream = self.request.upstream;
         add_tokens(script, upstream, self.limits, self.bucket)?;
         let lease = [
-            token.0.into(),
+            self.wanted.lease.token.0.into(),
             upstream.0.into(),
             Text(self.request.worker.clone()),
             micros(self.wanted.now).into(),
-            micros(self.wanted.expires_at).into(),
+            micros(self.wanted.lease.ends_at).into(),
             Text(json(ids)?),
         ];
         script.add(GRANT_LEASE, &lease)?;
@@ -276,27 +288,33 @@ fn add_tokens(script: &mut Script, id: UpstreamId, limits: &Limits, bucket: Buck
     Ok(())
 }
 
-/// Reads what may be leased, in due order, as far as it takes to fill the grant, and one more.
-fn add_candidates(script: &mut Script, request: &ClaimRequest, wanted: &Wanted) -> Result<(), StoreError> {
+/// Reads what may be leased, in due order, as far as it takes to fill the grant, and one more; nothing of closed sources.
+fn add_candidates(
+    script: &mut Script,
+    request: &ClaimRequest,
+    wanted: &Wanted,
+    closed: &BTreeSet<SourceId>,
+) -> Result<(), StoreError> {
     let mut arguments = vec![
         request.upstream.0.into(),
         i64::from(request.at_most).saturating_add(1).into(),
         micros(wanted.now).into(),
         micros(wanted.due_by).into(),
     ];
-    let statement = match &request.which {
-        Selection::All => CANDIDATES,
-        Selection::Sources(ids) => {
-            arguments.push(Text(json(&ids.iter().map(|id| id.0).collect::<Vec<_>>())?));
-            CANDIDATES_OF_SOURCES
-        }
-        Selection::Resources(ids) => {
-            arguments.push(Text(json(ids)?));
-            CANDIDATES_OF_RESOURCES
-        }
+    let (statement, which) = match &request.which {
+        Selection::All => (CANDIDATES, "[]".into()),
+        Selection::Sources(ids) => (CANDIDATES_OF_SOURCES, json(ids)?),
+        Selection::Resources(ids) => (CANDIDATES_OF_RESOURCES, json(ids)?),
     };
+    arguments.extend([Text(which), Text(json(closed)?)]);
     script.add(statement, &arguments)?;
     Ok(())
+}
+
+impl Candidate {
+    fn offered(&self) -> Offered {
+        Offered { resource: self.resource, source: self.source, due_at: self.due_at }
+    }
 }
 
 /// What may be leased; what is corrupt comes as ids.
@@ -313,6 +331,7 @@ fn candidate(record: &Record<'_, SqliteRow>) -> Result<Candidate, StoreError> {
     let due = record.due()?.ok_or_else(|| record.corrupt("due_at", "it is missing"))?;
     Ok(Candidate {
         resource: ResourceId(record.id()),
+        source: SourceId(record.integer("source_id")?),
         due_at: record.time("due_at")?,
         due,
         stale_after: record.maybe_time("stale_after")?,

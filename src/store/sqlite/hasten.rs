@@ -7,15 +7,16 @@ use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
 use crate::store::hasten::Place;
+use crate::store::heed::wait;
 use crate::store::{AT_ONCE, Hastened, StoreError, Wish};
 
 /// There are no more leases than requests may be under way.
 pub(super) const PLACE: &str = "
-    SELECT s.due_at, s.because, s.fetched_at, s.hastened_at, EXISTS (
+    SELECT s.due_at, s.because, s.fetched_at, s.hastened_at, s.source_id, u.id, u.standing, EXISTS (
         SELECT 1 FROM headpond_lease AS l, json_each(l.resources) AS held
         WHERE l.expires_at > ?2 AND held.value = s.resource_id
     ) AS is_leased
-    FROM headpond_schedule AS s WHERE s.resource_id = ?1";
+    FROM headpond_schedule AS s JOIN headpond_upstream AS u ON u.id = s.upstream_id WHERE s.resource_id = ?1";
 
 /// A wish keeps the mark of what was never fetched (because 1): readiness counts those.
 pub(super) const HASTEN: &str = "
@@ -37,7 +38,7 @@ impl SqliteStore {
         let hastened = match place.await.map_err(failed)? {
             Some(row) => {
                 let schedule = Record::of(&row, "schedule", resource.0);
-                Place::of(&schedule, schedule.integer("is_leased")? != 0)?.hastened(reader, now)
+                Place::of(&schedule, schedule.integer("is_leased")? != 0, wait(&row, now)?)?.hastened(reader, now)
             }
             None => Hastened::Never,
         };

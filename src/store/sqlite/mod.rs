@@ -62,6 +62,7 @@ use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::collection::{Known, Remembered};
 use crate::domain::fingerprint::Fingerprint;
+use crate::domain::governor::Wait;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
@@ -231,6 +232,10 @@ impl Store for SqliteStore {
 
     async fn take_token(&self, upstream: UpstreamId) -> Result<Result<(), DateTime<Utc>>, StoreError> {
         self.take_one_token(upstream).await
+    }
+
+    async fn wait(&self, source: &SourceName) -> Result<Option<Wait>, StoreError> {
+        self.wait_of(source).await
     }
 
     async fn apply(&self, batch: &[Settled]) -> Result<Applied, StoreError> {

@@ -14,7 +14,7 @@ use super::{
 
 /// Two sources of one upstream, all with content.
 const MANY: &str = "
-    INSERT INTO headpond_upstream VALUES (1, 'u', 10.0, 1, 4, 1.0, 0, 0);
+    INSERT INTO headpond_upstream VALUES (1, 'u', 10.0, 1, 4, 1.0, 0, 0, NULL);
     INSERT INTO headpond_source (id, name, upstream_id, keys) VALUES (1, 'a', 1, 10000), (2, 'b', 1, 10000);
     WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < $rows)
     INSERT INTO headpond_resource (id, source_id, key, params, version, retired_at)
@@ -31,6 +31,7 @@ const MANY: &str = "
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
 const STATEMENTS: &[(&str, &str)] = &[
+    ("wait", read::STANDING),
     ("claim: end expired leases", claim::END_EXPIRED),
     ("claim: upstream", claim::UPSTREAM),
     ("claim: upstream and leases", claim::UPSTREAM_AND_LEASES),
@@ -42,6 +43,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("claim: grant the lease", claim::GRANT_LEASE),
     ("claim: put off what is corrupt", claim::PUT_OFF_CORRUPT),
     ("claim, take_token: keep tokens", claim::KEEP_TOKENS),
+    ("claim, apply: keep the standing", claim::KEEP_STANDING),
     ("apply: leases", apply::LEASES),
     ("apply: sources of", apply::SOURCES_OF),
     ("apply: gone periods", apply::KEEP_GONE_PERIODS),

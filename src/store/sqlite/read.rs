@@ -3,8 +3,10 @@
 use super::SqliteStore;
 use super::error::failed;
 use super::writer::Durability;
+use crate::domain::governor::Wait;
 use crate::domain::resource::{Key, SourceName};
 use crate::store::columns::{self, Record, micros};
+use crate::store::heed::wait;
 use crate::store::{Current, StoreError};
 
 /// One statement, so that all parts are of one moment. There are no more leases than requests may be under way. `w` is the
@@ -24,6 +26,10 @@ pub(super) const CURRENT: &str = "
     JOIN headpond_schedule AS d ON d.resource_id = coalesce(w.resource_id, r.id)
     LEFT JOIN headpond_content AS b ON b.resource_id = r.id
     WHERE source.name = ?1";
+
+pub(super) const STANDING: &str = "
+    SELECT u.id, u.standing, source.id AS source_id
+    FROM headpond_source AS source JOIN headpond_upstream AS u ON u.id = source.upstream_id WHERE source.name = ?1";
 
 /// Sources that have not been seen ready, and whether they have a polled key that was never tried, or an origin that was
 /// never read. Of a collection's members (walk) no more is asked than that the walk was tried.
@@ -54,6 +60,11 @@ impl SqliteStore {
             .await
             .map_err(failed)?;
         row.map(|row| columns::current(&row)).transpose()
+    }
+
+    pub(super) async fn wait_of(&self, source: &SourceName) -> Result<Option<Wait>, StoreError> {
+        let row = sqlx::query(STANDING).bind(source.as_str()).fetch_optional(&self.readers).await.map_err(failed)?;
+        row.map_or(Ok(None), |row| wait(&row, self.clock.now()))
     }
 
     pub(super) async fn latch_readiness(&self) -> Result<bool, StoreError> {

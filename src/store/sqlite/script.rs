@@ -25,6 +25,13 @@ pub(super) enum Argument {
     Null,
 }
 
+impl Argument {
+    /// A text, or NULL.
+    pub(super) fn maybe(text: Option<&String>) -> Self {
+        text.map_or(Self::Null, |text| Self::Text(text.clone()))
+    }
+}
+
 impl<T: Into<i64>> From<T> for Argument {
     fn from(integer: T) -> Self {
         Self::Integer(integer.into())

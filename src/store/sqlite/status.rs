@@ -19,7 +19,7 @@ pub(super) const SOURCES: &str = "
     ORDER BY source.name";
 
 pub(super) const UPSTREAMS: &str = "
-    SELECT u.id, u.name, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.outages,
+    SELECT u.id, u.name, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.outages, u.standing,
         (SELECT coalesce(sum(json_array_length(l.resources)), 0) FROM headpond_lease AS l
          WHERE l.upstream_id = u.id AND l.expires_at > ?1) AS in_flight
     FROM headpond_upstream AS u ORDER BY u.name";
@@ -78,7 +78,7 @@ impl SqliteStore {
         let sources = sqlx::query(SOURCES).fetch_all(&mut *snapshot).await.map_err(failed)?;
         let sources = sources.iter().map(SourceRow::read).collect::<Result<Vec<_>, _>>()?;
         let upstreams = sqlx::query(UPSTREAMS).bind(micros(now)).fetch_all(&mut *snapshot).await.map_err(failed)?;
-        let upstreams = upstreams.iter().map(UpstreamRow::read).collect::<Result<Vec<_>, _>>()?;
+        let upstreams = upstreams.iter().map(|row| UpstreamRow::read(row, now)).collect::<Result<Vec<_>, _>>()?;
         let census = sqlx::query(CENSUS).bind(micros(now)).fetch_all(&mut *snapshot).await.map_err(failed)?;
         let census = census.iter().map(CensusRow::read).collect::<Result<Vec<_>, _>>()?;
         let mut queues = HashMap::new();

@@ -14,6 +14,7 @@ use crate::clock::ManualClock;
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Freshness, Metadata, Outcome, Replacement};
 use crate::domain::fingerprint::Fingerprint;
+use crate::domain::governor::{Said, Signal};
 use crate::domain::limit::Limits;
 use crate::domain::resource::{Key, Params, SourceName, UpstreamId};
 use crate::domain::schedule::{Because, Due};
@@ -167,5 +168,6 @@ fn large(store: &SqliteStore, claim: &Claim) -> Settled {
             due: Due { at: now, because: Because::Interval },
         })),
         gone_budget: GoneBudget { share: 1.0, period: Duration::from_secs(1) },
+        signal: Signal { source: claim.source, own_cap: Duration::ZERO, said: Said::Well },
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row};
 
+use super::claim::KEEP_STANDING;
 use super::error::failed;
 use super::script::Argument::Text;
-use super::script::Script;
+use super::script::{Argument, Script};
 use super::work::Work;
 use super::{WISH, json, lease, refusal};
 use crate::domain::decision::Replacement;
@@ -19,6 +21,7 @@ use crate::domain::snapshot::encode_headers;
 use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 use crate::store::columns::micros;
+use crate::store::heed::{Known, Note, Turns};
 use crate::store::plan::{Leases, Plan, RETRIES};
 use crate::store::{AT_ONCE, LeaseToken, StoreError, describe};
 
@@ -118,29 +121,30 @@ pub(super) const RETRY_NOW: &str = "
 /// How many those were.
 pub(super) const RETRIED: &str = "SELECT changes()";
 
-/// How many answers in a row said "out of reach", by upstream, before the batch.
-pub(super) type Outages = BTreeMap<UpstreamId, u32>;
+/// The upstreams before the batch.
+pub(super) type Upstreams = BTreeMap<UpstreamId, Known>;
 
-/// Writes a batch, commits it, and returns its number. `held` is what its leases list now.
+/// Writes a batch, commits it, and returns its number and what changed for upstreams. `held` is what its leases list now.
 pub(super) async fn write(
     mut work: Work,
     plan: &Plan<'_>,
     held: &Leases,
-    outages: &Outages,
-    now: i64,
-) -> Result<i64, StoreError> {
+    upstreams: &Upstreams,
+    now: DateTime<Utc>,
+) -> Result<(i64, Turns), StoreError> {
     write_content(work.connection()?, &plan.replaced).await?;
     refusal::write(work.connection()?, &plan.refused).await?;
     add_resources(work.script(), plan)?;
     add_described(&mut work, plan).await?;
     add_rows(work.script(), refusal::FORGET, plan.recovered())?;
-    note_reach(&mut work, plan, outages, now).await?;
+    let turns = heed(&mut work, plan, upstreams, now).await?;
     let held = |token: LeaseToken| held.get(&token).map(|lease| lease.resources.clone());
     lease::take_out(work.script(), held, &plan.settled)?;
-    add_numbers(work.script(), plan, now)?;
+    add_numbers(work.script(), plan, micros(now))?;
     // Of all these only the number comes with a row.
     let number = work.commit().await?.into_iter().flatten().next();
-    number.ok_or_else(|| StoreError::Rejected("a batch was given no number".into()))?.try_get("applied").map_err(failed)
+    let number = number.ok_or_else(|| StoreError::Rejected("a batch was given no number".into()))?;
+    Ok((number.try_get("applied").map_err(failed)?, turns))
 }
 
 /// Gives the batch its number, and its changes theirs.
@@ -230,7 +234,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// have to be prepared.
 async fn write_content(
     connection: &mut SqliteConnection,
-    mut replaced: &[(ResourceId, chrono::DateTime<chrono::Utc>, &Replacement)],
+    mut replaced: &[(ResourceId, DateTime<Utc>, &Replacement)],
 ) -> Result<(), StoreError> {
     const LARGEST: usize = 64;
     while !replaced.is_empty() {
@@ -272,24 +276,35 @@ async fn add_described(work: &mut Work, plan: &Plan<'_>) -> Result<(), StoreErro
     add_rows(work.script(), DESCRIBE, replaced.iter().map(|(id, block)| (*id, hex(block))))
 }
 
-/// Counts answers that say "out of reach"; the first other one after an outage makes what the outage failed due now.
-async fn note_reach(work: &mut Work, plan: &Plan<'_>, outages: &Outages, now: i64) -> Result<(), StoreError> {
-    for (upstream, reach) in &plan.reach {
-        let so_far = outages.get(upstream).copied().unwrap_or_default();
+/// Takes in what the answers say about their upstreams. The first that says "in reach" after an outage makes what the outage
+/// failed due now.
+async fn heed(
+    work: &mut Work,
+    plan: &Plan<'_>,
+    upstreams: &Upstreams,
+    now: DateTime<Utc>,
+) -> Result<Turns, StoreError> {
+    let mut turns = Turns::new();
+    for (id, reach) in &plan.reach {
+        let Some(known) = upstreams.get(id) else { continue };
+        let after = known.after(*reach, plan.heard.get(id).map_or(&[], Vec::as_slice), now);
         let mut retried = 0;
-        if reach.ends_outage(so_far) {
+        if after.has_recovered {
             // What the batch itself has failed is among what is retried.
-            work.add(RETRY_NOW, &[upstream.0.into(), now.into(), RETRIES.into()])?.add(RETRIED, &[])?;
+            work.add(RETRY_NOW, &[id.0.into(), micros(now).into(), RETRIES.into()])?.add(RETRIED, &[])?;
             let count = work.run().await?.into_iter().flatten().next();
             retried = count.map_or(Ok(0), |row| row.try_get(0)).map_err(failed)?;
         }
-        if retried > 0 {
+        if retried > 0 || after.opens() {
             work.add(WISH, &[])?;
         }
-        let left = reach.outages_left(so_far, retried);
-        if left != so_far {
-            work.add(KEEP_OUTAGES, &[upstream.0.into(), left.into()])?;
+        if let Some(Note(standing)) = &after.standing {
+            work.add(KEEP_STANDING, &[id.0.into(), Argument::maybe(standing.as_ref())])?;
         }
+        if after.is_news() {
+            work.add(KEEP_OUTAGES, &[id.0.into(), known.outages_left(&after, retried).into()])?;
+        }
+        turns.extend(after.turns.into_iter().map(|turn| (*id, turn)));
     }
-    Ok(())
+    Ok(turns)
 }

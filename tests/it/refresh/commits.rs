@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use headpond::domain::decision::decide;
 use headpond::domain::failure::FailureKind;
+use headpond::domain::governor::Said;
 use headpond::domain::observation::{Observation, Via};
-use headpond::refresh::committer::Committer;
+use headpond::refresh::committer::{Committer, Decided};
 use headpond::refresh::tally::Verdict;
 use headpond::store::Claim;
 use wiremock::matchers::method;
@@ -42,9 +43,11 @@ impl Process<'_> {
             let observation =
                 Observation { requested_at: now, answered_at: now, conditional: false, seen, via: Via::default() };
             let outcome = decide(&source.policy, &claim.previous, observation, now, 0.5);
+            let signal = source.policy.hearing(claim.source).signal(Said::Well);
+            let decided = Decided { at: now, outcome, signal };
             let (committer, source, claim) = (committer.clone(), Arc::clone(source), Arc::new(claim));
             async move {
-                let verdict = committer.settle(Arc::clone(&claim), source, now, outcome).await;
+                let verdict = committer.settle(Arc::clone(&claim), source, decided).await;
                 (claim.key.to_string(), verdict)
             }
         });

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headpond::domain::decision::decide;
+use headpond::domain::governor::Said;
 use headpond::domain::observation::{Observation, Via};
-use headpond::refresh::committer::Committer;
+use headpond::refresh::committer::{Committer, Decided};
 use headpond::refresh::fleet;
 use headpond::refresh::ownership::Ownership;
 use headpond::refresh::tally::Verdict;
@@ -127,9 +128,11 @@ async fn what_is_wanted_after_its_claim_stays_due_however_late_it_was_sent(test:
     let observation =
         Observation { requested_at: now, answered_at: now, conditional: false, seen, via: Via::default() };
     let outcome = decide(&source.policy, &claim.previous, observation, now, 0.5);
+    let signal = source.policy.hearing(claim.source).signal(Said::Well);
+    let decided = Decided { at: now, outcome, signal };
     let (committer, commits) = Committer::new(&process.refresher, process.abandon.clone());
     let settled = async {
-        let verdict = committer.settle(Arc::clone(&claim), Arc::clone(source), now, outcome).await;
+        let verdict = committer.settle(Arc::clone(&claim), Arc::clone(source), decided).await;
         drop(committer);
         verdict
     };

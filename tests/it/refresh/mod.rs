@@ -5,6 +5,7 @@ mod generations;
 mod lanes;
 mod letter;
 mod outages;
+mod pauses;
 mod posts;
 mod stopping;
 
@@ -21,7 +22,7 @@ use headpond::refresh::lane::{Lane, Task, Until};
 use headpond::refresh::tally::{Counts, Tally};
 use headpond::refresh::{Refresher, Roster};
 use headpond::store::{Authority, Registered, Selection, SourceSpec, Store};
-use headpond::upstream::Fetchers;
+use headpond::upstream::{Fetchers, Quiet};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +77,7 @@ impl<'a> Process<'a> {
             announcer: Announcer::new(),
             roster: Roster::new(config, &ids),
             worker: "test".into(),
+            quiet: Quiet::default(),
         };
         let (stop, abandon) = Default::default();
         Self { test, refresher: Arc::new(refresher), ids, stop, abandon }
@@ -94,7 +96,7 @@ impl<'a> Process<'a> {
         let mut parts = tokio::task::JoinSet::new();
         parts.spawn(commits);
         for upstream in refresher.roster.upstreams() {
-            let task = Task { which: Selection::All, due_by: None, until };
+            let task = Task { which: Selection::All, due_by: None, until, patience: PATIENCE };
             let tally = Some(Arc::clone(&tally));
             let lane = Lane::new(Arc::clone(refresher), committer.clone(), upstream.clone(), task, tally);
             parts.spawn(lane.run(self.stop.clone(), self.abandon.clone()).map(Result::unwrap));

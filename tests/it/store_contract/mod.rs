@@ -14,6 +14,7 @@ mod letter;
 mod limits;
 mod listing;
 mod origins;
+mod pauses;
 mod postgres_servers;
 mod prune;
 mod reads;

@@ -5,12 +5,11 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use headpond::domain::failure::FailureKind;
 use headpond::domain::limit::Limits;
-use headpond::domain::observation::Seen;
+use headpond::domain::resource::SourceName;
 use headpond::domain::schedule::Because;
 use headpond::store::{Authority, Counts, NextDue, Overdue, Pause, Selection, SourceStatus, UpstreamStatus};
-use http::header::RETRY_AFTER;
 
-use crate::support::outcomes::{HOUR, content, status, unreachable};
+use crate::support::outcomes::{HOUR, content, enough, status, unreachable};
 use crate::support::store::{TestStore, UNLIMITED, ask, key, on_each_database, spec};
 
 on_each_database! {
@@ -169,10 +168,20 @@ async fn an_outage_and_retry_after_are_told_as_pauses(test: &TestStore) {
     test.settle(&claims[2], unreachable()).await;
     assert_eq!(upstream(test, "weather").await.pauses, [Pause::Outage { answers: 3, resources: 3 }]);
 
-    let Seen::Refused { status, mut headers, failure } = status(429) else { panic!("a refusal") };
-    headers.insert(RETRY_AFTER, "7200".parse().unwrap());
-    test.settle(&claims[3], Seen::Refused { status, headers, failure }).await;
-    assert_eq!(upstream(test, "weather").await.pauses, [Pause::RetryAfter { resources: 1 }], "it answers again");
+    test.settle(&claims[3], enough(429, 7200)).await;
+    let quiet = Pause::Quiet {
+        source: None,
+        until: test.now() + 2 * HOUR,
+        why: "429 with Retry-After".into(),
+        answered: SourceName::new("weather").unwrap(),
+        resources: 0,
+    };
+    let (outage, one) = (Pause::Outage { answers: 3, resources: 3 }, Pause::RetryAfter { resources: 1 });
+    assert_eq!(upstream(test, "weather").await.pauses, [quiet, outage, one.clone()], "what waits for its end waits on");
+    test.clock.advance(2 * HOUR);
+    let probe = test.claim_one(weather.upstream).await;
+    test.settle(&probe, content("A", &[])).await;
+    assert_eq!(upstream(test, "weather").await.pauses, [one], "it answers again");
     test.source_with_keys("users", 1).await;
     assert_eq!(upstream(test, "users").await.pauses, []);
 }

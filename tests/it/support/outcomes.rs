@@ -6,6 +6,7 @@ use bytes::Bytes;
 use headpond::domain::content::BodyRules;
 use headpond::domain::decision::decide;
 use headpond::domain::failure::{Failure, FailureKind};
+use headpond::domain::governor::{PauseScope, Said};
 use headpond::domain::observation::{Observation, Seen, Via};
 use headpond::domain::policy::{GoneRules, Heed, Policy};
 use headpond::domain::schedule::{Backoff, Cadence};
@@ -26,6 +27,7 @@ pub fn policy() -> Policy {
         freshness_cap: 24 * HOUR,
         backoff: Backoff { initial: Duration::from_secs(60), cap: HOUR },
         retry_after_cap: 24 * HOUR,
+        pause_scope: PauseScope::Upstream,
         gone: GoneRules { after: 3, window: HOUR, recheck: 24 * HOUR },
         body: BodyRules::default(),
     }
@@ -52,6 +54,12 @@ pub fn status(code: u16) -> Seen {
     Seen::Refused { status: StatusCode::from_u16(code).unwrap(), headers: HeaderMap::new(), failure }
 }
 
+/// A 429 or 503 that asks to wait so many seconds.
+pub fn enough(code: u16, seconds: u32) -> Seen {
+    let Seen::Refused { status, failure, .. } = status(code) else { unreachable!() };
+    Seen::Refused { status, headers: headers(&[("retry-after", &seconds.to_string())]), failure }
+}
+
 /// No connection could be made.
 pub fn unreachable() -> Seen {
     Seen::Unreachable {
@@ -72,6 +80,12 @@ impl TestStore {
     /// The same by other rules, for an answer that came this way.
     pub fn settled_by(&self, policy: &Policy, claim: &Claim, seen: Seen, via: Via) -> Settled {
         let now = self.now();
+        let hearing = policy.hearing(claim.source);
+        let said = match &seen {
+            Seen::Unreachable { .. } => Said::Silence,
+            Seen::Refused { status, headers, .. } => hearing.of(*status, headers, now),
+            Seen::Content { .. } | Seen::NotModified { .. } => Said::Well,
+        };
         let conditional = claim.previous.validators().is_some();
         let observation = Observation { requested_at: now, answered_at: now, conditional, seen, via };
         Settled {
@@ -81,6 +95,7 @@ impl TestStore {
             decided_at: now,
             outcome: decide(policy, &claim.previous, observation, now, 0.0),
             gone_budget: GoneBudget { share: 1.0, period: HOUR },
+            signal: hearing.signal(said),
         }
     }
 

@@ -6,8 +6,7 @@ use headpond::clock::{Clock, ManualClock};
 use headpond::config::{self, Config, ProcessEnvironment};
 use headpond::domain::observation::Observation;
 use headpond::domain::validators::Validators;
-use headpond::store::StoreError;
-use headpond::upstream::{Exchange, FetchRequest, Fetchers, Gate, OpenGate};
+use headpond::upstream::{Exchange, FetchRequest, Fetchers, Gate, Halt, OpenGate};
 use url::Url;
 
 /// One source, `s`, of one upstream, `up`.
@@ -49,7 +48,7 @@ impl Configured {
         url: &Url,
         validators: Option<&Validators>,
         gate: &dyn Gate,
-    ) -> Result<Exchange, StoreError> {
+    ) -> Result<Exchange, Halt> {
         let source = &self.config.sources[0];
         let request = FetchRequest { url, settings: &source.request, body: None, validators };
         self.fetchers.to(&source.upstream).exchange(&request, gate).await

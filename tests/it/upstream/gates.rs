@@ -9,7 +9,7 @@ use headpond::clock::{Clock, ManualClock};
 use headpond::domain::failure::FailureKind;
 use headpond::domain::observation::Seen;
 use headpond::store::StoreError;
-use headpond::upstream::{FetchRequest, Fetcher, Gate, NoPass};
+use headpond::upstream::{FetchRequest, Fetcher, Gate, Halt, NoPass};
 use wiremock::matchers::{any, path};
 use wiremock::{Mock, ResponseTemplate};
 
@@ -67,7 +67,7 @@ async fn nothing_is_sent_when_the_gate_stays_closed() {
     assert!(matches!(late.seen, Seen::Unreachable { .. }));
     assert_eq!((kind(&late), failure(&late).detail.as_str()), (FailureKind::Limited, "waited for 3s"));
     let fault = fetcher().fetch(&request, &TestGate { first: Some(store_fault), ..TestGate::default() }).await;
-    assert!(matches!(fault, Err(StoreError::Busy(_))), "{fault:?}");
+    assert!(matches!(fault, Err(Halt::Store(StoreError::Busy(_)))), "{fault:?}");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_redirect_is_not_followed_when_the_gate_stays_closed() {
     assert_eq!((kind(&late), failure(&late).status), (FailureKind::Limited, Some(302)));
     assert_eq!(failure(&late).detail, "at a redirect: waited for 3s");
     let fault = fetcher().fetch(&request, &TestGate { hop: Some(store_fault), ..TestGate::default() }).await;
-    assert!(matches!(fault, Err(StoreError::Busy(_))), "{fault:?}");
+    assert!(matches!(fault, Err(Halt::Store(StoreError::Busy(_)))), "{fault:?}");
 }
 
 #[tokio::test]

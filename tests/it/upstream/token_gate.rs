@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headpond::clock::{ManualClock, monotonic};
+use headpond::clock::{Clock, ManualClock, monotonic};
+use headpond::domain::governor::{Hearing, PauseScope, Said};
 use headpond::domain::limit::Limits;
-use headpond::domain::resource::UpstreamId;
+use headpond::domain::resource::{SourceId, UpstreamId};
 use headpond::store::{Authority, Store, StoreOptions, connect};
-use headpond::upstream::{Gate, LONGEST_WAIT, NoPass, TokenGate, lease_for};
+use headpond::upstream::{Gate, LONGEST_WAIT, NoPass, Quiet, TokenGate, lease_for};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tempfile::TempDir;
 
 use crate::support::store::spec;
@@ -142,6 +144,32 @@ async fn a_fault_of_the_database_is_one() {
     pond.store.close().await;
     let result = pond.gate_for_claim(monotonic()).hop(monotonic() + TIMEOUT).await;
     assert!(matches!(result, Err(NoPass::Store(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn what_holds_a_token_is_not_sent_once_another_was_asked_to_wait() {
+    let pond = Pond::with_rate(None).await;
+    let (quiet, source) = (Quiet::default(), SourceId(1));
+    let hearing = |source, scope| Hearing { source, scope, retry_after_cap: TIMEOUT, own_cap: TIMEOUT };
+    let gate = |source, scope| pond.gate_for_claim(monotonic()).listening(hearing(source, scope), quiet.clone());
+    let (first, second) = (gate(source, PauseScope::Source), gate(source, PauseScope::Source));
+    first.first(TIMEOUT).await.unwrap();
+    assert_eq!((first.said(), second.said()), (Said::Silence, Said::Nothing), "one was sent");
+    let too_many = |gate: &TokenGate| {
+        let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static("10"))]);
+        gate.hears(StatusCode::TOO_MANY_REQUESTS, &headers);
+    };
+    too_many(&first);
+    assert!(matches!(first.said(), Said::Enough(_)));
+    let until = pond.clock.now() + Duration::from_secs(10);
+    let is_quiet = |result| matches!(result, Err(NoPass::Quiet(quiet)) if quiet == until);
+    assert!(is_quiet(second.first(TIMEOUT).await));
+    assert!(is_quiet(first.hop(monotonic() + TIMEOUT).await), "nor is a redirect followed");
+    gate(SourceId(2), PauseScope::Upstream).first(TIMEOUT).await.unwrap();
+    too_many(&gate(SourceId(2), PauseScope::Upstream));
+    assert!(is_quiet(gate(SourceId(3), PauseScope::Upstream).first(TIMEOUT).await));
+    pond.clock.advance(Duration::from_secs(10));
+    second.first(TIMEOUT).await.unwrap();
 }
 
 #[test]

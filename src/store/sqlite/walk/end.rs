@@ -70,7 +70,8 @@ const PROBLEM: &str = "
 impl SqliteStore {
     pub(in crate::store::sqlite) async fn end_one_walk(&self, end: &WalkEnd) -> Result<Ended, StoreError> {
         let mut work = self.work(Durability::Full).await?;
-        let (leases, outages) = leases(&mut work, &BTreeSet::from([end.lease.token])).await?;
+        let now = self.clock.now();
+        let (leases, upstreams) = leases(&mut work, &BTreeSet::from([end.lease.token]), now).await?;
         if held(&leases, &end.lease).is_none() {
             work.roll_back().await;
             return Ok(Ended::default());
@@ -107,7 +108,7 @@ impl SqliteStore {
             work.commit().await?;
         } else {
             let plan = walks::plan_of_gone(end, &ended.gone);
-            write::write(work, &plan, &leases, &outages, micros(self.clock.now())).await?;
+            write::write(work, &plan, &leases, &upstreams, now).await?;
         }
         Ok(ended)
     }

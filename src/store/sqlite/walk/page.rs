@@ -89,7 +89,8 @@ const RENEW: &str = "UPDATE headpond_lease SET expires_at = max(expires_at, ?2) 
 impl SqliteStore {
     pub(in crate::store::sqlite) async fn store_walk_page(&self, page: &WalkPage) -> Result<PageFate, StoreError> {
         let mut work = self.work(Durability::Full).await?;
-        let (leases, outages) = leases(&mut work, &BTreeSet::from([page.lease.token])).await?;
+        let now = self.clock.now();
+        let (leases, upstreams) = leases(&mut work, &BTreeSet::from([page.lease.token]), now).await?;
         let Some(held) = held(&leases, &page.lease) else {
             work.roll_back().await;
             return Ok(PageFate::LeaseLost);
@@ -109,7 +110,7 @@ impl SqliteStore {
         let brought = draft.brought;
         let plan = draft.plan(page, held);
         let touched = plan.touched().collect();
-        write::write(work, &plan, &leases, &outages, micros(self.clock.now())).await?;
+        write::write(work, &plan, &leases, &upstreams, now).await?;
         Ok(PageFate::Stored(brought, touched))
     }
 

@@ -1,0 +1,2 @@
+-- How an upstream stands with us: pauses and pace, a JSON object; NULL: nothing to tell.
+ALTER TABLE headpond_upstream ADD COLUMN standing text;

@@ -1,0 +1,168 @@
+//! Pauses: what an upstream wants to be left alone with, and the one request that finds out whether it is over.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::signal::{Enough, Signal};
+use crate::domain::limit::CLOCK_SKEW;
+use crate::domain::resource::{LeaseToken, ResourceId, SourceId};
+use crate::domain::time::later;
+
+/// The first wait after a probe that failed without a word about when to come again; it doubles with each.
+const AFTER_A_PROBE: Duration = Duration::from_secs(60);
+/// The same for a pause that nobody asked for, which begins with it.
+const UNASKED: Duration = Duration::from_secs(2);
+/// How long a pause is remembered that nobody had anything to ask after.
+const FORGOTTEN: TimeDelta = TimeDelta::days(1);
+
+/// What a pause is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Covers {
+    /// All of the upstream.
+    Upstream,
+    /// One source.
+    Source(SourceId),
+}
+
+impl Covers {
+    /// Whether it is about this source, too.
+    #[must_use]
+    pub fn source(self, source: SourceId) -> bool {
+        match self {
+            Self::Upstream => true,
+            Self::Source(covered) => covered == source,
+        }
+    }
+}
+
+/// A pause. It ends with a request that is answered well: until then one is sent at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// What it is about.
+    pub covers: Covers,
+    /// When it began.
+    pub since: DateTime<Utc>,
+    /// When it was last begun or renewed.
+    pub noted_at: DateTime<Utc>,
+    /// Nothing is asked before.
+    pub until: DateTime<Utc>,
+    /// What was answered: 429 or 503; `None` for no answer at all to a probe.
+    pub status: Option<u16>,
+    /// Whether the upstream said until when (Retry-After).
+    pub asked_for: bool,
+    /// The source that was answered so.
+    pub source: SourceId,
+    /// How many probes failed.
+    pub failed_probes: u32,
+    /// The one request that is under way after it.
+    pub probe: Option<Probe>,
+}
+
+/// A request that finds out whether a pause is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Its lease.
+    pub lease: LeaseToken,
+    /// What it asks for.
+    pub resource: ResourceId,
+    /// When its lease ends.
+    pub ends_at: DateTime<Utc>,
+}
+
+/// Whether something may be asked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It may.
+    Open,
+    /// One request may.
+    OneOnly,
+    /// Nothing before then.
+    Shut(DateTime<Utc>),
+}
+
+impl Pause {
+    /// A pause that begins with this signal; one that nobody asked for is short.
+    pub(super) fn begun(signal: &Signal, enough: Enough, now: DateTime<Utc>) -> Self {
+        let until = enough.until.unwrap_or_else(|| later(now, UNASKED.min(signal.own_cap)));
+        Self {
+            covers: enough.covers,
+            since: now,
+            noted_at: now,
+            until,
+            status: Some(enough.status),
+            asked_for: enough.until.is_some(),
+            source: signal.source,
+            failed_probes: 0,
+            probe: None,
+        }
+    }
+
+    /// The same after its probe failed, with what came instead of an answer that is well.
+    pub(super) fn renewed(&self, signal: &Signal, enough: Option<Enough>, now: DateTime<Utc>) -> Self {
+        let asked = enough.and_then(|enough| enough.until);
+        let first = if self.asked_for { AFTER_A_PROBE } else { UNASKED.saturating_mul(2) };
+        let wait = first.saturating_mul(1 << self.failed_probes.min(30)).min(signal.own_cap);
+        Self {
+            noted_at: now,
+            until: asked.unwrap_or_else(|| later(now, wait)).max(self.until),
+            status: enough.map(|enough| enough.status),
+            asked_for: asked.is_some() || self.asked_for,
+            source: signal.source,
+            failed_probes: self.failed_probes.saturating_add(1),
+            probe: None,
+            ..*self
+        }
+    }
+
+    /// Whether one of what it covers may be asked for. `is_alive` says of a probe whether its lease still holds it.
+    pub(super) fn way(&self, now: DateTime<Utc>, is_alive: impl Fn(&Probe) -> bool) -> Way {
+        match &self.probe {
+            _ if now < self.until => Way::Shut(self.until),
+            Some(probe) if is_alive(probe) => Way::Shut(probe.ends_at),
+            _ => Way::OneOnly,
+        }
+    }
+
+    /// Whether this is the request that finds out whether it is over.
+    #[must_use]
+    pub fn is_probed_by(&self, lease: LeaseToken, resource: ResourceId) -> bool {
+        self.probe.is_some_and(|probe| (probe.lease, probe.resource) == (lease, resource))
+    }
+
+    /// What brought it about, for a person.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match (self.status, self.asked_for) {
+            (Some(status), true) => format!("{status} with Retry-After"),
+            (Some(status), false) => format!("{status} without Retry-After, however little it was asked"),
+            (None, _) => "no answer to the request after an earlier pause".into(),
+        }
+    }
+
+    /// What it is about, for a person.
+    #[must_use]
+    pub fn covered(&self) -> &'static str {
+        match self.covers {
+            Covers::Upstream => "the upstream",
+            Covers::Source(_) => "the source",
+        }
+    }
+
+    /// Whether it is over for so long that nobody needs to know of it.
+    pub(super) fn is_forgotten(&self, now: DateTime<Utc>) -> bool {
+        now - self.until > FORGOTTEN
+    }
+
+    /// A clock that was far ahead stops nobody: what it noted counts from now.
+    pub(super) fn clamp(&mut self, now: DateTime<Utc>) {
+        if self.noted_at > later(now, CLOCK_SKEW) {
+            let left = self.until - self.noted_at;
+            self.since = self.since.min(now);
+            self.noted_at = now;
+            self.until = now.checked_add_signed(left).unwrap_or(now);
+        }
+    }
+}
