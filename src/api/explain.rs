@@ -17,7 +17,7 @@ use crate::domain::policy::Heed;
 use crate::domain::read_state::{Leave, ReadState, may_answer};
 use crate::domain::resource::Key;
 use crate::domain::schedule::{Because, Due};
-use crate::store::{Current, SourceStatus, Status, UpstreamStatus};
+use crate::store::{Current, Pause, SourceStatus, Status, UpstreamStatus};
 
 /// What there is to say about a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,7 +66,7 @@ impl Explanation {
             ("freshness", case.freshness()),
             ("freshness", case.conflict()),
             ("schedule", Some(case.schedule())),
-            ("schedule", case.due()),
+            ("schedule", Some(case.due())),
             ("failures", case.failures()),
             ("upstream", upstream.map(|upstream| case.upstream(upstream))),
             ("keys", known.map(neighbours)),
@@ -176,14 +176,12 @@ impl Case<'_> {
         format!("It is refreshed {}{jitter}, at a place in that time of its own.", policy.cadence)
     }
 
-    fn due(&self) -> Option<String> {
+    fn due(&self) -> String {
         if let Some(until) = self.current.leased_until {
-            return Some(format!("It is being fetched at the moment, until {} at the longest.", self.time(until)));
+            return format!("It is being fetched at the moment, until {} at the longest.", self.time(until));
         }
         let Some(Due { at, because }) = self.current.due else {
-            return Some(
-                "No place lists the key any more, so it is not refreshed; the copy is kept for `retention`.".into(),
-            );
+            return "No place lists the key any more, so it is not refreshed; the copy is kept for `retention`.".into();
         };
         let why = match because {
             Because::New => "it was never fetched",
@@ -198,11 +196,11 @@ impl Case<'_> {
             Because::RetryNow => "its upstream is back",
             Because::Walk => "it comes with the walks of its collection",
         };
-        Some(if at > self.now {
+        if at > self.now {
             format!("It is due {}: {why}.", self.time(at))
         } else {
             format!("It has been due since {}: {why}. It waits for its turn, see `upstream`.", self.time(at))
-        })
+        }
     }
 
     fn failures(&self) -> Option<String> {
@@ -226,9 +224,27 @@ impl Case<'_> {
         });
         let more = if upstream.backlog.is_more { "more than " } else { "" };
         format!(
-            "Upstream {} takes {rate}, {} under way at the same time; {} are, and {more}{} resources are due.",
-            upstream.name, limits.max_concurrent, upstream.in_flight, upstream.backlog.resources
+            "Upstream {} takes {rate}, {} under way at the same time; {} are, and {more}{} resources are due.{}",
+            upstream.name,
+            limits.max_concurrent,
+            upstream.in_flight,
+            upstream.backlog.resources,
+            self.pauses(upstream)
         )
+    }
+
+    /// What holds the upstream's requests up besides its limits.
+    fn pauses(&self, upstream: &UpstreamStatus) -> String {
+        let said = upstream.pauses.iter().map(|pause| match pause {
+            Pause::Quiet { source, until, why, answered, .. } => {
+                let what = source.as_ref().map_or("It".into(), |source| format!("Its source {source}"));
+                format!(" {what} is left alone until {}: {why}, as {answered} was answered.", self.time(*until))
+            }
+            Pause::Outage { answers, .. } => format!(" It was out of reach for {answers} answers in a row."),
+            Pause::RetryAfter { resources } => format!(" {resources} keys wait for its Retry-After."),
+        });
+        let slowed = (upstream.pace < 1.0).then(|| format!(" It is asked at {:.0} % of that.", upstream.pace * 100.0));
+        said.chain(slowed).collect()
     }
 
     /// A time, and how far it is from now.
