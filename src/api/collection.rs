@@ -16,8 +16,12 @@ use super::ndjson::ndjson;
 use super::parameters::Parameters;
 use super::read::read_copy;
 use super::resource_path::{ResourcePath, SourcePath};
+use super::rows;
 use crate::domain::resource::{Key, SourceName};
 use crate::store::Bodies;
+
+/// The parameters of lists of copies. With any other, the columns of the source's table are meant, if it has one.
+const OF_COPIES: [&str; 7] = ["after", "cursor", "data", "key", "keys", "limit", "state"];
 
 /// Keys that may be named in one request.
 const MOST_KEYS: usize = 1000;
@@ -46,7 +50,12 @@ pub async fn collection(
     uri: Uri,
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let parameters = Parameters::of(&uri, &["after", "cursor", "data", "key", "keys", "limit", "state"])?;
+    let settings = api.settings();
+    let table = settings.asked.get(&source).and_then(|source| source.policy.body.table.as_deref());
+    if let Some(table) = table.filter(|_| rows::is_asked(&uri, &OF_COPIES)) {
+        return rows::list(&api, (source, table), &uri, &request).await;
+    }
+    let parameters = Parameters::of(&uri, &OF_COPIES)?;
     parameters.only_with("key", &[])?;
     parameters.only_with("keys", &["data"])?;
     if let Some(key) = parameters.get("key", "", |key| Some(Key::new(key)))? {

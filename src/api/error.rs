@@ -95,6 +95,8 @@ pub enum ApiError {
         /// So many.
         most: usize,
     },
+    /// The source's table is still being made.
+    TableNotReady,
     /// The feed no longer has this place, or never had it.
     UnknownCursor,
     /// Some source has not tried each of its keys yet.
@@ -200,6 +202,7 @@ impl ApiError {
                 let detail = format!("There is no source `{source}` in the configuration.");
                 Problem::new(StatusCode::NOT_FOUND, "unknown-source", "Unknown source", detail).with("source", source)
             }
+            Self::TableNotReady => table_not_ready(),
             Self::UnknownKey(path) => {
                 let detail = format!("The source `{}` has no such key.", path.source);
                 about(&path, Problem::new(StatusCode::NOT_FOUND, "unknown-key", "Unknown key", detail))
@@ -359,4 +362,10 @@ fn internal(detail: &str) -> Problem {
 
 fn about(path: &ResourcePath, problem: Problem) -> Problem {
     problem.with("source", path.source.as_str()).with("key", path.key.as_str())
+}
+
+fn table_not_ready() -> Problem {
+    let detail = "The table of this source is still being made of the stored copies.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "table-not-ready", "Table not ready", detail)
+        .with_field(header::RETRY_AFTER, HeaderValue::from(SOON))
 }

@@ -62,6 +62,7 @@ pub mod reading;
 pub mod refresh;
 pub mod reload;
 pub mod resource_path;
+pub mod rows;
 pub mod server;
 pub mod settings;
 pub mod status;

@@ -138,7 +138,16 @@ fn unknown(known: &[&str]) -> String {
     }
 }
 
-fn bad(parameter: &str, value: &str, expected: impl Into<String>) -> ApiError {
+/// All names and values of a query in their order; `None` for a value that is not UTF-8.
+pub(super) fn pairs(uri: &Uri) -> impl Iterator<Item = (String, Option<String>)> {
+    uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, encoded) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name).unwrap_or_else(|| name.to_owned()), decoded(encoded))
+    })
+}
+
+/// The error about a parameter.
+pub(super) fn bad(parameter: &str, value: &str, expected: impl Into<String>) -> ApiError {
     ApiError::BadParameter { parameter: shortened(parameter), value: shortened(value), expected: expected.into() }
 }
 

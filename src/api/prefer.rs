@@ -1,5 +1,5 @@
-//! The one preference (RFC 7240) that we know: `wait`, for how long the client would rather wait than be answered with what
-//! there is.
+//! The preferences (RFC 7240) that we know: `wait`, for how long the client would rather wait than be answered with what there
+//! is, and `count=exact`.
 
 use std::time::Duration;
 
@@ -26,6 +26,15 @@ pub fn wait(request: &HeaderMap) -> Option<Duration> {
         }
     }
     None
+}
+
+/// Whether the client would like to know how many there are in all: `count=exact`, as PostgREST has it.
+#[must_use]
+pub fn counts(request: &HeaderMap) -> bool {
+    let lines = request.get_all(PREFER).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    lines
+        .into_iter()
+        .any(|line| split_outside_quotes(&line, ',').any(|one| one.trim().eq_ignore_ascii_case("count=exact")))
 }
 
 /// The field that tells how long was waited at the most.

@@ -13,7 +13,7 @@ use crate::domain::resource::SourceId;
 use crate::refresh::origins;
 use crate::refresh::origins::spool::mark_of;
 use crate::refresh::origins::sync::{self, AT_ONCE, Stored, store_list};
-use crate::refresh::{Refresher, Roster};
+use crate::refresh::{Refresher, Roster, tables};
 use crate::store::{self, Authority, Registered, SourceSpec, Store, StoreOptions};
 use crate::upstream::{Fetchers, Quiet};
 
@@ -70,6 +70,19 @@ async fn connect(url: &str, readers: u32, schema: Schema) -> Result<(Arc<dyn Sto
         clock.anchor(now);
     }
     Ok((store, clock))
+}
+
+/// Refuses a configuration whose tables can't be made, or by which apps would lose what they read and may not.
+pub(super) async fn check_tables(store: &dyn Store, config: &Config) -> Result<(), CliError> {
+    let plan = tables::plan(store, config).await?;
+    let refusals = plan.refusals(config.database.allow_table_changes);
+    if !refusals.is_empty() {
+        return Err(CliError::usage(refusals.join("\n")));
+    }
+    for line in plan.lines() {
+        tracing::info!("{line}");
+    }
+    Ok(())
 }
 
 /// Sources that are known to the store, and what is left to do about their keys.

@@ -10,12 +10,13 @@ use super::probe::shown_page;
 use super::question::{Answer, Counting, Question, inspect};
 use crate::config::{Config, Source};
 use crate::domain::decision::Outcome;
+use crate::refresh::tables::plan;
 use crate::store::{Inspected, SchemaState, StoreError};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Also look at the database, and make one request to each upstream, for the first key of one of its sources. Nothing
+    /// Also look at the database and at what would become of typed tables, and make one request to each upstream, for the first key of one of its sources. Nothing
     /// is stored, made or brought up to date.
     #[arg(long)]
     connect: bool,
@@ -53,10 +54,11 @@ async fn connect(config: &Config) -> Result<Exit, CliError> {
     let (database, line) = database(&inspected);
     println!("database: {line}");
     let counting = Counting::by(config, &inspected).await;
+    let tables = tables(config, &counting).await?;
     // They are different upstreams: none has to wait for another.
     let answers = join_all(config.upstreams.keys().map(|upstream| ask(config, &counting, upstream))).await;
     counting.close().await;
-    let mut exit = database;
+    let mut exit = if tables == Exit::Well { database } else { tables };
     for (answer, line) in answers {
         println!("{line}");
         if answer != Exit::Well {
@@ -64,6 +66,18 @@ async fn connect(config: &Config) -> Result<Exit, CliError> {
         }
     }
     Ok(exit)
+}
+
+/// What would become of typed tables; not well if that is refused.
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn tables(config: &Config, counting: &Counting) -> Result<Exit, CliError> {
+    let Counting::By { store, .. } = counting else { return Ok(Exit::Well) };
+    let plan = plan(store.as_ref(), config).await?;
+    for line in plan.lines() {
+        println!("{line}");
+    }
+    let is_refused = !plan.refusals(config.database.allow_table_changes).is_empty();
+    Ok(if is_refused { Exit::Failed } else { Exit::Well })
 }
 
 fn database(inspected: &Result<Inspected, StoreError>) -> (Exit, String) {

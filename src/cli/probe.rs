@@ -12,6 +12,7 @@ use super::refresh::unknown_source;
 use crate::domain::collection::Page;
 use crate::domain::decision::{Freshness, Outcome};
 use crate::domain::observation::Seen;
+use crate::domain::project::{Cell, Typed};
 use crate::domain::schedule::Due;
 use crate::upstream::{Exchange, shown};
 
@@ -123,6 +124,7 @@ fn shown_outcome(outcome: &Outcome) -> String {
             let start = body.get(..SHOWN_BYTES.min(body.len())).unwrap_or_default();
             let more = if body.len() > SHOWN_BYTES { " …" } else { "" };
             text.push_str(&due(replacement.due));
+            replacement.typed.iter().for_each(|typed| rows(&mut text, typed));
             line(&mut text, &format!("\n{}{more}", String::from_utf8_lossy(start)));
             return text;
         }
@@ -145,6 +147,30 @@ pub(super) fn shown_page(page: &Page) -> String {
     let left_out = page.left_out.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
     let next = if page.next.is_some() && !page.is_last { "; it leads to another page" } else { "" };
     format!("a page of {} items: {}{more}{left_out}{next}", page.size, keys.join(", "))
+}
+
+/// How many rows of a copy are shown.
+const SHOWN_ROWS: usize = 3;
+
+fn rows(text: &mut String, Typed { table, rows }: &Typed) {
+    line(text, &format!("\n{} rows of table {}", rows.len(), table.name));
+    for row in rows.iter().take(SHOWN_ROWS) {
+        let values = table.row().zip(row).map(|(column, cell)| format!("{} = {}", column.name, value(cell)));
+        line(text, &format!("  {}", values.collect::<Vec<_>>().join(", ")));
+    }
+    if rows.len() > SHOWN_ROWS {
+        line(text, "  …");
+    }
+}
+
+fn value(cell: &Cell) -> String {
+    match cell {
+        Cell::Null => "NULL".into(),
+        Cell::Text(text) => format!("{text:?}"),
+        Cell::Integer(integer) => integer.to_string(),
+        Cell::Real(real) => real.to_string(),
+        Cell::Boolean(flag) => flag.to_string(),
+    }
 }
 
 fn fresh(freshness: Freshness) -> String {

@@ -14,8 +14,8 @@ use crate::clock::{Clock, monotonic};
 use crate::config::Config;
 use crate::domain::resource::{Key, SourceName};
 use crate::refresh::once::{Manner, Run, Target};
-use crate::refresh::origins;
 use crate::refresh::tally::{Counts, NamedWait};
+use crate::refresh::{Refresher, origins, tables};
 use crate::store::{Authority, Registered, Store};
 
 /// Arguments of `refresh`.
@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// How long to wait at the most for an upstream that wants to be left alone. What is left then is told, and stays due.
     #[arg(long, value_name = "SPAN", default_value = "1m", value_parser = humantime::parse_duration)]
     patience: Duration,
+    /// Let apps lose columns, rows or whole tables that the configuration no longer has.
+    #[arg(long)]
+    yes: bool,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -57,11 +60,15 @@ struct Summary {
 }
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
-    let config = assemble::config(config_path)?;
+    let mut config = assemble::config(config_path)?;
+    config.database.allow_table_changes |= args.yes;
     let (store, clock) = assemble::store(&config, Schema::Migrate).await?;
     // A running `serve` owns the config; without one, whoever runs now does.
     let owned = store.config_owner(clock.now()).await?.is_some();
     let authority = if owned { Authority::Adds } else { Authority::Owns };
+    if !owned {
+        assemble::check_tables(store.as_ref(), &config).await?;
+    }
     let registered = assemble::register(store.as_ref(), &config, authority).await?.registered;
     if !owned {
         for (source, ids) in config.sources.iter().zip(&registered) {
@@ -72,6 +79,9 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     }
     let target = target(&config, &registered, store.as_ref(), args).await?;
     let refresher = assemble::refresher(&config, &registered, Arc::clone(&store), &clock, assemble::worker_name())?;
+    if !owned {
+        settle_tables(&refresher).await;
+    }
     let grace = config.server.shutdown_grace;
     let stop = signals::watch(move || grace)?;
     let started = monotonic();
@@ -85,6 +95,14 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     print(&summary, args.json)?;
     let all_well = summary.counts.failed == 0 && summary.counts.waiting == 0 && !stop.stop.is_cancelled();
     Ok(if all_well { Exit::Well } else { Exit::Failed })
+}
+
+/// Makes the tables as configured. What can't be done keeps nothing from being refreshed.
+async fn settle_tables(refresher: &Refresher) {
+    let tell = |source: &str, done| tracing::info!(source, done, "filling its table");
+    for (source, why) in tables::settle_all(refresher, tell).await {
+        eprintln!("warning: sources.{source}.table: {why}");
+    }
 }
 
 /// What the arguments name.

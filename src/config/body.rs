@@ -14,12 +14,14 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<B
     let drop = layers.get(reader, &set::DROP)?;
     check_drop(reader, layers, &drop);
     let ignore_changes_in = layers.get(reader, &set::IGNORE_CHANGES_IN)?;
+    let table = layers.optional(reader, &set::TABLE)?;
     match kind {
-        None | Some(ContentKind::Json) => Some(BodyRules { kind, data, drop, ignore_changes_in }),
+        None | Some(ContentKind::Json) => Some(BodyRules { kind, data, drop, ignore_changes_in, table }),
         Some(ContentKind::Text | ContentKind::Bytes) => {
             check_no_paths(reader, layers, &set::DATA);
             check_no_paths(reader, layers, &set::DROP);
             check_no_paths(reader, layers, &set::IGNORE_CHANGES_IN);
+            check_no_paths(reader, layers, &set::TABLE);
             // What [defaults] say of JSON is not about this source.
             Some(BodyRules { kind, ..BodyRules::default() })
         }

@@ -14,7 +14,7 @@ use super::section::{Section, did_you_mean};
 use super::setting::Scope;
 use super::upstream::DeclaredUpstreams;
 use super::value::{Value, Wants, dotted};
-use super::{Config, keys_from, overrides, policy, server, source, tokens};
+use super::{Config, keys_from, overrides, policy, server, source, table, tokens};
 
 /// The tables that a document may have.
 const TABLES: [&str; 5] = ["server", "database", "defaults", "upstreams", "sources"];
@@ -116,6 +116,7 @@ fn config(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Option<Config> {
         reader.warn(&at, "there are no sources, so nothing is refreshed", "add a table [sources.NAME]");
     }
     keys_from::check_fan_out(reader, &sources, &tables);
+    table::check_names(reader, &sources, &tables);
     let upstreams = upstreams.resolve(reader, &sources, &defaults);
     Some(Config { server: server?, database: database?, upstreams, sources })
 }

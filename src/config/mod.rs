@@ -28,6 +28,7 @@ mod server;
 mod setting;
 mod settings;
 mod source;
+mod table;
 mod tokens;
 mod transport;
 mod upstream;
@@ -114,6 +115,19 @@ pub struct Database {
     pub retention: Duration,
     /// How long entries of the change feed are kept.
     pub keep_changes: Duration,
+    /// Where the views of typed tables are, and who may read them.
+    pub tables: TableHome,
+    /// Whether typed tables may lose columns, rows or their names when the configuration says so.
+    pub allow_table_changes: bool,
+}
+
+/// Where the views of typed tables are on Postgres, and who may read them. SQLite has neither schemas nor roles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableHome {
+    /// The schema.
+    pub schema: String,
+    /// The roles that may read them.
+    pub grant_select_to: Vec<String>,
 }
 
 /// A limit group.

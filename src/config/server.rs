@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use super::reader::Reader;
 use super::section::{Layers, Section};
 use super::settings as set;
-use super::{Database, Server, tokens};
+use super::{Database, Server, TableHome, tokens};
 
 /// Reads `[server]`.
 pub(super) fn server(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Server> {
@@ -78,10 +78,27 @@ pub(super) fn database(reader: &mut Reader<'_>, section: &Section<'_>) -> Option
     let readers = layers.get(reader, &set::READERS);
     let retention = layers.get(reader, &set::RETENTION);
     let keep_changes = layers.get(reader, &set::KEEP_CHANGES);
+    let schema = layers.get(reader, &set::TABLE_SCHEMA);
+    let grant_select_to = layers.get(reader, &set::GRANT_SELECT_TO);
+    let allow_table_changes = layers.get(reader, &set::ALLOW_TABLE_CHANGES);
+    let url = url?.text;
+    if url.starts_with("sqlite:") {
+        check_no_roles(reader, section);
+    }
     Some(Database {
-        url: SecretString::from(url?.text),
+        url: SecretString::from(url),
         readers: readers?,
         retention: retention?,
         keep_changes: keep_changes?,
+        tables: TableHome { schema: schema?, grant_select_to: grant_select_to? },
+        allow_table_changes: allow_table_changes?,
     })
+}
+
+/// Notes what has no meaning on SQLite, which has no roles.
+fn check_no_roles(reader: &mut Reader<'_>, section: &Section<'_>) {
+    if let Some(value) = section.value(&set::GRANT_SELECT_TO).filter(|value| !value.is_empty_list()) {
+        let at = value.spot().named(value.path);
+        reader.warn(&at, "has no meaning on SQLite, where whoever reads the file reads all", "leave it out");
+    }
 }

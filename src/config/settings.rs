@@ -2,6 +2,7 @@
 //! users; the tests here hold it against this list.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::governor::PauseScope;
 use crate::domain::policy::Heed;
+use crate::domain::table::Table;
 use crate::domain::template::UrlTemplate;
 
 use super::CorsOrigins;
@@ -31,6 +33,7 @@ use super::origins::ORIGINS;
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
+use super::table::{ROLES, SCHEMA, TYPED};
 use super::tokens::TOKENS;
 use super::transport;
 
@@ -58,6 +61,9 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &READERS,
     &RETENTION,
     &KEEP_CHANGES,
+    &TABLE_SCHEMA,
+    &GRANT_SELECT_TO,
+    &ALLOW_TABLE_CHANGES,
     &REQUESTS_PER_SECOND_LIMIT,
     &BURST,
     &MAX_CONCURRENT_REQUESTS,
@@ -88,6 +94,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &DATA,
     &DROP,
     &IGNORE_CHANGES_IN,
+    &TABLE,
     &METHOD,
     &BODY,
     &CONTENT_TYPE,
@@ -218,6 +225,33 @@ pub(super) static KEEP_CHANGES: Setting<Duration> = Setting {
     scopes: &[Scope::Database],
     kind: &POSITIVE_SPAN,
     default: Is("\"7d\""),
+    shows: Shows::Value,
+};
+
+/// The schema of the views that apps read typed tables from. Made if it isn't there. Postgres alone.
+pub(super) static TABLE_SCHEMA: Setting<String> = Setting {
+    name: "table_schema",
+    scopes: &[Scope::Database],
+    kind: &SCHEMA,
+    default: Is("\"headpond_data\""),
+    shows: Shows::Value,
+};
+
+/// The roles that may read typed tables. Postgres alone.
+pub(super) static GRANT_SELECT_TO: Setting<Vec<String>> = Setting {
+    name: "grant_select_to",
+    scopes: &[Scope::Database],
+    kind: &ROLES,
+    default: Is("[]"),
+    shows: Shows::Value,
+};
+
+/// Whether typed tables may lose columns, rows or their names when the configuration says so.
+pub(super) static ALLOW_TABLE_CHANGES: Setting<bool> = Setting {
+    name: "allow_table_changes",
+    scopes: &[Scope::Database],
+    kind: &FLAG,
+    default: Is("false"),
     shows: Shows::Value,
 };
 
@@ -364,6 +398,10 @@ pub(super) static DROP: Setting<Vec<JsonPath>> =
 /// Parts of a JSON body whose changes make no new version.
 pub(super) static IGNORE_CHANGES_IN: Setting<Vec<JsonPath>> =
     Setting { name: "ignore_changes_in", scopes: POLICY, kind: &PATHS, default: Is("[]"), shows: Shows::Value };
+
+/// What of its copies becomes columns of a table.
+pub(super) static TABLE: Setting<Arc<Table>> =
+    Setting { name: "table", scopes: &[Scope::Source], kind: &TYPED, default: Computed, shows: Shows::Value };
 
 /// How its resources are asked for: `"GET"`, or `"POST"` for search endpoints and GraphQL. A POST is never conditional: its
 /// If-None-Match would mean something else (RFC 9110 §13.1.2). Default: "POST" where there is a body, else "GET".

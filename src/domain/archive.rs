@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::change::ChangeKind;
-use super::content::{BodyRules, inspect};
+use super::content::{BodyRules, inspect, typed};
 use super::decision::{Freshness, Metadata, Replacement};
 use super::policy::Policy;
 use super::read_state::ReadState;
@@ -188,6 +188,7 @@ impl Line {
         if let Some((snapshot, edited)) = self.snapshot(&policy.body)? {
             was_edited = edited;
             content = Some(Replacement {
+                typed: typed(&snapshot, &snapshot.body, &policy.body).map_err(|unfit| unfit.detail)?,
                 snapshot,
                 version: self.version.unwrap_or(1).max(1),
                 kind: ChangeKind::Created,

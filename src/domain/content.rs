@@ -1,12 +1,16 @@
 //! Is this body fit to replace the last good one, and does it differ from it?
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
 use super::failure::FailureKind;
 use super::json_path::without;
+use super::project::{Typed, project};
 use super::snapshot::{ContentHash, Snapshot, kept};
+use super::table::Table;
 
 pub use super::json_path::JsonPath;
 
@@ -44,12 +48,14 @@ pub struct BodyRules {
     pub drop: Vec<JsonPath>,
     /// Parts whose changes don't count.
     pub ignore_changes_in: Vec<JsonPath>,
+    /// What rows are made of what is kept.
+    pub table: Option<Arc<Table>>,
 }
 
 /// Why a body can't be the resource's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
-    /// [`FailureKind::Empty`] or [`FailureKind::Unparsable`].
+    /// [`FailureKind::Empty`], [`FailureKind::Unparsable`] or [`FailureKind::Misfit`].
     pub kind: FailureKind,
     /// A sentence that says what is wrong with it, and quotes nothing of it.
     pub detail: String,
@@ -63,7 +69,7 @@ impl BodyRules {
     }
 
     fn kind_of(&self, content_type: &[u8]) -> ContentKind {
-        let is_to_be_parsed = self.name_parts() || is_json(content_type);
+        let is_to_be_parsed = self.name_parts() || self.table.is_some() || is_json(content_type);
         self.kind.unwrap_or(if is_to_be_parsed { ContentKind::Json } else { ContentKind::Bytes })
     }
 
@@ -114,6 +120,23 @@ pub fn inspect(headers: &HeaderMap, body: Bytes, rules: &BodyRules) -> Result<Sn
             Ok(_) => Ok(whole(headers, body)),
             Err(error) => Err(unparsable(format!("the body is not JSON: {error}"))),
         },
+    }
+}
+
+/// The rows of what is to be kept, if the source has a table.
+///
+/// # Errors
+/// [`Unfit`] when it does not fit the table. Of `body`, which is what came, no more is kept than by `rules`.
+pub fn typed(snapshot: &Snapshot, body: &Bytes, rules: &BodyRules) -> Result<Option<Typed>, Unfit> {
+    let Some(table) = &rules.table else { return Ok(None) };
+    match project(table, &snapshot.body) {
+        Ok(rows) => Ok(Some(Typed { table: Arc::clone(table), rows })),
+        Err(misfit) => {
+            let detail = misfit.to_string();
+            let rest = || parsed::<Value>(body).map_or_else(|_| None, |all| Some(text_of(&without(&all, &rules.drop))));
+            let body = if rules.drop.is_empty() { Some(body.clone()) } else { rest() };
+            Err(Unfit { kind: FailureKind::Misfit, detail, body })
+        }
     }
 }
 
@@ -283,7 +306,7 @@ mod tests {
 
     fn kept_of(body: &'static str, data: Option<&str>, drop: &[&str], ignore: &[&str]) -> Result<Snapshot, Unfit> {
         let data = data.map(|path| JsonPath::new(path).unwrap());
-        let rules = BodyRules { kind: None, data, drop: paths(drop), ignore_changes_in: paths(ignore) };
+        let rules = BodyRules { data, drop: paths(drop), ignore_changes_in: paths(ignore), ..BodyRules::default() };
         inspect(&json(), Bytes::from_static(body.as_bytes()), &rules)
     }
 

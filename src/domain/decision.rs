@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::cache_control::CacheControl;
 use super::change::ChangeKind;
-use super::content::{Unfit, inspect};
+use super::content::{Unfit, inspect, typed};
 use super::failure::{Absence, Failing, Failure, FailureKind};
 use super::freshness::{Stated, guessed};
 use super::hop_by_hop;
@@ -41,7 +41,7 @@ pub fn decide(
         hop_by_hop::remove(headers);
     }
     match seen {
-        Seen::Content { headers, body } => decision.content(&headers, body),
+        Seen::Content { headers, body } => decision.content(&headers, &body),
         Seen::NotModified { headers } if conditional => decision.not_modified(&headers),
         Seen::NotModified { headers } => decision.deferred(
             Failure {
@@ -89,12 +89,12 @@ struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    fn content(&self, headers: &HeaderMap, body: Bytes) -> Outcome {
+    fn content(&self, headers: &HeaderMap, body: &Bytes) -> Outcome {
         if let Some(failure) = self.unstorable(headers, self.content_status()) {
             return self.deferred(failure, headers);
         }
         let size = body.len() as u64;
-        let mut snapshot = match inspect(headers, body, &self.policy.body) {
+        let mut snapshot = match inspect(headers, body.clone(), &self.policy.body) {
             Ok(snapshot) => snapshot,
             Err(unfit) => return self.unfit(unfit, size, headers),
         };
@@ -112,6 +112,10 @@ impl Decision<'_> {
         if self.previous.content_hash == Some(snapshot.content_hash) && !was_gone {
             return self.confirmed(metadata, freshness, &stated, snapshot.headers);
         }
+        let typed = match typed(&snapshot, body, &self.policy.body) {
+            Ok(typed) => typed,
+            Err(unfit) => return self.unfit(unfit, size, headers),
+        };
         let kind = match self.previous.version {
             0 => ChangeKind::Created,
             _ if was_gone => ChangeKind::Returned,
@@ -119,6 +123,7 @@ impl Decision<'_> {
         };
         Outcome::Replaced(Box::new(Replacement {
             snapshot,
+            typed,
             version: self.previous.version + 1,
             kind,
             metadata,

@@ -27,6 +27,8 @@ pub enum FailureKind {
     Empty,
     /// The body is not what its Content-Type or the source's `content` says, or has not the one part that `data` names.
     Unparsable,
+    /// The body does not fit the source's table.
+    Misfit,
     /// 404, and the gone rules are not yet met.
     NotFound,
     /// The gone rules are met, but more than `max_delete_share` of the source would go within one interval.
@@ -60,7 +62,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for parsing stored names and for documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -70,6 +72,7 @@ impl FailureKind {
         Self::TooLarge,
         Self::Empty,
         Self::Unparsable,
+        Self::Misfit,
         Self::NotFound,
         Self::Held,
         Self::RateLimited,
@@ -99,6 +102,7 @@ impl FailureKind {
             Self::TooLarge => "too_large",
             Self::Empty => "empty",
             Self::Unparsable => "unparsable",
+            Self::Misfit => "misfit",
             Self::NotFound => "not_found",
             Self::Held => "held",
             Self::RateLimited => "rate_limited",

@@ -148,6 +148,7 @@ mod tests {
             data: paths(data).pop(),
             drop: paths(drop),
             ignore_changes_in: paths(ignore),
+            table: None,
         };
         let all = [
             of(&rules(&[], &[], &[], None), Heed::Schedule),

@@ -6,10 +6,12 @@ use std::ptr;
 use jsonpath_rust::parser::model::JpQuery;
 use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::js_path_process;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A JSONPath that has been checked.
-#[derive(Debug, Clone)]
+/// A JSONPath that has been checked. It is stored as its text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct JsonPath {
     text: String,
     query: JpQuery,
@@ -22,6 +24,20 @@ impl PartialEq for JsonPath {
 }
 
 impl Eq for JsonPath {}
+
+impl TryFrom<String> for JsonPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::new(text)
+    }
+}
+
+impl From<JsonPath> for String {
+    fn from(path: JsonPath) -> Self {
+        path.text
+    }
+}
 
 impl JsonPath {
     /// Checks and wraps a path.
@@ -47,6 +63,15 @@ impl JsonPath {
     pub fn nodes<'v>(&self, document: &'v Value) -> Vec<&'v Value> {
         let nodes = js_path_process(&self.query, document).unwrap_or_default();
         nodes.into_iter().map(|node| node.val).collect()
+    }
+
+    /// The path of the list or object all of whose members this one names, if it ends with `[*]` or `.*`.
+    #[must_use]
+    pub fn parent_of_all(&self) -> Option<Self> {
+        let text = self.text.trim_end();
+        let parent = text.strip_suffix("[*]").or_else(|| text.strip_suffix(".*"))?;
+        // Of `$..*`, what is left is no path.
+        Self::new(parent).ok()
     }
 }
 

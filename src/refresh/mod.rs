@@ -8,6 +8,8 @@
 //! What there is to be refreshed may live elsewhere: [`origins`] keeps the keys of sources as files, queries and the copies of
 //! other sources say.
 //!
+//! Typed tables are made, filled and changed by [`tables`].
+//!
 //! A [`Refresher`] never changes. Another configuration makes another refresher, which takes the place of the last one.
 
 use std::collections::HashMap;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use crate::announce::Announcer;
 use crate::clock::Clock;
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, TableHome};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
@@ -34,6 +36,7 @@ mod notices;
 pub mod once;
 pub mod origins;
 pub mod ownership;
+pub mod tables;
 pub mod tally;
 mod turns;
 mod walk;
@@ -62,6 +65,17 @@ pub struct Refresher {
 pub struct Roster {
     sources: HashMap<SourceId, (Arc<Source>, Fingerprint)>,
     upstreams: Vec<UpstreamSettings>,
+    /// What holds for all typed tables.
+    pub tables: TableRules,
+}
+
+/// What holds for all typed tables.
+#[derive(Debug, Clone)]
+pub struct TableRules {
+    /// Where their views are, and who may read them.
+    pub home: TableHome,
+    /// Whether apps may lose columns, rows or whole tables that they read.
+    pub may_lose: bool,
 }
 
 /// One upstream of the roster.
@@ -115,7 +129,8 @@ impl Roster {
                 });
             }
         }
-        Self { sources, upstreams }
+        let tables = TableRules { home: config.database.tables.clone(), may_lose: config.database.allow_table_changes };
+        Self { sources, upstreams, tables }
     }
 
     /// All sources, with their ids.

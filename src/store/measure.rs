@@ -8,11 +8,13 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
-    OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection,
-    Settled, SourceSpec, Status, Store, StoreError, WalkEnd, WalkPage, Wish,
+    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
+    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
+    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
+    Wish,
 };
 use crate::clock::monotonic;
+use crate::config::TableHome;
 use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::collection::{Known, Remembered};
@@ -21,6 +23,7 @@ use crate::domain::governor::Wait;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
+use crate::domain::table::Table;
 use crate::telemetry::metrics;
 
 /// A store whose calls are measured.
@@ -147,6 +150,40 @@ impl Store for Measured {
         measured("select_keys", self.0.select_keys(query, rows)).await
     }
 
+    async fn tables(&self) -> Result<Vec<KnownTable>, StoreError> {
+        measured("tables", self.0.tables()).await
+    }
+
+    async fn table_obstacles(
+        &self,
+        source: &SourceName,
+        table: &Table,
+        home: &TableHome,
+        live: Option<&KnownTable>,
+    ) -> Result<Vec<String>, StoreError> {
+        measured("table_obstacles", self.0.table_obstacles(source, table, home, live)).await
+    }
+
+    async fn begin_table(&self, source: SourceId, table: &Table) -> Result<TableId, StoreError> {
+        measured("begin_table", self.0.begin_table(source, table)).await
+    }
+
+    async fn fill_table(&self, table: TableId, at_most: u32) -> Result<Filled, StoreError> {
+        measured("fill_table", self.0.fill_table(table, at_most)).await
+    }
+
+    async fn open_table(&self, table: TableId, home: &TableHome) -> Result<(), StoreError> {
+        measured("open_table", self.0.open_table(table, home)).await
+    }
+
+    async fn drop_table(&self, table: TableId) -> Result<(), StoreError> {
+        measured("drop_table", self.0.drop_table(table)).await
+    }
+
+    async fn misfits(&self, source: SourceId) -> Result<Vec<Key>, StoreError> {
+        measured("misfits", self.0.misfits(source)).await
+    }
+
     async fn feed_end(&self) -> Result<Cursor, StoreError> {
         measured("feed_end", self.0.feed_end()).await
     }
@@ -237,6 +274,10 @@ impl Store for Measured {
 
     async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
         measured("batch", self.0.batch(source, keys, bodies)).await
+    }
+
+    async fn table_rows(&self, source: &SourceName, request: &RowRequest) -> Result<Option<RowPage>, StoreError> {
+        measured("table_rows", self.0.table_rows(source, request)).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {

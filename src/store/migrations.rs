@@ -69,6 +69,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0011_collections.sql"),
         postgres: include_str!("../../migrations/postgres/0011_collections.sql"),
     },
+    Migration {
+        version: 13,
+        name: "tables",
+        sqlite: include_str!("../../migrations/sqlite/0013_tables.sql"),
+        postgres: include_str!("../../migrations/postgres/0013_tables.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

@@ -16,6 +16,7 @@
 //! | `last_failure` | source that ever failed: its latest failure | by a trigger |
 //! | `walk` | collection: its walk's resource, and how far that has come | by each page and end of a walk |
 //! | `walk_page` | page of a collection: what led to it and on, validators, members | when one of these changes |
+//! | `typed` | typed table of a source: what it is configured as, how far it is filled; its rows are in `typed_ID` | when one of these changes |
 //! | `refused` | resource whose latest answer was no content: the body that came (at most 1000 rows) | when one comes; gone with the next usable answer |
 //! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
 //! | `change` | change of content, numbered in commit order | never |
@@ -71,9 +72,11 @@ mod plan;
 mod postgres;
 mod refusal;
 mod retry;
+mod row_select;
 mod select;
 mod sqlite;
 mod status;
+mod tables;
 mod walks;
 
 use std::path::Path;
@@ -86,7 +89,7 @@ use http::HeaderMap;
 
 pub use self::status::{Counts, Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, TableHome};
 use crate::domain::archive::Restored;
 use crate::domain::change::{Change, Cursor};
 use crate::domain::collection;
@@ -99,6 +102,7 @@ use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::{self, Because, Cadence, Due};
 use crate::domain::snapshot::ContentHash;
+use crate::domain::table::Table;
 use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 
@@ -107,7 +111,9 @@ pub use archive::{Exported, Import};
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
 pub use refusal::{MOST_REFUSED, Refusal};
+pub use row_select::{RowPage, RowRequest};
 pub use select::{KeyQuery, Rows, SelectedRow};
+pub use tables::{Filled, KnownTable, TableId, TableState};
 pub use walks::{Brought, Ended, HowItEnded, Missing, PageContent, PageFate, WalkEnd, WalkLease, WalkPage, held_back};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
@@ -217,6 +223,36 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`StoreError::Rejected`] for a statement that is wrong, with the database's words, or that takes too long.
     async fn select_keys(&self, query: &KeyQuery, rows: Rows) -> Result<(), StoreError>;
 
+    /// The typed tables that there are, in the order in which they were made.
+    async fn tables(&self) -> Result<Vec<KnownTable>, StoreError>;
+
+    /// What keeps a source's table from being opened, in words: names that are taken, roles that there aren't, views that
+    /// depend on one that must be made anew. `live` is the one whose place it takes.
+    async fn table_obstacles(
+        &self,
+        source: &SourceName,
+        table: &Table,
+        home: &TableHome,
+        live: Option<&KnownTable>,
+    ) -> Result<Vec<String>, StoreError>;
+
+    /// Makes a table for a source, without views. From now on applies write it. If that has begun already, it goes on;
+    /// one that has begun for another table of the source is dropped.
+    async fn begin_table(&self, source: SourceId, table: &Table) -> Result<TableId, StoreError>;
+
+    /// Makes rows of the next copies that are stored, at most so many. Goes on where it ended, also in another process.
+    async fn fill_table(&self, table: TableId, at_most: u32) -> Result<Filled, StoreError>;
+
+    /// Lets apps read a table: makes its views, or turns those of the one before round, with the rights that there are on
+    /// them. The one before is [`TableState::Left`]. Done again, it makes good what is missing.
+    async fn open_table(&self, table: TableId, home: &TableHome) -> Result<(), StoreError>;
+
+    /// Drops a table with its rows, and its views if it is what apps read. Views that depend on these stop it.
+    async fn drop_table(&self, table: TableId) -> Result<(), StoreError>;
+
+    /// The keys of a source whose latest failure is that a body, which is still kept, does not fit its table.
+    async fn misfits(&self, source: SourceId) -> Result<Vec<Key>, StoreError>;
+
     /// The place in the change feed after all that there is.
     async fn feed_end(&self) -> Result<Cursor, StoreError>;
 
@@ -301,6 +337,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// What a reader sees of these keys of a source, which must all be different, retired ones too, and all of one moment;
     /// `None` when the source is unknown.
     async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError>;
+
+    /// A page of the rows of a source's typed table, all of one moment. `None` while the table that is asked for, with all of
+    /// these columns, is not there yet.
+    async fn table_rows(&self, source: &SourceName, request: &RowRequest) -> Result<Option<RowPage>, StoreError>;
 
     /// The body of this resource that was refused last, if nothing usable has come since and it is still kept.
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError>;

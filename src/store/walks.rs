@@ -240,6 +240,7 @@ impl Draft {
             *(if kind == ChangeKind::Changed { &mut draft.brought.changed } else { &mut draft.brought.new }) += 1;
             let replacement = Replacement {
                 snapshot: item.snapshot.clone(),
+                typed: None,
                 version: member.version + 1,
                 kind,
                 metadata: Metadata::default(),

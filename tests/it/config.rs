@@ -3,6 +3,7 @@
 
 mod collections;
 mod overrides;
+mod tables;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

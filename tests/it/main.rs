@@ -18,5 +18,6 @@ mod reload;
 mod status;
 mod store_contract;
 mod support;
+mod tables;
 mod upstream;
 mod walks;

@@ -23,6 +23,7 @@ mod reloads;
 mod serving;
 #[path = "../it/support/mod.rs"]
 mod support;
+mod tables;
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ use crate::refresh::clockwork::Clockwork;
 use crate::refresh::committer::Committer;
 use crate::refresh::fleet;
 use crate::refresh::follow::follow;
-use crate::refresh::origins;
+use crate::refresh::{origins, tables};
 use crate::store::Store;
 use crate::telemetry::metrics;
 
@@ -44,6 +44,9 @@ pub(super) struct Args {
     /// Refuse to start when the database's schema is out of date, instead of bringing it up to date.
     #[arg(long)]
     no_migrate: bool,
+    /// Let apps lose columns, rows or whole tables that the configuration no longer has.
+    #[arg(long)]
+    yes: bool,
     /// Ask no upstream: serve what the database has. For the tests of whoever reads from here.
     #[arg(long)]
     offline: bool,
@@ -70,7 +73,8 @@ pub(super) struct Service {
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
     let origin = Origin::new(config_path, ProcessEnvironment)?;
-    let config = assemble::config(config_path)?;
+    let mut config = assemble::config(config_path)?;
+    config.database.allow_table_changes |= args.yes;
     // First of all, so that a second `serve` by mistake is told before it touches anything.
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
@@ -152,6 +156,7 @@ async fn serve_until_stopped(
         parts.spawn(commits.map(Ok));
         parts.spawn(fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended));
     }
+    parts.spawn(tables::keep(present.refreshers(), stop.stop.clone()).map(Ok));
     parts.spawn(serving.map(Ok));
     parts.spawn(metrics::upkeep(metrics, stop.stop.clone()).map(Ok));
     parts.spawn(reloader.run(asked, stop.stop.clone()).map(Ok));

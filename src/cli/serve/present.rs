@@ -10,7 +10,7 @@ use crate::cli::outcome::CliError;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::refresh::ownership::Ownership;
-use crate::refresh::{Refresher, Roster};
+use crate::refresh::{Refresher, Roster, tables};
 use crate::store::{Authority, Store};
 use crate::upstream::{BadClient, Fetchers};
 
@@ -30,7 +30,7 @@ pub(super) struct Present {
 #[derive(Debug)]
 pub(super) enum NotReplaced {
     /// The new one asks for something that can't be done. The one before holds, and nothing was touched.
-    Refused(BadClient),
+    Refused(Vec<String>),
     /// The one before holds. The database may have some of what the new one says already; the next reload or restart makes
     /// it the whole of one of them.
     OldHolds(CliError),
@@ -46,6 +46,7 @@ impl Present {
         store: Arc<dyn Store>,
         clock: &Arc<SystemClock>,
     ) -> Result<Self, CliError> {
+        assemble::check_tables(store.as_ref(), &config).await?;
         let worker = assemble::worker_name();
         let ownership = Ownership::new(Arc::clone(&store), Arc::<SystemClock>::clone(clock), worker.clone());
         // Taken before anything is written, so that of two processes that do this at once the last one's word stands.
@@ -74,7 +75,13 @@ impl Present {
         let old_holds = NotReplaced::OldHolds;
         let store = self.store.as_ref();
         let before = self.refresher();
-        let fetchers = Fetchers::of(&config, &before.clock).map_err(NotReplaced::Refused)?;
+        let fetchers = Fetchers::of(&config, &before.clock)
+            .map_err(|bad: BadClient| NotReplaced::Refused(vec![bad.to_string()]))?;
+        let refused = tables::plan(store, &config).await.map_err(|error| old_holds(error.into()))?;
+        let refused = refused.refusals(config.database.allow_table_changes);
+        if !refused.is_empty() {
+            return Err(NotReplaced::Refused(refused));
+        }
         self.ownership.take().await.map_err(|error| old_holds(error.into()))?;
         let known = assemble::register(store, &config, Authority::Owns).await.map_err(old_holds)?;
         let refresher = before.with(fetchers, Roster::new(&config, &known.registered));

@@ -105,7 +105,7 @@ impl Reloader {
         warnings.extend(keep_what_can_not_change(self.present.config(), &mut config)?);
         match self.present.replace(config).await {
             Ok(()) => Ok(Reloaded { warnings }),
-            Err(NotReplaced::Refused(error)) => Err(NotReloaded::Invalid(vec![error.to_string()])),
+            Err(NotReplaced::Refused(errors)) => Err(NotReloaded::Invalid(errors)),
             Err(NotReplaced::OldHolds(error)) => Err(NotReloaded::Unavailable(format!(
                 "{error}; the old configuration stays in force, but sources for which the new one asks otherwise \
                  rest until a reload gets through: reload again"

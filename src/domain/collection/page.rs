@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
 use super::{Collection, Paginate, Stamp, link};
-use crate::domain::content::{BodyRules, Unfit, inspect};
+use crate::domain::content::{BodyRules, Unfit, inspect, typed};
 use crate::domain::failure::FailureKind;
 use crate::domain::json_path::JsonPath;
 use crate::domain::resource::{Key, scalar};
@@ -123,6 +123,8 @@ impl Reading<'_> {
         }
         let json = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let snapshot = inspect(&json, item.to_string().into(), self.rules).map_err(|unfit| unfit.detail)?;
+        // Its rows are made when it is stored, if it differs from what is there.
+        typed(&snapshot, &snapshot.body, self.rules).map_err(|unfit| unfit.detail)?;
         Ok(Item { key, snapshot })
     }
 
@@ -247,6 +249,7 @@ mod tests {
             drop: vec![path("$.user.email")],
             ignore_changes_in: vec![path("$.user.seen")],
             kind: None,
+            table: None,
         };
         let of = |body: &'static str| {
             read(&collection(Paginate::Never), &rules, &HeaderMap::new(), &Bytes::from_static(body.as_bytes())).unwrap()

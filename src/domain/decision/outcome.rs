@@ -5,6 +5,7 @@ use http::HeaderMap;
 
 use crate::domain::change::ChangeKind;
 use crate::domain::failure::{Absence, Failing};
+use crate::domain::project::Typed;
 use crate::domain::refused::Refused;
 use crate::domain::schedule::{Because, Due, Slot};
 use crate::domain::snapshot::{ContentHash, Snapshot};
@@ -118,6 +119,8 @@ pub enum Outcome {
 pub struct Replacement {
     /// The new content.
     pub snapshot: Snapshot,
+    /// Its rows, where the source has a table.
+    pub typed: Option<Typed>,
     /// Its version.
     pub version: u64,
     /// How it is announced.

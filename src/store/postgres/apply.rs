@@ -7,13 +7,13 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use super::error::Result;
-use super::{PostgresStore, lease, refusal, wish, write};
+use super::{PostgresStore, lease, refusal, typed, wish, write};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
 use crate::store::heed::{After, Known, Note, Turns};
 use crate::store::plan::{self, GonePeriod, Leases, Plan, RETRIES};
-use crate::store::{Applied, Fate, Settled};
+use crate::store::{Applied, Fate, Settled, tables};
 
 /// Commits a batch in one transaction: everything of it that its leases still hold, under one number.
 pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Applied> {
@@ -24,6 +24,8 @@ pub(super) async fn apply(store: &PostgresStore, batch: &[Settled]) -> Result<Ap
         return Ok(Applied { number: None, fates, turns: Vec::new() });
     }
     keep_gone_budgets(&mut tx, batch, &mut fates).await?;
+    let (tables, source_of) = typed::open(&mut tx, tables::replaced(batch)).await?;
+    tables::refuse_misfits(batch, &mut fates, &tables, &source_of);
     let plan = Plan::of(batch, &fates, &leases);
     let (number, turns) = write_plan(store, &mut tx, &plan, &leases, plan::may_be_lost(batch)).await?;
     tx.commit().await?;
@@ -39,10 +41,13 @@ pub(super) async fn write_plan(
     may_be_lost: bool,
 ) -> Result<(i64, Turns)> {
     let now = store.clock.now();
+    // First of all: whoever drops a table has it before he waits for those who write what it refers to.
+    let tables = typed::open(tx, tables::concerned(plan)).await?;
     let heeded = heed(tx, plan, now).await?;
     write::schedule(tx, plan.schedule.clone()).await?;
     write::resources(tx, plan).await?;
     write::content(tx, &plan.replaced).await?;
+    typed::write(tx, plan, &tables).await?;
     write::describe(tx, plan).await?;
     refusal::write(tx, plan).await?;
     lease::shrink(tx, leases, &plan.settled).await?;

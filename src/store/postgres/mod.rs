@@ -1,6 +1,6 @@
 //! The store on Postgres, in a schema of its own: `headpond`.
 //!
-//! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`,
+//! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`, `typed`,
 //! `upstream`, `schedule` and `resource` by id, `last_failure` by source, and `counter` last. A claim alone takes an upstream
 //! before leases, and skips those that are locked instead of waiting for them. Whoever writes `origin` or `key_origin` has the
 //! source's row, but for what is wrong with an origin, which is written alone. Nobody ever waits for a row of `census`.
@@ -25,9 +25,13 @@ mod read;
 mod refusal;
 mod register;
 mod reschedule;
+mod rows;
 mod select;
 mod status;
+mod tables;
+mod typed;
 mod upkeep;
+mod views;
 mod walk;
 mod want;
 mod write;
@@ -47,11 +51,13 @@ use self::error::Result;
 use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
-    OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection,
-    Settled, SourceSpec, Status, Store, StoreError, WalkEnd, WalkPage, Wish,
+    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
+    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
+    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
+    Wish,
 };
 use crate::clock::Clock;
+use crate::config::TableHome;
 use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::collection::{Known, Remembered};
@@ -60,6 +66,7 @@ use crate::domain::governor::Wait;
 use crate::domain::origin::{CONFIG, Hand};
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
+use crate::domain::table::Table;
 
 /// The channel that says that something was applied or wanted.
 const CHANNEL: &str = "headpond";
@@ -225,6 +232,40 @@ impl Store for PostgresStore {
         select::select(self, query, rows).await
     }
 
+    async fn tables(&self) -> Result<Vec<KnownTable>, StoreError> {
+        bounded(tables::known(self)).await
+    }
+
+    async fn table_obstacles(
+        &self,
+        source: &SourceName,
+        table: &Table,
+        home: &TableHome,
+        live: Option<&KnownTable>,
+    ) -> Result<Vec<String>, StoreError> {
+        bounded(tables::obstacles(self, source, table, home, live)).await
+    }
+
+    async fn begin_table(&self, source: SourceId, table: &Table) -> Result<TableId, StoreError> {
+        retrying(|| bounded(tables::begin(self, source, table))).await
+    }
+
+    async fn fill_table(&self, table: TableId, at_most: u32) -> Result<Filled, StoreError> {
+        retrying(|| tables::fill(self, table, at_most)).await
+    }
+
+    async fn open_table(&self, table: TableId, home: &TableHome) -> Result<(), StoreError> {
+        retrying(|| bounded(tables::open(self, table, home))).await
+    }
+
+    async fn drop_table(&self, table: TableId) -> Result<(), StoreError> {
+        retrying(|| bounded(tables::drop(self, table))).await
+    }
+
+    async fn misfits(&self, source: SourceId) -> Result<Vec<Key>, StoreError> {
+        bounded(refusal::misfits(self, source)).await
+    }
+
     async fn feed_end(&self) -> Result<Cursor, StoreError> {
         bounded(feed::end(self)).await
     }
@@ -315,6 +356,10 @@ impl Store for PostgresStore {
 
     async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
         bounded(list::batch(self, source, keys, bodies)).await
+    }
+
+    async fn table_rows(&self, source: &SourceName, request: &RowRequest) -> Result<Option<RowPage>, StoreError> {
+        bounded(rows::rows(self, source, request)).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {

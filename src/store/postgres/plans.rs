@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
     PostgresStore, apply, archive, claim, feed, hasten, keys, lease, list, origins, read, refusal, reschedule, status,
-    upkeep, walk, want, write,
+    tables, typed, upkeep, walk, want, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -138,6 +138,11 @@ fn cases() -> Vec<Case> {
         ("detach keys", origins::DETACH.into(), format!("1, {ids}")),
         ("orphans", origins::ORPHANS.into(), ids.clone()),
         ("otherwise", origins::OTHERWISE.into(), ids.clone()),
+        ("misfits", refusal::MISFITS.into(), "1".into()),
+        ("typed: open", typed::OPEN.into(), String::new()),
+        ("typed: copies", tables::COPIES.into(), "1, 'key 7', 500".into()),
+        ("typed: hold", tables::HOLD.into(), ids.clone()),
+        ("typed: versions", tables::VERSIONS.into(), ids.clone()),
         ("list of keys", origins::KEYS.into(), "1, 'key 7', 100".into()),
         ("status: origins", status::ORIGINS.into(), String::new()),
         ("walk", walk::WALK_ROW.into(), "1".into()),

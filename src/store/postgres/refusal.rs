@@ -5,8 +5,9 @@ use sqlx::PgConnection;
 use super::PostgresStore;
 use super::error::Result;
 use crate::domain::refused::Refused;
-use crate::domain::resource::{Key, ResourceId, SourceName};
+use crate::domain::resource::{Key, ResourceId, SourceId, SourceName};
 use crate::store::Refusal;
+use crate::store::columns::Record;
 use crate::store::plan::Plan;
 
 pub(super) const REFUSED: &str = "
@@ -34,12 +35,22 @@ pub(super) const TOO_MANY: &str = "
     DELETE FROM headpond.refused WHERE resource_id IN (
         SELECT resource_id FROM headpond.refused ORDER BY at DESC, resource_id LIMIT $2 OFFSET $1)";
 
+/// There are at most a thousand refused bodies.
+pub(super) const MISFITS: &str = "
+    SELECT r.key FROM headpond.refused f JOIN headpond.resource r ON r.id = f.resource_id
+     WHERE r.source_id = $1 AND r.failure_kind = 'misfit' AND r.retired_at IS NULL ORDER BY r.key";
+
 /// How many rows go into one statement: their bodies are in one message to the server.
 const AT_ONCE: usize = 64;
 
 pub(super) async fn read(store: &PostgresStore, source: &SourceName, key: &Key) -> Result<Option<Refusal>> {
     let row = sqlx::query(REFUSED).bind(source.as_str()).bind(key.as_str()).fetch_optional(&store.readers).await?;
     Ok(row.map(|row| Refusal::of(&row)).transpose()?)
+}
+
+pub(super) async fn misfits(store: &PostgresStore, source: SourceId) -> Result<Vec<Key>> {
+    let rows = sqlx::query(MISFITS).bind(source.0).fetch_all(&store.readers).await?;
+    Ok(rows.iter().map(|row| Record::of(row, "resource", 0).key("key")).collect::<Result<_, _>>()?)
 }
 
 /// Keeps what was refused, and forgets what was refused before something usable came.

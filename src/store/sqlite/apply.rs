@@ -10,12 +10,12 @@ use super::script::Argument::Text;
 use super::work::Work;
 use super::write::{self, Upstreams};
 use super::writer::Durability;
-use super::{SqliteStore, json};
+use super::{SqliteStore, json, typed};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::store::columns::{Record, micros};
 use crate::store::heed::Known;
 use crate::store::plan::{self, GonePeriod, Held, Leases, Plan};
-use crate::store::{Applied, Fate, LeaseToken, Settled, StoreError};
+use crate::store::{Applied, Fate, LeaseToken, Settled, StoreError, tables};
 
 pub(super) const LEASES: &str = "
     SELECT l.token, l.upstream_id, l.resources,
@@ -43,6 +43,8 @@ impl SqliteStore {
         let (leases, upstreams) = leases(&mut work, &batch.iter().map(|one| one.token).collect(), now).await?;
         let mut fates = plan::admit(batch, &leases);
         keep_gone_budgets(&mut work, batch, &mut fates).await?;
+        let (tables, source_of) = typed::open(work.connection()?, tables::replaced(batch)).await?;
+        tables::refuse_misfits(batch, &mut fates, &tables, &source_of);
         let plan = Plan::of(batch, &fates, &leases);
         if plan.settled.is_empty() {
             work.roll_back().await;

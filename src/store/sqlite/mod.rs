@@ -28,11 +28,15 @@ mod read;
 mod refusal;
 mod register;
 mod reschedule;
+mod rows;
 mod script;
 mod select;
 mod status;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod typed;
+mod views;
 mod walk;
 mod want;
 mod work;
@@ -53,11 +57,13 @@ pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, LeaseToken, ListRequest, ListedKey, Listing,
-    OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, Rows, Seen, Selection,
-    Settled, SourceSpec, Status, Store, StoreError, WalkEnd, WalkPage, Wish,
+    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
+    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
+    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
+    Wish,
 };
 use crate::clock::Clock;
+use crate::config::TableHome;
 use crate::domain::archive::Restored;
 use crate::domain::change::Cursor;
 use crate::domain::collection::{Known, Remembered};
@@ -66,6 +72,7 @@ use crate::domain::governor::Wait;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Cadence;
+use crate::domain::table::Table;
 
 /// A database file.
 #[derive(Debug)]
@@ -210,6 +217,40 @@ impl Store for SqliteStore {
         self.select(query, rows).await
     }
 
+    async fn tables(&self) -> Result<Vec<KnownTable>, StoreError> {
+        self.known_tables().await
+    }
+
+    async fn table_obstacles(
+        &self,
+        source: &SourceName,
+        table: &Table,
+        _: &TableHome,
+        live: Option<&KnownTable>,
+    ) -> Result<Vec<String>, StoreError> {
+        self.find_obstacles(source, table, live).await
+    }
+
+    async fn begin_table(&self, source: SourceId, table: &Table) -> Result<TableId, StoreError> {
+        self.begin_table_of(source, table).await
+    }
+
+    async fn fill_table(&self, table: TableId, at_most: u32) -> Result<Filled, StoreError> {
+        self.fill_table_on(table, at_most).await
+    }
+
+    async fn open_table(&self, table: TableId, _: &TableHome) -> Result<(), StoreError> {
+        self.open_table_to_apps(table).await
+    }
+
+    async fn drop_table(&self, table: TableId) -> Result<(), StoreError> {
+        self.drop_table_with_views(table).await
+    }
+
+    async fn misfits(&self, source: SourceId) -> Result<Vec<Key>, StoreError> {
+        self.read_misfits(source).await
+    }
+
     async fn feed_end(&self) -> Result<Cursor, StoreError> {
         self.read_feed_end().await
     }
@@ -300,6 +341,10 @@ impl Store for SqliteStore {
 
     async fn batch(&self, source: &SourceName, keys: &[Key], bodies: Bodies) -> Result<Option<Batch>, StoreError> {
         self.read_batch(source, keys, bodies).await
+    }
+
+    async fn table_rows(&self, source: &SourceName, request: &RowRequest) -> Result<Option<RowPage>, StoreError> {
+        self.read_rows(source, request).await
     }
 
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError> {

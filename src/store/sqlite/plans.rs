@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::tests::store;
 use super::{
-    apply, archive, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, walk,
-    want, write,
+    apply, archive, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, tables,
+    typed, walk, want, write,
 };
 
 /// Two sources of one upstream, all with content.
@@ -120,6 +120,11 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("walk: missing", walk::end::MISSING),
     ("walk: going", walk::end::GOING),
     ("walk: absent", walk::end::ABSENT),
+    ("misfits", refusal::MISFITS),
+    ("typed: open", typed::OPEN),
+    ("typed: sources", typed::SOURCES),
+    ("typed: copies", tables::COPIES),
+    ("typed: versions", tables::VERSIONS),
     ("prune: leases", prune::LEASES),
     ("prune: retired", prune::RETIRED),
     ("prune: applied", prune::APPLIED[1]),
@@ -127,7 +132,7 @@ const STATEMENTS: &[(&str, &str)] = &[
 ];
 
 /// Arrays; the few leases, sources, origins and upstreams; the counter's one row; the census.
-const SMALL: [&str; 16] = [
+const SMALL: [&str; 18] = [
     "j",
     "held",
     "l",
@@ -144,6 +149,8 @@ const SMALL: [&str; 16] = [
     "o",
     "w",
     "p",
+    "t",
+    "f",
 ];
 
 /// A database with that many resources.

@@ -6,7 +6,8 @@ use sqlx::sqlite::SqliteConnection;
 use super::SqliteStore;
 use super::error::failed;
 use crate::domain::refused::Refused;
-use crate::domain::resource::{Key, ResourceId, SourceName};
+use crate::domain::resource::{Key, ResourceId, SourceId, SourceName};
+use crate::store::columns::Record;
 use crate::store::{Refusal, StoreError};
 
 pub(super) const REFUSED: &str = "
@@ -28,6 +29,11 @@ pub(super) const TOO_MANY: &str = "
     DELETE FROM headpond_refused WHERE resource_id IN (
         SELECT resource_id FROM headpond_refused ORDER BY at DESC, resource_id LIMIT ?2 OFFSET ?1)";
 
+/// There are at most a thousand refused bodies.
+pub(super) const MISFITS: &str = "
+    SELECT r.key FROM headpond_refused AS f CROSS JOIN headpond_resource AS r ON r.id = f.resource_id
+    WHERE r.source_id = ?1 AND r.failure_kind = 'misfit' AND r.retired_at IS NULL ORDER BY r.key";
+
 /// How many rows are bound to one statement.
 const AT_ONCE: usize = 64;
 
@@ -35,6 +41,11 @@ impl SqliteStore {
     pub(super) async fn read_refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
         let row = sqlx::query(REFUSED).bind(source.as_str()).bind(key.as_str()).fetch_optional(&self.readers).await;
         row.map_err(failed)?.map(|row| Refusal::of(&row)).transpose()
+    }
+
+    pub(super) async fn read_misfits(&self, source: SourceId) -> Result<Vec<Key>, StoreError> {
+        let rows = sqlx::query(MISFITS).bind(source.0).fetch_all(&self.readers).await.map_err(failed)?;
+        rows.iter().map(|row| Record::of(row, "resource", 0).key("key")).collect()
     }
 }
 

@@ -161,6 +161,7 @@ fn large(store: &SqliteStore, claim: &Claim) -> Settled {
         decided_at: now,
         outcome: Outcome::Replaced(Box::new(Replacement {
             snapshot,
+            typed: None,
             version: 1,
             kind: ChangeKind::Created,
             metadata: Metadata::default(),

@@ -13,7 +13,7 @@ use super::error::failed;
 use super::script::Argument::Text;
 use super::script::{Argument, Script};
 use super::work::Work;
-use super::{WISH, json, lease, refusal};
+use super::{WISH, json, lease, refusal, typed};
 use crate::domain::decision::Replacement;
 use crate::domain::resource::{ResourceId, UpstreamId};
 use crate::domain::schedule::Because;
@@ -133,6 +133,7 @@ pub(super) async fn write(
     now: DateTime<Utc>,
 ) -> Result<(i64, Turns), StoreError> {
     write_content(work.connection()?, &plan.replaced).await?;
+    typed::write(work.connection()?, plan).await?;
     refusal::write(work.connection()?, &plan.refused).await?;
     add_resources(work.script(), plan)?;
     add_described(&mut work, plan).await?;

@@ -22,5 +22,6 @@ mod refusals;
 mod reloads;
 mod sqlite_files;
 mod status;
+mod tables;
 mod walks;
 mod wishes;

@@ -9,3 +9,4 @@ pub mod program;
 pub mod proxy;
 pub mod raw_server;
 pub mod store;
+pub mod tables;
