@@ -14,7 +14,7 @@ use headpond::domain::schedule::{Because, Cadence, Due};
 use headpond::domain::snapshot::{ContentHash, Snapshot};
 use headpond::domain::time::later;
 use headpond::domain::validators::Validators;
-use headpond::store::{Authority, Claim, ClaimRequest, GoneBudget, Selection, Settled, SourceSpec, Store};
+use headpond::store::{Authority, Claim, ClaimRequest, GoneBudget, Selection, Settled, SourceSpec, Store, Together};
 
 use crate::databases::Database;
 
@@ -78,6 +78,7 @@ async fn round(store: &dyn Store, clock: &ManualClock, upstream: UpstreamId, res
         which: Selection::All,
         due_by: None,
         lease_for: Duration::from_secs(60),
+        together: Together::new(),
     };
     let mut done = 0;
     while done < rows {

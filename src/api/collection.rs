@@ -71,6 +71,9 @@ pub async fn collection(
 
 async fn batch(api: &ApiState, source: SourceName, keys: &[Key], bodies: Bodies) -> Result<Response, ApiError> {
     let Some(batch) = api.store.batch(&source, keys, bodies).await? else { return Err(unknown(&source)) };
+    if api.settings().on_demand(&source).is_some() {
+        batch.items.iter().for_each(|listed| api.reads.note(listed.resource));
+    }
     let now = api.clock.now();
     let items = batch.items.iter().map(|listed| Item::of(listed, bodies, now)).collect();
     Ok((NO_STORE, axum::Json(Batch { items, absent: batch.absent, rest: batch.rest })).into_response())

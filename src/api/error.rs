@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::reload::NotReloaded;
 use super::resource_path::ResourcePath;
 use crate::domain::read_state::Withheld;
-use crate::domain::resource::BadKey;
+use crate::domain::resource::{BadKey, SourceName};
 use crate::store::StoreError;
 
 /// Seconds after which to ask again when we can't know better.
@@ -71,6 +71,13 @@ pub enum ApiError {
         path: ResourcePath,
         /// Why, in words.
         why: String,
+    },
+    /// Readers have asked for more keys that nobody listed than the source allows in a minute.
+    TooManyNewKeys {
+        /// The source.
+        source: SourceName,
+        /// Seconds after which to ask again.
+        retry_after: u64,
     },
     /// The key was not added by hand, so it can't be removed like that.
     ListedElsewhere {
@@ -171,6 +178,12 @@ impl IntoResponse for ApiError {
 }
 
 impl ApiError {
+    /// Of a key of which nothing is stored, for who wants no request made.
+    pub(super) fn not_cached(path: ResourcePath) -> Self {
+        let because = MissingBecause::Bound(Bound::OnlyIfCached);
+        Self::Missing(Box::new(Missing { path, because, fields: HeaderMap::new() }))
+    }
+
     fn problem(self) -> Problem {
         match self {
             Self::UnknownRoute { path } => {
@@ -219,6 +232,7 @@ impl ApiError {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 about(&path, Problem::new(status, "unusable-key", "Unusable key", detail))
             }
+            Self::TooManyNewKeys { source, retry_after } => too_many_new_keys(&source, retry_after),
             Self::ListedElsewhere { path, origins } => listed_elsewhere(&path, origins),
             Self::NotAcceptable => {
                 let detail = "Accept-Encoding refuses everything that could be sent: leave `identity` possible, or accept \
@@ -339,15 +353,6 @@ fn bad_parameter(parameter: String, value: String, expected: String) -> Problem 
         .with("expected", expected)
 }
 
-fn listed_elsewhere(path: &ResourcePath, origins: Vec<String>) -> Problem {
-    let detail = format!(
-        "The key was not added by hand: it comes from {}, and is polled until it is taken out there.",
-        origins.join(", ")
-    );
-    let problem = Problem::new(StatusCode::CONFLICT, "listed-elsewhere", "Listed elsewhere", detail);
-    about(path, problem).with("origins", origins)
-}
-
 fn bad_request(kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, kind, title, detail)
 }
@@ -358,6 +363,23 @@ fn unavailable(kind: &str, title: &'static str, detail: &str, retry_after: u64) 
 
 fn internal(detail: &str) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+}
+
+fn too_many_new_keys(source: &SourceName, retry_after: u64) -> Problem {
+    let detail = "Readers have asked for as many new keys of this source as it allows in a minute. Keys that are known are \
+                  answered as always.";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-new-keys", "Too many new keys", detail)
+        .with("source", source.as_str())
+        .with_field(header::RETRY_AFTER, retry_after)
+}
+
+fn listed_elsewhere(path: &ResourcePath, origins: Vec<String>) -> Problem {
+    let detail = format!(
+        "The key was not added by hand: it comes from {}, and is polled until it is taken out there.",
+        origins.join(", ")
+    );
+    let problem = Problem::new(StatusCode::CONFLICT, "listed-elsewhere", "Listed elsewhere", detail);
+    about(path, problem).with("origins", origins)
 }
 
 fn about(path: &ResourcePath, problem: Problem) -> Problem {

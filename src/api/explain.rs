@@ -157,7 +157,7 @@ impl Case<'_> {
     fn conflict(&self) -> Option<String> {
         let policy = &self.source.policy;
         let interval = policy.cadence.interval(self.now);
-        let age = policy.stale_after.filter(|age| *age < interval)?;
+        let age = policy.stale_after.filter(|age| *age < interval && policy.cadence.is_polled())?;
         Some(format!(
             "stale_after = {} is shorter than the {} between two refreshes, so the copy is stale before it is refreshed, even when \
              all is well: raise stale_after, or refresh more often.",
@@ -168,6 +168,9 @@ impl Case<'_> {
 
     fn schedule(&self) -> String {
         let policy = &self.source.policy;
+        if !policy.cadence.is_polled() {
+            return "It is refreshed by no schedule (poll = false): whoever reads it when it is stale has it refreshed.".into();
+        }
         let jitter = if policy.jitter.is_zero() {
             String::new()
         } else {
@@ -195,8 +198,16 @@ impl Case<'_> {
             Because::Reset => "a 304 could not be used, so it is fetched whole",
             Because::RetryNow => "its upstream is back",
             Because::Walk => "it comes with the walks of its collection",
+            Because::Read => "nobody polls it",
         };
-        if at > self.now {
+        let waits_for_reader = because == Because::Read || because.spares_the_upstream();
+        if waits_for_reader && !self.source.policy.cadence.is_polled() {
+            if at > self.now {
+                format!("A reader can have it fetched again from {} on: {why}.", self.time(at))
+            } else {
+                "It is due as soon as someone reads it when it is stale.".into()
+            }
+        } else if at > self.now {
             format!("It is due {}: {why}.", self.time(at))
         } else {
             format!("It has been due since {}: {why}. It waits for its turn, see `upstream`.", self.time(at))

@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::reading::Way;
 use crate::domain::decision::Freshness;
 use crate::domain::failure::Failing;
 use crate::domain::read_state::ReadState;
@@ -60,12 +61,19 @@ pub fn time_fields(freshness: Freshness) -> HeaderMap {
     fields
 }
 
-/// The Cache-Status of an answer that is no hit, because a request to the upstream was waited for (RFC 9211 §2.2): why, and
-/// whether other readers share that request (§2.6).
+/// The Cache-Status of an answer that is no hit, because a request to the upstream was waited for (RFC 9211 §2.2): why, with
+/// which status it was answered (§2.3), whether what came was stored (§2.5), and whether other readers share that request
+/// (§2.6). `None` for an answer from the store.
 #[must_use]
-pub fn forwarded(because: &str, is_shared: bool, freshness: Freshness, now: DateTime<Utc>) -> HeaderValue {
-    let collapsed = if is_shared { ";collapsed" } else { "" };
-    text(format!("headpond;fwd={because}{collapsed};ttl={}", ttl(freshness.stale_after - now)))
+pub fn cache_status(way: Way, freshness: Option<Freshness>, now: DateTime<Utc>) -> Option<HeaderValue> {
+    let Way::Fetched { lack, is_shared, status, is_stored, .. } = way else { return None };
+    let because = format!("headpond;fwd={}", lack.as_str());
+    let status = status.map(|status| format!("fwd-status={status}"));
+    let stored = is_stored.then(|| "stored".to_owned());
+    let collapsed = is_shared.then(|| "collapsed".to_owned());
+    let ttl = freshness.map(|freshness| format!("ttl={}", ttl(freshness.stale_after - now)));
+    let value = [Some(because), status, stored, collapsed, ttl].into_iter().flatten().collect::<Vec<_>>().join(";");
+    Some(text(value))
 }
 
 /// The remaining freshness lifetime in seconds, negative when the copy is stale (RFC 9211 §2.4). All of Cache-Status is

@@ -30,6 +30,8 @@
 //! accept it ([`encoding`]), and shown to web pages that the config names ([`cors`]). Ranges are not served: a body is
 //! read whole.
 //!
+//! Keys that exist because someone reads them are the business of [`demand`].
+//!
 //! What a request's `Cache-Control` and `Prefer: wait=N` bring about is said in [`mod@reading`].
 
 pub mod accept;
@@ -40,6 +42,7 @@ pub mod conditional;
 pub mod cors;
 pub mod crowd;
 pub mod deadline;
+pub mod demand;
 pub mod encoding;
 pub mod error;
 pub mod explain;
@@ -84,7 +87,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::announce::Announcer;
 use crate::clock::Clock;
-use crate::store::Store;
+use crate::store::{Reads, Store};
+use demand::Demands;
 use error::ApiError;
 use settings::Settings;
 use waiting::Waiting;
@@ -102,6 +106,10 @@ pub struct ApiState {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Readers who wait.
     pub waiting: Waiting,
+    /// Readers of keys that nobody listed.
+    pub demands: Demands,
+    /// What was read of such keys.
+    pub reads: Arc<Reads>,
     /// Those who wait at the end of the change feed.
     pub tail: feed::Tail,
     /// Answers that go on for long.

@@ -11,8 +11,8 @@ use super::bounds::Bound;
 use super::conditional::{Preconditions, evaluate};
 use super::error::{ApiError, Missing, MissingBecause};
 use super::freshness_headers::{
-    CACHE_STATUS, entity_tag, forwarded, freshness_fields, http_date_value, last_modified, seconds_until, state_fields,
-    time_fields,
+    CACHE_STATUS, cache_status, entity_tag, freshness_fields, http_date_value, last_modified, seconds_until,
+    state_fields, time_fields,
 };
 use super::parameters::Parameters;
 use super::prefer::applied;
@@ -80,6 +80,9 @@ fn answer(
     let state = ReadState::of(current.gone_since, current.freshness, now);
     metrics::read(path.source.as_str(), state.as_str());
     let mut fields = state_fields(state, current.version, current.failing.as_ref());
+    if matches!(state, ReadState::Gone | ReadState::Pending) {
+        fields.extend(cache_status(way, None, now).map(|status| (CACHE_STATUS, status)));
+    }
     let missing = |path, because, fields| Err(ApiError::Missing(Box::new(Missing { path, because, fields })));
     match (state, current.gone_since, current.content, current.freshness) {
         (ReadState::Gone, Some(since), ..) if current.version > 0 => {
@@ -145,8 +148,8 @@ impl Copy {
         }
         fields.insert(header::ETAG, entity_tag(self.content.etag));
         fields.extend(freshness_fields(self.freshness, now));
-        if let Way::Fetched { lack, is_shared, .. } = self.way {
-            fields.insert(CACHE_STATUS, forwarded(lack.as_str(), is_shared, self.freshness, now));
+        if let Some(status) = cache_status(self.way, Some(self.freshness), now) {
+            fields.insert(CACHE_STATUS, status);
         }
         fields.extend(self.fields);
         let mut response = Response::new(body);

@@ -21,6 +21,10 @@
 //! request says; it is answered if the upstream confirms it or its terms allow to answer with it after all, and else there
 //! is 504. One that is answered within its `stale-while-revalidate` becomes due, and nobody waits for that (RFC 5861 §3).
 //!
+//! Where the source has `on_demand`, a key that nobody listed is pending from its first read on, and pending keys are waited for
+//! whatever the request says, for as long as the source's `wait`; so is one that is gone, once it was told so for `negative_for`.
+//! Where it has `poll = false`, a stale copy is answered, and becomes due.
+//!
 //! *Waits* means: the key becomes due before all others, and the answer comes with its next outcome, be that a failure. It
 //! comes without one when the time is over, which is N seconds, or 10 without `Prefer`, and always less than
 //! `request_timeout`; and at once when this process is told to stop. Then the copy that there is, is answered if it keeps the
@@ -43,9 +47,12 @@ use super::bounds::Bounds;
 use super::error::ApiError;
 use super::prefer;
 use super::resource_path::ResourcePath;
-use super::waiting::Waited;
+use super::settings::Settings;
+use super::waiting::{Content, Waited};
+use crate::config::OnDemand;
 use crate::domain::decision::Freshness;
 use crate::domain::read_state::{Leave, ReadState, may_answer};
+use crate::domain::schedule::Because;
 use crate::domain::time::later;
 use crate::store::Current;
 
@@ -85,24 +92,51 @@ impl Demand {
     }
 
     /// Why what is known of the resource at `now` is not good enough, if it isn't.
-    fn lack(&self, current: &Current, now: DateTime<Utc>) -> Option<Lack> {
+    fn lack(&self, known: &Known, now: DateTime<Utc>) -> Option<Lack> {
+        let current = &known.current;
         let broken = |freshness: Freshness| !self.is_met_by(current, freshness, now);
         let (is_bounded, has_more) = match ReadState::of(current.gone_since, current.freshness, now) {
-            // Absence is an answer; what is retired stays as it is.
+            // Absence is an answer, for a while; what is retired stays as it is.
+            ReadState::Gone if known.is_new || known.was_gone_for_long(now) => (true, Lack::Everything),
             ReadState::Gone => return None,
             ReadState::Pending if current.due.is_none() => return None,
-            ReadState::Pending => (self.bounds.are_some(), Lack::Everything),
+            ReadState::Pending => (self.bounds.are_some() || known.on_demand.is_some(), Lack::Everything),
             ReadState::Fresh => (current.freshness.is_some_and(broken), Lack::Request),
-            ReadState::Stale => (current.freshness.is_some_and(broken), Lack::Freshness),
+            ReadState::Stale => (known.is_new || current.freshness.is_some_and(broken), Lack::Freshness),
         };
         let waits = !self.bounds.only_if_cached && (is_bounded || self.wait.is_some());
         waits.then_some(has_more)
     }
 }
 
-/// Whether whoever answers with this copy should ask for it again: it is stale, and the upstream's terms are respected.
-fn is_to_be_revalidated(current: &Current, now: DateTime<Utc>) -> bool {
-    current.terms.is_some() && ReadState::of(current.gone_since, current.freshness, now) == ReadState::Stale
+/// What is known of a resource, and what its source says of readers.
+struct Known {
+    current: Current,
+    /// Where keys exist for their readers.
+    on_demand: Option<OnDemand>,
+    /// Whether this reader made it known.
+    is_new: bool,
+}
+
+impl Known {
+    /// Whether it is gone, and readers have been told so for as long as they may be.
+    fn was_gone_for_long(&self, now: DateTime<Utc>) -> bool {
+        let Some(rules) = &self.on_demand else { return false };
+        let is_put_off = self.current.due.is_some_and(|due| due.because == Because::GoneRecheck);
+        is_put_off && self.current.hastened_at.is_none_or(|at| later(at, rules.negative_for) <= now)
+    }
+
+    /// Whether whoever answers with this copy should ask for it again: it is stale, nobody else does or the upstream's terms
+    /// are respected, and that would not be put off.
+    fn is_to_be_revalidated(&self, is_polled: bool, now: DateTime<Utc>) -> bool {
+        let current = &self.current;
+        let is_put_off = current.due.is_none_or(|due| due.because.spares_the_upstream() && due.at > now);
+        let is_coming = current.wanted_at.is_some() || current.leased_until.is_some();
+        (!is_polled || current.terms.is_some())
+            && !is_put_off
+            && !is_coming
+            && ReadState::of(current.gone_since, current.freshness, now) == ReadState::Stale
+    }
 }
 
 /// What a stored copy lacks.
@@ -141,6 +175,10 @@ pub enum Way {
         is_confirmed: bool,
         /// Whether others share the request.
         is_shared: bool,
+        /// The status that the upstream answered with, where that can be told.
+        status: Option<u16>,
+        /// Whether content came that was stored.
+        is_stored: bool,
     },
 }
 
@@ -173,23 +211,56 @@ impl ApiState {
     /// # Errors
     /// As [`current`](Self::current).
     pub async fn reading(&self, path: &ResourcePath, demand: &Demand) -> Result<Reading, ApiError> {
-        let (current, now) = (self.current(path).await?, self.clock.now());
-        let Some(lack) = demand.lack(&current, now) else {
-            if !demand.bounds.only_if_cached && is_to_be_revalidated(&current, now) {
-                self.ask_again(path, &current);
+        let settings = self.settings();
+        let known = self.known(path, demand, &settings).await?;
+        let now = self.clock.now();
+        let Some(lack) = demand.lack(&known, now) else {
+            let is_polled = settings.is_polled(&path.source);
+            if !demand.bounds.only_if_cached && known.is_to_be_revalidated(is_polled, now) {
+                self.ask_again(path, &known.current);
             }
-            return Ok(Reading { current, way: Way::Stored });
+            return Ok(Reading { current: known.current, way: Way::Stored });
         };
-        let deadline = later(now, self.patience(demand.wait.unwrap_or(DEFAULT_WAIT)));
-        let echo_will_do = current.freshness.is_some_and(|freshness| demand.is_met_by(&current, freshness, now));
-        match self.wait_for_outcome(path, &current, deadline, echo_will_do).await {
+        let Known { current, on_demand, .. } = known;
+        let otherwise = on_demand.map_or(DEFAULT_WAIT, |rules| rules.wait);
+        let deadline = later(now, self.patience(demand.wait.unwrap_or(otherwise)));
+        let with_echo = current.freshness.is_some_and(|freshness| demand.is_met_by(&current, freshness, now));
+        let content = Content { with_echo, gone_for: on_demand.map(|rules| rules.negative_for) };
+        match self.wait_for_outcome(path, &current, deadline, content).await {
             Waited::Came { came, is_shared } => {
-                let way = Way::Fetched { lack, is_confirmed: came.is_confirmed, is_shared };
+                let (status, is_stored) = (came.status(&current), came.current.version > current.version);
+                let way = Way::Fetched { lack, is_confirmed: came.is_confirmed, is_shared, status, is_stored };
                 // Another outcome may have come on its heels: whoever has seen that must not see this after it.
                 let is_older = came.current.version < current.version;
                 Ok(Reading { current: if is_older { current } else { came.current.clone() }, way })
             }
             Waited::JustCame | Waited::InVain => Ok(Reading { current: self.current(path).await?, way: Way::Stored }),
+        }
+    }
+
+    /// What the store holds of a resource, which is made known if it may be.
+    async fn known(&self, path: &ResourcePath, demand: &Demand, settings: &Settings) -> Result<Known, ApiError> {
+        let found = self.current(path).await;
+        let Some((source, rules)) = settings.on_demand(&path.source) else {
+            return Ok(Known { current: found?, on_demand: None, is_new: false });
+        };
+        let known = |current: Current, is_new| {
+            self.reads.note(current.resource);
+            Ok(Known { current, on_demand: Some(*rules), is_new })
+        };
+        match found {
+            Ok(current) if current.due.is_some() || demand.bounds.only_if_cached => known(current, false),
+            Err(ApiError::UnknownKey(path)) if demand.bounds.only_if_cached => Err(ApiError::not_cached(path)),
+            // There is something to answer with, also where it can't be polled again now.
+            Ok(retired) if retired.content.is_some() => match self.demand(path, source, rules).await {
+                Ok(()) => known(self.current(path).await?, true),
+                Err(_) => known(retired, false),
+            },
+            Ok(_) | Err(ApiError::UnknownKey(_)) => {
+                self.demand(path, source, rules).await?;
+                known(self.current(path).await?, true)
+            }
+            Err(error) => Err(error),
         }
     }
 

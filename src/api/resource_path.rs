@@ -7,7 +7,7 @@ use super::error::ApiError;
 use crate::domain::resource::{Key, SourceName};
 
 /// The `{source}/{key}` of a path, percent-decoded once: `a%2Fb` names the key `a/b`, and `a%252Fb` the key `a%2Fb`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ResourcePath {
     /// The source.
     pub source: SourceName,

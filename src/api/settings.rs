@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::access::Access;
 use super::cors::Cors;
-use crate::config::{Config, Source};
+use crate::config::{Config, OnDemand, Source};
 use crate::domain::resource::SourceName;
 
 /// The part of the config that the handlers work by.
@@ -52,6 +52,21 @@ impl Settings {
             cors: Cors::of(&config.server.cors_origins),
             upstreams,
         }
+    }
+
+    /// A source whose readers may ask for other keys than are listed, and how these come and go. Where upstreams are left alone,
+    /// there is none.
+    #[must_use]
+    pub fn on_demand(&self, source: &SourceName) -> Option<(&Arc<Source>, &OnDemand)> {
+        let source = self.asked.get(source).filter(|_| self.upstreams == Upstreams::Asked)?;
+        Some((source, source.on_demand.as_ref()?))
+    }
+
+    /// Whether a source's keys are refreshed by schedule.
+    #[must_use]
+    pub fn is_polled(&self, source: &SourceName) -> bool {
+        let is_polled = |source: &Arc<Source>| source.policy.cadence.is_polled();
+        self.upstreams == Upstreams::LeftAlone || self.asked.get(source).is_none_or(is_polled)
     }
 
     /// The longest that a reader may wait for a better copy: what a request may take, less what is kept for the answer once

@@ -17,6 +17,7 @@ use super::ApiState;
 use super::resource_path::ResourcePath;
 use crate::announce::Announcement;
 use crate::domain::resource::ResourceId;
+use crate::domain::schedule::{Because, Due};
 use crate::domain::time::later;
 use crate::store::{Current, Hastened, Wish};
 
@@ -83,6 +84,25 @@ pub(super) struct Came {
     is_own: bool,
 }
 
+impl Came {
+    /// The status that the upstream answered with, where the store can tell: that of new content, or of a failure.
+    pub(super) fn status(&self, before: &Current) -> Option<u16> {
+        if self.current.version > before.version {
+            return Some(if self.current.transformed { 203 } else { 200 });
+        }
+        self.current.failing.as_ref().and_then(|failing| failing.last.status)
+    }
+}
+
+/// What a reader is content with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
+    /// Whether what came just before he did will do.
+    pub(super) with_echo: bool,
+    /// See [`Wish::gone_for`].
+    pub(super) gone_for: Option<Duration>,
+}
+
 /// What came of waiting.
 #[derive(Debug)]
 pub(super) enum Waited {
@@ -121,16 +141,16 @@ impl Mark {
 
 impl ApiState {
     /// Makes a resource due and waits for its outcome until `deadline`, but not beyond this process's end. `seen` is what the
-    /// reader has seen of it; `echo_will_do`: also what came just before he did.
+    /// reader has seen of it.
     pub(super) async fn wait_for_outcome(
         &self,
         path: &ResourcePath,
         seen: &Current,
         deadline: DateTime<Utc>,
-        echo_will_do: bool,
+        content: Content,
     ) -> Waited {
         loop {
-            let Some((mut progress, is_joined)) = self.join_round(path, seen, echo_will_do) else {
+            let Some((mut progress, is_joined)) = self.join_round(path, seen, content) else {
                 return Waited::JustCame;
             };
             let end = tokio::select! {
@@ -140,7 +160,7 @@ impl ApiState {
             };
             match end {
                 End::Came(came) => return Waited::Came { is_shared: is_joined || !came.is_own, came },
-                End::Served if echo_will_do => return Waited::JustCame,
+                End::Served if content.with_echo => return Waited::JustCame,
                 // Whoever began the round was content with less.
                 End::Served => {}
                 End::InVain => return Waited::InVain,
@@ -151,7 +171,7 @@ impl ApiState {
     /// Makes a resource due, and leaves its outcome to others.
     pub(super) fn ask_again(&self, path: &ResourcePath, seen: &Current) {
         // A round that nobody waits for ends once it has wished.
-        drop(self.join_round(path, seen, true));
+        drop(self.join_round(path, seen, Content { with_echo: true, gone_for: None }));
     }
 
     /// Returns when `deadline` has come, or this process should end.
@@ -170,12 +190,12 @@ impl ApiState {
         &self,
         path: &ResourcePath,
         seen: &Current,
-        echo_will_do: bool,
+        content: Content,
     ) -> Option<(watch::Receiver<Progress>, bool)> {
         let mut rounds = self.waiting.rounds();
         match rounds.get(&seen.resource) {
             Some(Entry::Round(round)) if round.is_going_on() => return Some((round.progress.subscribe(), true)),
-            Some(Entry::Echo(at)) if echo_will_do && self.clock.now() < later(*at, ECHO) => return None,
+            Some(Entry::Echo(at)) if content.with_echo && self.clock.now() < later(*at, ECHO) => return None,
             _ => {}
         }
         let (progress, receiver) = watch::channel(Progress::Waiting);
@@ -183,8 +203,7 @@ impl ApiState {
         rounds.insert(seen.resource, Entry::Round(Arc::clone(&round)));
         let (waiting, comes_with) = (self.waiting.clone(), seen.comes_with());
         let registered = Registered { waiting, resource: seen.resource, comes_with, round };
-        let echo = if echo_will_do { ECHO } else { Duration::ZERO };
-        tokio::spawn(registered.run(self.clone(), path.clone(), Mark::of(seen), echo));
+        tokio::spawn(registered.run(self.clone(), path.clone(), Mark::of(seen), content));
         Some((receiver, false))
     }
 }
@@ -221,6 +240,12 @@ impl Waiting {
     }
 }
 
+/// Whether it was looked at again and is gone as before, which changes nothing but when it is due.
+fn is_still_gone(current: &Current, now: DateTime<Utc>) -> bool {
+    let is_put_off = |due: Due| due.because == Because::GoneRecheck && due.at > now;
+    current.gone_since.is_some() && current.due.is_some_and(is_put_off)
+}
+
 /// A round as long as it can be found.
 struct Registered {
     waiting: Waiting,
@@ -232,8 +257,8 @@ struct Registered {
 
 impl Registered {
     /// Runs the round until an outcome comes or nobody waits any more, and remembers for a moment that one came.
-    async fn run(self, api: ApiState, path: ResourcePath, seen: Mark, echo: Duration) {
-        let end = self.end(&api, &path, seen, echo).await.unwrap_or(Progress::Over);
+    async fn run(self, api: ApiState, path: ResourcePath, seen: Mark, content: Content) {
+        let end = self.end(&api, &path, seen, content).await.unwrap_or(Progress::Over);
         let came_at = match &end {
             Progress::Came(came) => Some(came.at),
             Progress::Served(at) => Some(*at),
@@ -264,18 +289,20 @@ impl Registered {
     }
 
     /// What the round ends with; `None` when that is nothing.
-    async fn end(&self, api: &ApiState, path: &ResourcePath, seen: Mark, echo: Duration) -> Option<Progress> {
+    async fn end(&self, api: &ApiState, path: &ResourcePath, seen: Mark, content: Content) -> Option<Progress> {
         // Listening begins before the wish and the first look, so that nothing that comes of it is missed.
         let mut news = api.announcer.listen_to(self.comes_with.0);
-        let is_own = match self.wish(api, echo).await? {
+        let is_own = match self.wish(api, content).await? {
             Hastened::Never => return None,
+            // Someone has looked just before.
+            Hastened::PutOff(_) if seen.gone_since.is_some() => return None,
             Hastened::Served => return self.comes_with.1.map(Progress::Served),
             hastened => hastened == Hastened::Due,
         };
         loop {
             let current = api.store.current(&path.source, &path.key).await.ok()??;
             let now = Mark::of(&current);
-            if now != seen {
+            if now != seen || is_still_gone(&current, api.clock.now()) {
                 let is_confirmed = now.fetched_at != seen.fetched_at || now.walked_at != seen.walked_at;
                 return Some(Progress::Came(Arc::new(Came { current, at: api.clock.now(), is_confirmed, is_own })));
             }
@@ -289,9 +316,10 @@ impl Registered {
     }
 
     /// Makes the resource due. `None` when the store fails.
-    async fn wish(&self, api: &ApiState, echo: Duration) -> Option<Hastened> {
+    async fn wish(&self, api: &ApiState, content: Content) -> Option<Hastened> {
         let (resource, seen) = self.comes_with;
-        let wish = Wish { seen, at: api.clock.now(), echo };
+        let echo = if content.with_echo { ECHO } else { Duration::ZERO };
+        let wish = Wish { seen, at: api.clock.now(), echo, gone_for: content.gone_for };
         let hastened = api.store.hasten(resource, wish).await;
         match &hastened {
             Ok(Hastened::Due) => api.announcer.announce(Announcement::Wanted),

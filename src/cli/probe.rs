@@ -66,7 +66,8 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
         Some(page) => format!("{}\n{}", shown_page(page), due(answer.outcome.due())),
         None => shown_outcome(&answer.outcome),
     };
-    print!("{}{follows}", shown_exchange(&question, &answer.exchange));
+    let odd = answer.odd.as_ref().map(|odd| format!("ignored in the answer: {odd}\n")).unwrap_or_default();
+    print!("{}{odd}{follows}", shown_exchange(&question, &answer.exchange));
     Ok(answer.exit())
 }
 

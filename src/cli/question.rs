@@ -23,12 +23,15 @@ use crate::upstream::{Exchange, FetchRequest, Fetcher, Gate, OpenGate, TokenGate
 /// What to ask of a source.
 pub(super) struct Question<'c> {
     pub(super) source: &'c Source,
+    key: Key,
     pub(super) ask: Ask,
 }
 
 /// What came, and what would follow if it were the first answer.
 pub(super) struct Answer {
     pub(super) exchange: Exchange,
+    /// What came besides the key's item, where one request asks for many.
+    pub(super) odd: Option<String>,
     pub(super) outcome: Outcome,
     /// The first page of a collection, if one came.
     pub(super) page: Option<Page>,
@@ -44,11 +47,15 @@ impl<'c> Question<'c> {
             }
             let base = source.url.expand(&Key::of_walk(), &Params::new());
             let base = base.map_err(|error| CliError::usage(format!("{}: {error}", source.name)))?;
-            return Ok(Self { source, ask: Ask { url: collection.url(&base, None, None), body: None } });
+            return Ok(Self {
+                source,
+                key: Key::of_walk(),
+                ask: Ask { url: collection.url(&base, None, None), body: None },
+            });
         }
         let (key, params) = named_key(source, key)?;
         let ask = source.ask(&key, &params).map_err(|error| CliError::usage(format!("key {key}: {error}")))?;
-        Ok(Self { source, ask })
+        Ok(Self { source, key, ask })
     }
 
     /// Asks, with a token of its upstream if someone counts them.
@@ -73,7 +80,13 @@ impl<'c> Question<'c> {
         let exchange = exchange.map_err(|halt| CliError::failed(halt.to_string()))?;
         let keys = self.source.keys.len() as u64;
         let previous = Previous::nothing(Slot::of(ResourceId(1), keys, fastrand::u64(..)));
-        let observation = exchange.observation.clone();
+        let mut observation = exchange.observation.clone();
+        let mut odd = None;
+        if let Some(batch) = &self.source.batch {
+            let shares = batch.shares(observation.seen.clone(), &[&self.key]);
+            odd = shares.odd;
+            observation.seen = shares.seen.into_iter().next().unwrap_or(observation.seen);
+        }
         let policy = &self.source.policy;
         let page = match (&self.source.collection, &observation.seen) {
             (Some(collection), Seen::Content { headers, body }) => {
@@ -90,7 +103,7 @@ impl<'c> Question<'c> {
             Some(Ok(page)) => (end::ended(policy, &previous, None, now, fastrand::f64()), Some(page)),
             None => (decide(policy, &previous, observation, now, fastrand::f64()), None),
         };
-        Ok(Answer { exchange, outcome, page })
+        Ok(Answer { exchange, odd, outcome, page })
     }
 
     /// Its method and URL for people. The query is never shown, nor is a body, and the path only if all of the template is

@@ -58,6 +58,19 @@ impl Source {
         let body = self.request.body.as_ref().map(|body| body.template.expand(key, params)).transpose()?;
         Ok(Ask { url, body })
     }
+
+    /// What is asked for many keys at once, of a source that has a batch.
+    ///
+    /// # Errors
+    /// [`BadAsk`] when the templates can't be filled for them.
+    pub fn ask_all(&self, keys: &[&Key]) -> Result<Ask, BadAsk> {
+        let url = self.url.expand_all(keys)?;
+        let none = Params::new();
+        // No variable is in the body of such a source.
+        let body = self.request.body.as_ref().zip(keys.first());
+        let body = body.map(|(body, key)| body.template.expand(key, &none)).transpose()?;
+        Ok(Ask { url, body })
+    }
 }
 
 /// Reads `method`.

@@ -111,13 +111,7 @@ fn required<T>(reader: &mut Reader<'_>, section: &Section<'_>, setting: &Setting
 
 /// Notes settings of collections in a source that is none.
 fn check_absent(reader: &mut Reader<'_>, section: &Section<'_>) -> bool {
-    let given = [
-        section.value(&set::ITEMS),
-        section.value(&set::ITEM_KEY),
-        section.value(&set::PAGINATE),
-        section.value(&set::UPDATED_SINCE),
-        section.value(&set::SWEEP_EVERY),
-    ];
+    let given = [section.value(&set::PAGINATE), section.value(&set::UPDATED_SINCE), section.value(&set::SWEEP_EVERY)];
     let mut fits = true;
     for value in given.into_iter().flatten() {
         let remedy = "add kind = \"collection\", or leave this out";
@@ -136,6 +130,15 @@ fn check_beside(reader: &mut Reader<'_>, section: &Section<'_>, layers: &Layers<
     }
     if let Some(keys) = section.value(&set::KEYS_FROM) {
         wrong.push((keys, listed.into(), "leave it out"));
+    }
+    if let Some(on_demand) = section.value(&set::ON_DEMAND) {
+        wrong.push((on_demand, format!("{listed}, and no reader adds any"), "leave it out"));
+    }
+    if let Some(poll) = section.value(&set::POLL) {
+        wrong.push((poll, "a collection is walked by its schedule, not when a member is read".into(), "leave it out"));
+    }
+    if let Some(batch) = section.value(&set::BATCH) {
+        wrong.push((batch, "a page of a collection brings as many members as it has".into(), "leave it out"));
     }
     let variable = beside.url.and_then(|url| url.variables().first());
     if let (Some(variable), Some(url)) = (variable, section.value(&set::URL)) {

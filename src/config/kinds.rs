@@ -23,6 +23,7 @@ use super::environment::Text;
 use super::headers;
 use super::keys_from::{self, KeysFrom};
 use super::nearest::nearest;
+use super::on_demand::{self, OnDemand};
 use super::reader::Reader;
 use super::transport::{self, Proxy, RedirectHost};
 use super::value::{Value, Wants, Wrong};
@@ -115,6 +116,14 @@ pub(super) static TEMPLATE: Kind<UrlTemplate> = Kind {
 pub(super) static KEYS: Kind<()> = Kind {
     wants: Wants { noun: "a list of keys", example: "[\"berlin\", \"prishtina\"]" },
     read: |reader, value, wants| value.list(reader, wants).map(|_| ()),
+};
+
+pub(super) static ON_DEMAND: Kind<Option<OnDemand>> = Kind {
+    wants: Wants {
+        noun: "true, or a table of how keys come and go that readers ask for",
+        example: "{ idle_after = \"14d\", max_keys = 100_000 }",
+    },
+    read: on_demand::read,
 };
 
 pub(super) static KEYS_FROM: Kind<Vec<KeysFrom>> = Kind {
@@ -308,7 +317,7 @@ fn span(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
-fn at_least(text: &str, least: Duration) -> Result<Duration, Wrong> {
+pub(super) fn at_least(text: &str, least: Duration) -> Result<Duration, Wrong> {
     let span = span(text)?;
     if span >= least {
         Ok(span)

@@ -6,6 +6,7 @@
 //! looked up in their own table, in their upstream's and in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
 
 mod ask;
+mod batch;
 mod body;
 mod certificates;
 mod collection;
@@ -19,6 +20,7 @@ mod keys;
 mod keys_from;
 mod kinds;
 mod nearest;
+mod on_demand;
 mod origins;
 mod overrides;
 mod policy;
@@ -42,6 +44,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method};
 use secrecy::SecretString;
 
+use crate::domain::batch::Batch;
 use crate::domain::collection::Collection;
 use crate::domain::limit::Limits;
 use crate::domain::policy::Policy;
@@ -55,6 +58,7 @@ pub use document::{Loaded, load};
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use keys_from::{FanOut, KeyFormat, KeyPlace, KeysFrom};
+pub use on_demand::OnDemand;
 pub use transport::{Proxy, RedirectHost, Transport};
 
 /// A whole configuration.
@@ -158,6 +162,10 @@ pub struct Source {
     pub keys_from: Vec<KeysFrom>,
     /// What makes it a collection, whose keys are those that the upstream lists.
     pub collection: Option<Arc<Collection>>,
+    /// How many keys one request asks for, where it is more than one.
+    pub batch: Option<Batch>,
+    /// Whether readers may ask for other keys, and how.
+    pub on_demand: Option<OnDemand>,
     /// Who may read it, besides those who administer; with none, whoever the server's tokens let in.
     pub read_tokens: Vec<SecretString>,
     /// When to refresh, and what counts as fresh, failed, gone and changed.
@@ -178,6 +186,8 @@ impl std::fmt::Debug for Source {
             .field("keys", &self.keys.len())
             .field("keys_from", &self.keys_from)
             .field("collection", &self.collection)
+            .field("batch", &self.batch)
+            .field("on_demand", &self.on_demand)
             .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)

@@ -17,7 +17,11 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Reads the rules of a source.
 pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str) -> Option<Policy> {
-    let cadence = cadence(reader, layers);
+    let polled = layers.get(reader, &set::POLL);
+    let cadence = match polled {
+        Some(false) => when_read(reader, layers),
+        _ => cadence(reader, layers),
+    };
     let jitter = layers.get(reader, &set::JITTER);
     let cache_control = layers.get(reader, &set::CACHE_CONTROL);
     let freshness_cap = layers.get(reader, &set::FRESHNESS_CAP);
@@ -104,6 +108,17 @@ fn cadence(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Cadence> 
     }
 }
 
+/// The cadence where nobody polls. `refresh_every` is no must there: what follows from an interval follows from how long
+/// copies are fresh otherwise.
+fn when_read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Cadence> {
+    if let Some(cron) = layers.own()?.value(&set::REFRESH_CRON) {
+        reader.error(&cron.spot(), "nothing is refreshed by schedule with poll = false", "leave one of the two out");
+    }
+    let every = layers.optional(reader, &set::REFRESH_EVERY)?;
+    let stale_after = layers.optional(reader, &set::STALE_AFTER)?;
+    Some(Cadence::WhenRead(every.or(stale_after).unwrap_or(HOUR)))
+}
+
 /// What a source's other spans are compared with.
 struct Interval<'c> {
     name: &'c str,
@@ -115,7 +130,7 @@ impl Interval<'_> {
     /// Notes that a copy would be stale before its next refresh, with the two ways out.
     fn stale_after(&self, reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Duration> {
         let found = layers.find(reader, &set::STALE_AFTER)?;
-        if found.value < self.span {
+        if found.value < self.span && self.cadence.is_polled() {
             let problem = format!(
                 "shorter than {}, so copies are stale before they are refreshed, even when all is well",
                 self.what_interval(&found)

@@ -25,10 +25,11 @@ use super::keys_from::KeysFrom;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
     CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST,
-    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, PAGES, PATH, PATHS, PAUSE_SCOPE as SCOPES,
-    POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT,
-    ZONE,
+    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, ON_DEMAND as KEYS_ON_DEMAND, PAGES, PATH, PATHS,
+    PAUSE_SCOPE as SCOPES, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE,
+    USER_AGENT as AGENT, ZONE,
 };
+use super::on_demand::OnDemand;
 use super::origins::ORIGINS;
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
@@ -77,6 +78,10 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &URL,
     &KEYS,
     &KEYS_FROM,
+    &ON_DEMAND,
+    &POLL,
+    &BATCH,
+    &ABSENT_MEANS_GONE,
     &KIND,
     &ITEMS,
     &ITEM_KEY,
@@ -327,16 +332,44 @@ pub(super) static KEYS: Setting<()> =
 pub(super) static KEYS_FROM: Setting<Vec<KeysFrom>> =
     Setting { name: "keys_from", scopes: &[Scope::Source], kind: &KEY_PLACES, default: Computed, shows: Shows::Value };
 
+/// Whether readers may ask for other keys: `true`, or a table of how these come and go.
+pub(super) static ON_DEMAND: Setting<Option<OnDemand>> = Setting {
+    name: "on_demand",
+    scopes: &[Scope::Source],
+    kind: &KEYS_ON_DEMAND,
+    default: Is("false"),
+    shows: Shows::Value,
+};
+
+/// Whether keys are refreshed by schedule. Without, whoever reads a stale copy has it refreshed.
+pub(super) static POLL: Setting<bool> =
+    Setting { name: "poll", scopes: &[Scope::Source], kind: &FLAG, default: Is("true"), shows: Shows::Value };
+
+/// How many keys one request asks for: `url` has `{keys}` then, which stands for all of them. Default: each key is asked for by
+/// itself.
+pub(super) static BATCH: Setting<u32> =
+    Setting { name: "batch", scopes: &[Scope::Source], kind: &COUNT, default: Computed, shows: Shows::Value };
+
+/// Whether a key that was asked for and has no item in the answer counts as answered with 404; else it is a failure of that key.
+pub(super) static ABSENT_MEANS_GONE: Setting<bool> = Setting {
+    name: "absent_means_gone",
+    scopes: &[Scope::Source],
+    kind: &FLAG,
+    default: Is("false"),
+    shows: Shows::Value,
+};
+
 /// What it is: `"collection"` for a list that the upstream pages out, of which one walk brings many resources. Default: each key
 /// is asked for by itself.
 pub(super) static KIND: Setting<SourceKind> =
     Setting { name: "kind", scopes: &[Scope::Source], kind: &SOURCE_KIND, default: Computed, shows: Shows::Value };
 
-/// Where the members of a collection are in a page. Required for collections.
+/// Where the members of a collection are in a page, or the items in an answer about many keys. Required for collections and with
+/// `batch`.
 pub(super) static ITEMS: Setting<JsonPath> =
     Setting { name: "items", scopes: &[Scope::Source], kind: &PATH, default: Computed, shows: Shows::Value };
 
-/// Where a member's key is in its item. Required for collections.
+/// Where the key is in an item. Required for collections and with `batch`.
 pub(super) static ITEM_KEY: Setting<JsonPath> =
     Setting { name: "item_key", scopes: &[Scope::Source], kind: &PATH, default: Computed, shows: Shows::Value };
 
@@ -353,7 +386,7 @@ pub(super) static SWEEP_EVERY: Setting<Duration> =
     Setting { name: "sweep_every", scopes: &[Scope::Source], kind: &INTERVAL, default: Computed, shows: Shows::Value };
 
 /// How often each key is refreshed; the keys are spread evenly over the interval. Required, unless there
-/// is `refresh_cron`.
+/// is `refresh_cron`, or `poll` is false.
 pub(super) static REFRESH_EVERY: Setting<Duration> =
     Setting { name: "refresh_every", scopes: POLICY, kind: &INTERVAL, default: Computed, shows: Shows::Value };
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 use url::{Host, Url};
 
+use crate::domain::batch::Batch;
 use crate::domain::fingerprint::{Asked, Fingerprint};
 use crate::domain::resource::SourceName;
 use crate::domain::template::UrlTemplate;
@@ -13,7 +14,7 @@ use super::collection::{self, Beside};
 use super::reader::Reader;
 use super::section::{Layers, Section, did_you_mean};
 use super::upstream::DeclaredUpstreams;
-use super::{RequestSettings, Source, ask, headers, keys, policy, settings as set, tokens};
+use super::{RequestSettings, Source, ask, batch, headers, keys, on_demand, policy, settings as set, tokens};
 
 impl Source {
     /// What it asks for.
@@ -23,7 +24,9 @@ impl Source {
         let sent = body.as_ref().map(|body| (&body.template, &body.content_type));
         let asked = Asked { method, url: &self.url, headers, sent };
         let one = Fingerprint::of(&asked, &self.policy.body, self.policy.cache_control);
-        self.collection.as_ref().map_or(one, |collection| one.with(&collection.asks()))
+        let items = |batch: &Batch| format!("{} {}", batch.items.as_str(), batch.key.as_str());
+        let more = self.collection.as_ref().map(|collection| collection.asks()).or(self.batch.as_ref().map(items));
+        more.map_or(one, |more| one.with(&more))
     }
 }
 
@@ -59,10 +62,14 @@ pub(super) fn read(
         }
         _ => Vec::new(),
     };
+    let beside = batch::Beside { url: url.as_ref(), request: request.as_ref(), policy: policy.as_ref() };
+    let batch = batch::read(reader, section, &beside);
+    let on_demand = on_demand::of(reader, section, url.as_ref(), request.as_ref());
     let lists_none = section.value(&set::KEYS).is_none_or(|list| list.is_empty_list());
     let beside = Beside { url: url.as_ref(), request: request.as_ref(), policy: policy.as_ref() };
     let collection = collection::read(reader, section, &layers, &beside);
-    let has_keys = collection.as_ref().is_none_or(Option::is_some);
+    let has_keys =
+        collection.as_ref().is_none_or(Option::is_some) || on_demand.is_none_or(|on_demand| on_demand.is_some());
     if !has_keys && lists_none && section.value(&set::KEYS_FROM).is_none() {
         reader.warn(&section.at, "has no keys, so nothing is refreshed", "add keys = [\"…\"]");
     }
@@ -77,6 +84,8 @@ pub(super) fn read(
         keys: keys.into(),
         keys_from: keys_from?,
         collection: collection?.map(Arc::new),
+        batch: batch?,
+        on_demand: on_demand?,
         read_tokens: read_tokens?,
         policy: policy?,
         max_delete_share: max_delete_share?,

@@ -40,7 +40,7 @@ pub fn decide(
     if let Some(headers) = seen.headers_mut() {
         hop_by_hop::remove(headers);
     }
-    match seen {
+    let outcome = match seen {
         Seen::Content { headers, body } => decision.content(&headers, &body),
         Seen::NotModified { headers } if conditional => decision.not_modified(&headers),
         Seen::NotModified { headers } => decision.deferred(
@@ -53,14 +53,15 @@ pub fn decide(
         ),
         Seen::Refused { status, headers, failure } => decision.refused(status, &headers, failure),
         Seen::Unreachable { failure } => decision.deferred(failure, &HeaderMap::new()),
-    }
+    };
+    decision.as_polled(outcome)
 }
 
 /// What follows from a failure that is no observation of the upstream: ours, to store or to ask.
 #[must_use]
 pub fn defer(policy: &Policy, previous: &Previous, failure: Failure, now: DateTime<Utc>, rand: f64) -> Outcome {
     let decision = Decision { policy, previous, requested_at: now, answered_at: now, via: Via::default(), now, rand };
-    decision.deferred(failure, &HeaderMap::new())
+    decision.as_polled(decision.deferred(failure, &HeaderMap::new()))
 }
 
 /// What follows from a failure that came with these header fields, whatever its status. For what is not one resource: a 404 does
@@ -89,6 +90,11 @@ struct Decision<'a> {
 }
 
 impl Decision<'_> {
+    /// The outcome, due by itself only where someone polls.
+    fn as_polled(&self, outcome: Outcome) -> Outcome {
+        if self.policy.cadence.is_polled() { outcome } else { outcome.put_aside(self.now) }
+    }
+
     fn content(&self, headers: &HeaderMap, body: &Bytes) -> Outcome {
         if let Some(failure) = self.unstorable(headers, self.content_status()) {
             return self.deferred(failure, headers);

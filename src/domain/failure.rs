@@ -29,7 +29,7 @@ pub enum FailureKind {
     Unparsable,
     /// The body does not fit the source's table.
     Misfit,
-    /// 404, and the gone rules are not yet met.
+    /// 404, and the gone rules are not yet met; or the answer of a batch has no item with this key.
     NotFound,
     /// The gone rules are met, but more than `max_delete_share` of the source would go within one interval.
     Held,

@@ -2,6 +2,7 @@
 //! draws a random number; whatever a decision needs is an argument.
 
 pub mod archive;
+pub mod batch;
 pub mod body_template;
 pub mod cache_control;
 pub mod change;

@@ -6,6 +6,9 @@ pub const CONFIG: &str = "config";
 /// The name of a collection's list of members.
 pub const WALK: &str = "walk";
 
+/// The name of what readers have asked for, and its place: among what is always there, after all that someone listed.
+pub const DEMAND: (&str, i64) = ("demand", 9);
+
 /// Places below this are those of what is always there: the configuration's list, and keys that were added by hand.
 pub const FIRST_OF_OTHERS: i64 = 10;
 

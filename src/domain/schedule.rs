@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::resource::ResourceId;
-use super::time::{FAR_FUTURE, later};
+use super::time::{FAR_FUTURE, earlier, later};
 
 /// When a resource is due next, and why then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,11 +50,13 @@ pub enum Because {
     RetryNow,
     /// It comes with the walks of its collection, and is never due by itself.
     Walk,
+    /// Nobody polls it: a reader makes it due who finds it stale.
+    Read,
 }
 
 impl Because {
     /// Every reason, for reading stored numbers and for documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::New,
         Self::Interval,
         Self::Freshness,
@@ -66,6 +68,7 @@ impl Because {
         Self::Reset,
         Self::RetryNow,
         Self::Walk,
+        Self::Read,
     ];
 
     /// The name used in JSON and in logs.
@@ -83,6 +86,7 @@ impl Because {
             Self::Reset => "reset",
             Self::RetryNow => "retry_now",
             Self::Walk => "walk",
+            Self::Read => "read",
         }
     }
 
@@ -101,6 +105,7 @@ impl Because {
             Self::Reset => 9,
             Self::RetryNow => 10,
             Self::Walk => 11,
+            Self::Read => 20,
         }
     }
 
@@ -118,6 +123,19 @@ impl Because {
     }
 }
 
+impl Due {
+    /// The same where nobody polls: what the schedule would have decided waits for a reader from `now` on, and what spares the
+    /// upstream for as long as that does.
+    #[must_use]
+    pub fn put_aside(self, now: DateTime<Utc>) -> Self {
+        if self.because.spares_the_upstream() {
+            Self { at: put_aside(self.at), ..self }
+        } else {
+            Self { at: put_aside(now), because: Because::Read }
+        }
+    }
+}
+
 /// How often a source is refreshed.
 #[derive(Debug, Clone)]
 pub enum Cadence {
@@ -125,6 +143,9 @@ pub enum Cadence {
     Every(Duration),
     /// At the times of a cron rule.
     Cron(Box<CronRule>),
+    /// When someone reads it, and by no schedule. A copy that was fetched counts as it would if it were refreshed in each such
+    /// interval; more than zero.
+    WhenRead(Duration),
 }
 
 /// A five-field cron rule in a time zone.
@@ -179,17 +200,24 @@ impl fmt::Display for Cadence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Every(interval) => write!(f, "every {}", humantime::format_duration(*interval)),
+            Self::WhenRead(interval) => write!(f, "when read, as every {}", humantime::format_duration(*interval)),
             Self::Cron(rule) => write!(f, "at {rule}"),
         }
     }
 }
 
 impl Cadence {
+    /// Whether resources fall due by themselves.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        !matches!(self, Self::WhenRead(_))
+    }
+
     /// The time between regular refreshes: the interval, or what lies between the next two times of the cron rule.
     #[must_use]
     pub fn interval(&self, at: DateTime<Utc>) -> Duration {
         match self {
-            Self::Every(interval) => *interval,
+            Self::Every(interval) | Self::WhenRead(interval) => *interval,
             Self::Cron(rule) => {
                 let gap = rule.next(at).and_then(|next| Some((rule.next(next)? - next).to_std().unwrap_or_default()));
                 gap.unwrap_or(DAY)
@@ -202,6 +230,7 @@ impl Cadence {
     pub fn next(&self, at: DateTime<Utc>, slot: Slot) -> DateTime<Utc> {
         match self {
             Self::Every(interval) => slot.next(at, *interval),
+            Self::WhenRead(_) => put_aside(at),
             Self::Cron(rule) => rule.next(at).unwrap_or_else(|| later(at, DAY)),
         }
     }
@@ -210,7 +239,7 @@ impl Cadence {
     #[must_use]
     pub fn after_two(&self, at: DateTime<Utc>) -> DateTime<Utc> {
         match self {
-            Self::Every(interval) => later(at, interval.saturating_mul(2)),
+            Self::Every(interval) | Self::WhenRead(interval) => later(at, interval.saturating_mul(2)),
             Self::Cron(rule) => {
                 rule.next(at).and_then(|next| rule.next(next)).unwrap_or_else(|| later(at, DAY.saturating_mul(2)))
             }
@@ -219,6 +248,25 @@ impl Cadence {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How much later than a time its due time is that has been [put aside](put_aside): a thousand years.
+const ASIDE: Duration = Duration::from_secs(1000 * 366 * 86_400);
+
+/// The earliest due time that was put aside: those before it come by themselves.
+pub const FIRST_ASIDE: DateTime<Utc> = DateTime::from_timestamp(1000 * 366 * 86_400, 0).expect("in range");
+
+/// The due time of what nobody polls: it never comes, but a reader may make the resource due from `at` on. So it stands in
+/// its place in the order of due times, after all others, and no claim has to know of it.
+#[must_use]
+pub fn put_aside(at: DateTime<Utc>) -> DateTime<Utc> {
+    if at < FIRST_ASIDE { later(at, ASIDE) } else { at }
+}
+
+/// From when on a reader may make it due, if this due time was [put aside](put_aside).
+#[must_use]
+pub fn aside_until(due_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    (FIRST_ASIDE..FAR_FUTURE).contains(&due_at).then(|| earlier(due_at, ASIDE))
+}
 
 /// How many consecutive ids share a stretch of the interval, so that what falls due together lies together on disk.
 const BLOCK: i64 = 64;

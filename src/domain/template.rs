@@ -5,13 +5,16 @@ use std::fmt;
 
 use iri_string::spec::UriSpec;
 use iri_string::template::UriTemplateString;
-use iri_string::template::simple_context::SimpleContext;
+use iri_string::template::simple_context::{SimpleContext, Value};
 use url::{Origin, Url};
 
 use super::resource::{Key, Params};
 
 /// The variable that stands for the key itself.
 pub const KEY: &str = "key";
+
+/// The variable that stands for the keys of a batch, with commas between them.
+pub const KEYS: &str = "keys";
 
 /// A template whose scheme, host and port are fixed, with plain (`{x}`) and query (`{?x,y}`, `{&x}`) expressions in path
 /// and query. Values are percent-encoded, so that a key stays one path segment or one query value.
@@ -138,11 +141,29 @@ impl UrlTemplate {
     /// # Errors
     /// [`BadUrl`] when a variable has no value, or a value would make it another path.
     pub fn expand(&self, key: &Key, params: &Params) -> Result<Url, BadUrl> {
+        self.fill(&[key], params)
+    }
+
+    /// The one URL of many resources, by their keys.
+    ///
+    /// # Errors
+    /// As [`expand`](Self::expand).
+    pub fn expand_all(&self, keys: &[&Key]) -> Result<Url, BadUrl> {
+        self.fill(keys, &Params::new())
+    }
+
+    /// Where one key is asked for, it is the first.
+    fn fill(&self, keys: &[&Key], params: &Params) -> Result<Url, BadUrl> {
         let mut context = SimpleContext::new();
         for name in &self.variables {
+            if name == KEYS && !params.contains_key(KEYS) {
+                // A comma within a key is percent-encoded, those between them are not.
+                context.insert(KEYS, Value::List(keys.iter().map(|key| key.as_str().to_owned()).collect()));
+                continue;
+            }
             let value = match params.get(name) {
                 Some(value) => value.as_str(),
-                None if name == KEY => key.as_str(),
+                None if name == KEY => keys.first().map_or("", |key| key.as_str()),
                 None => return Err(BadUrl::Missing(name.clone())),
             };
             context.insert(name.as_str(), value);
@@ -227,6 +248,24 @@ mod tests {
     fn debugging_shows_the_origin_alone() {
         let template = UrlTemplate::new("https://api.example/s3cret/{key}?token=s3cret").unwrap();
         assert_eq!(format!("{template:?}"), "UrlTemplate { origin: \"https://api.example\", .. }");
+    }
+
+    #[test]
+    fn many_keys_stand_in_one_url_and_each_stays_one() {
+        let keys = ["1", "a,b", "c d&e=f", "…"].map(|key| Key::new(key).unwrap());
+        for (template, expected) in [
+            ("https://api.example/users?ids={keys}", "https://api.example/users?ids=1,a%2Cb,c%20d%26e%3Df,%E2%80%A6"),
+            ("https://api.example/users{?keys}", "https://api.example/users?keys=1,a%2Cb,c%20d%26e%3Df,%E2%80%A6"),
+            ("https://api.example/users/{keys}", "https://api.example/users/1,a%2Cb,c%20d%26e%3Df,%E2%80%A6"),
+        ] {
+            let template = UrlTemplate::new(template).unwrap();
+            assert_eq!(template.expand_all(&keys.iter().collect::<Vec<_>>()).unwrap().as_str(), expected);
+        }
+        assert_eq!(
+            expand("https://api.example/users?ids={keys}", "a,b").unwrap(),
+            "https://api.example/users?ids=a%2Cb"
+        );
+        assert_eq!(expand("https://api.example/{keys}", ".."), Err(BadUrl::ChangesPath));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::committer::{Committer, Decided};
 use super::tally::Verdict;
 use super::walk;
 use crate::clock::monotonic;
-use crate::config::Source;
+use crate::config::{Ask, BadAsk, Source};
 use crate::domain::decision::{Outcome, decide, defer};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::governor::{Said, Signal};
@@ -26,7 +26,7 @@ use crate::upstream::{Exchange, FetchRequest, Halt, TokenGate};
 pub(super) const LOOKED_AT_HERE: usize = 256 << 10;
 
 /// How long what may not be sent in a pause keeps its lease: until the pause is stored, so that it is not leased again at once.
-const HELD_BACK: Duration = Duration::from_millis(250);
+pub(super) const HELD_BACK: Duration = Duration::from_millis(250);
 
 /// What is remembered in place of a path that nobody is shown.
 const HIDDEN_PATH: &str = "/…";
@@ -59,7 +59,8 @@ pub async fn fly(
         return walk::fly(refresher, committer, source, claim, ticket).await;
     }
     let claim = Arc::new(claim);
-    let (observation, signal) = match observe(refresher, &claim, &source, &ticket).await {
+    let ask = source.ask(&claim.key, &claim.params);
+    let (observation, signal) = match observe(refresher, &claim, &source, ask, &ticket).await {
         Ok(observed) => observed,
         Err(Halt::Store(error)) => return Err(error),
         Err(Halt::Quiet(_)) => {
@@ -95,14 +96,16 @@ async fn decide_where_it_fits(
     })
 }
 
-async fn observe(
+/// Asks, for this claim and all that ride with it.
+pub(super) async fn observe(
     refresher: &Refresher,
     claim: &Claim,
     source: &Source,
+    ask: Result<Ask, BadAsk>,
     ticket: &Ticket,
 ) -> Result<(Observation, Signal), Halt> {
     let hearing = source.policy.hearing(claim.source);
-    let ask = match source.ask(&claim.key, &claim.params) {
+    let ask = match ask {
         Ok(ask) => ask,
         Err(problem) => {
             let now = refresher.clock.now();
@@ -130,7 +133,8 @@ async fn observe(
         url: &ask.url,
         body: ask.body.as_ref(),
         settings: &source.request,
-        validators: claim.previous.validators(),
+        // Those of an answer about many keys would be of no single one.
+        validators: claim.previous.validators().filter(|_| source.batch.is_none()),
     };
     let Exchange { status, mut observation, .. } =
         refresher.fetchers.to(&source.upstream).exchange(&request, &gate).await?;

@@ -11,6 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::{self, Flown, by_request, take_unfitting};
 use super::committer::Committer;
 use super::complaint::Complaint;
 use super::flight::{Ticket, fly};
@@ -63,7 +64,7 @@ pub struct Lane {
     tally: Option<Arc<Tally>>,
     // All in the lane's own task: what one waits for mostly comes in batches that others wait for too, and waking a task
     // of its own for each would cost more than the rest of a refresh.
-    flights: FuturesUnordered<BoxFuture<'static, (Leased, Verdict)>>,
+    flights: FuturesUnordered<BoxFuture<'static, Landing>>,
     airborne: HashMap<Leased, Airborne>,
     // Tasks of their own: a lane that waited for the store here would not move its flights meanwhile, and one of those may
     // be who the store waits for.
@@ -73,6 +74,8 @@ pub struct Lane {
     complaint: Complaint,
     // What makes long flights end early.
     stop: CancellationToken,
+    // What answers had in them that nobody asked for.
+    oddity: Complaint,
 }
 
 /// What a claim came to.
@@ -84,6 +87,9 @@ struct Claims {
 /// What a flight is known by. The resource alone would not do: once an outcome is stored, the next lease of its resource can
 /// be taken before the flight has landed.
 type Leased = (LeaseToken, ResourceId);
+
+/// What a flight brings: of each of its claims, what became of it, and what nobody asked for.
+type Landing = (Vec<(Leased, Verdict)>, Option<String>);
 
 /// What a flight carries, for when it does not come back.
 struct Airborne {
@@ -102,8 +108,22 @@ impl Lane {
         tally: Option<Arc<Tally>>,
     ) -> Self {
         let (flights, airborne, releases) = (FuturesUnordered::new(), HashMap::new(), JoinSet::new());
-        let (held_back, complaint, stop) = (Vec::new(), Complaint::default(), CancellationToken::new());
-        Self { refresher, committer, upstream, task, tally, flights, airborne, releases, held_back, complaint, stop }
+        let (complaint, oddity) = <(Complaint, Complaint)>::default();
+        let (held_back, stop) = (Vec::new(), CancellationToken::new());
+        Self {
+            refresher,
+            committer,
+            upstream,
+            task,
+            tally,
+            flights,
+            airborne,
+            releases,
+            held_back,
+            complaint,
+            oddity,
+            stop,
+        }
     }
 
     /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
@@ -174,7 +194,7 @@ impl Lane {
         if room == 0 {
             return Ok(Claims { ask_again_at: None, wait: None });
         }
-        let UpstreamSettings { id: upstream, limits, lease_for, .. } = self.upstream;
+        let UpstreamSettings { id: upstream, limits, lease_for, ref together, .. } = self.upstream;
         let request = ClaimRequest {
             worker: self.refresher.worker.clone(),
             upstream,
@@ -182,22 +202,31 @@ impl Lane {
             which: self.task.which.clone(),
             due_by: self.task.due_by,
             lease_for,
+            together: together.clone(),
         };
         let Claimed { claims, mut ask_again_at, wait } = self.claim(&request).await?;
         let ticket = Ticket { upstream, limits, lease_for, stop: self.stop.clone() };
         let mut others = Vec::new();
-        for claim in claims {
+        for claim in &claims {
             metrics::leased(&self.upstream.name, (claim.granted_at - claim.due.at).to_std().unwrap_or_default());
-            match self.refresher.roster.source_of(&claim).cloned() {
-                Some(source) => self.launch(source, claim, ticket.clone()),
-                None => others.push(claim),
+        }
+        for mut members in by_request(claims) {
+            match members.first().and_then(|claim| self.refresher.roster.source_of(claim)).cloned() {
+                Some(source) => {
+                    let unfitting = take_unfitting(&source, &mut members);
+                    if !unfitting.is_empty() {
+                        self.give_back(unfitting.iter().map(|claim| (claim.token, claim.resource)).collect());
+                    }
+                    self.launch(source, members, ticket.clone());
+                }
+                None => others.extend(members),
             }
         }
         if !others.is_empty() {
             self.leave(&others);
             ask_again_at = Some(self.refresher.clock.now());
         }
-        metrics::in_flight(&self.upstream.name, self.flights.len());
+        metrics::in_flight(&self.upstream.name, self.airborne.len());
         Ok(Claims { ask_again_at, wait })
     }
 
@@ -239,33 +268,59 @@ impl Lane {
         self.give_back(claims.iter().map(|claim| (claim.token, claim.resource)).collect());
     }
 
-    fn launch(&mut self, source: Arc<Source>, claim: Claim, ticket: Ticket) {
+    /// Sends what one request asks for on its way.
+    fn launch(&mut self, source: Arc<Source>, claims: Vec<Claim>, ticket: Ticket) {
         let (refresher, committer) = (Arc::clone(&self.refresher), self.committer.clone());
-        let leased = (claim.token, claim.resource);
-        self.airborne.insert(leased, Airborne { source: claim.source, key: claim.key.clone() });
+        let leased: Vec<Leased> = claims.iter().map(|claim| (claim.token, claim.resource)).collect();
+        let airborne = claims.iter().map(|claim| Airborne { source: claim.source, key: claim.key.clone() });
+        self.airborne.extend(leased.iter().copied().zip(airborne));
         let flight = async move {
             // A panic ends one flight, not the lane; the panic hook has reported it.
-            let flight = AssertUnwindSafe(fly(&refresher, &committer, source, claim, ticket)).catch_unwind();
-            let verdict = match flight.await {
-                Ok(Ok(verdict)) => verdict,
-                Ok(Err(error)) => Verdict::GivenUp(error.to_string()),
-                Err(_) => Verdict::GivenUp("it ended abnormally; the log says how".into()),
+            let flight = AssertUnwindSafe(fly_all(&refresher, &committer, source, claims, ticket)).catch_unwind();
+            let given_up = |why: String| leased.iter().map(|_| Verdict::GivenUp(why.clone())).collect();
+            let (verdicts, odd) = match flight.await {
+                Ok(Ok(Flown { verdicts, odd })) => (verdicts, odd),
+                Ok(Err(error)) => (given_up(error.to_string()), None),
+                Err(_) => (given_up("it ended abnormally; the log says how".into()), None),
             };
-            (leased, verdict)
+            (leased.into_iter().zip(verdicts).collect(), odd)
         };
         self.flights.push(flight.boxed());
     }
 
-    fn land(&mut self, (leased, verdict): (Leased, Verdict)) {
+    fn land(&mut self, (verdicts, odd): Landing) {
+        if let Some(odd) = odd {
+            self.tell_odd(verdicts.first().map(|(leased, _)| *leased), &odd);
+        }
+        for (leased, verdict) in verdicts {
+            self.land_one(leased, &verdict);
+        }
+    }
+
+    /// Says what came that nobody asked for, once a minute.
+    fn tell_odd(&mut self, of: Option<Leased>, odd: &str) {
+        let flown = of.and_then(|leased| self.airborne.get(&leased));
+        let Some(source) = flown.and_then(|flown| self.refresher.roster.source(flown.source)) else { return };
+        if self.oddity.is_due(source.name.to_string(), monotonic()) {
+            tracing::warn!(
+                source = %source.name, items = odd,
+                "an answer to a batch has items that are ignored; more of the same are logged at debug level for a minute"
+            );
+        } else {
+            tracing::debug!(source = %source.name, items = odd, "an answer to a batch has items that are ignored");
+        }
+    }
+
+    fn land_one(&mut self, leased: Leased, verdict: &Verdict) {
         let Some(flown) = self.airborne.remove(&leased) else { return };
-        if let Verdict::GivenUp(why) = &verdict {
+        if let Verdict::GivenUp(why) = verdict {
             tracing::warn!(why, key = %flown.key, "a refresh was given up");
             self.give_back(vec![leased]);
         }
-        if verdict == Verdict::HeldBack {
+        if *verdict == Verdict::HeldBack {
             self.held_back.push(leased);
         }
-        self.count(&flown, &verdict);
+        self.count(&flown, verdict);
     }
 
     /// Lets more flights land, until half of the places are free or a moment has passed: one claim then does for all of
@@ -364,6 +419,24 @@ impl Lane {
         // The lane that may have followed this one says how many it has when it claims next.
         metrics::in_flight(&self.upstream.name, 0);
     }
+}
+
+/// Fetches what one request asks for, decides, and waits for the commit.
+async fn fly_all(
+    refresher: &Refresher,
+    committer: &Committer,
+    source: Arc<Source>,
+    claims: Vec<Claim>,
+    ticket: Ticket,
+) -> Result<Flown, StoreError> {
+    if let Some(batch) = &source.batch {
+        return batch::fly(refresher, committer, (&source, batch), claims, ticket).await;
+    }
+    let mut verdicts = Vec::with_capacity(claims.len());
+    for claim in claims {
+        verdicts.push(fly(refresher, committer, Arc::clone(&source), claim, ticket.clone()).await?);
+    }
+    Ok(Flown { verdicts, odd: None })
 }
 
 /// Returns when there may be something to claim, or nothing to wait for, that was not so before.

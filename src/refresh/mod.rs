@@ -22,9 +22,10 @@ use crate::config::{Config, Source, TableHome};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
-use crate::store::{Claim, Registered, Store};
+use crate::store::{Claim, Registered, Store, Together};
 use crate::upstream::{Fetchers, Quiet, lease_for};
 
+pub mod batch;
 pub mod clockwork;
 pub mod committer;
 mod complaint;
@@ -36,6 +37,7 @@ mod notices;
 pub mod once;
 pub mod origins;
 pub mod ownership;
+pub mod readers;
 pub mod tables;
 pub mod tally;
 mod turns;
@@ -91,6 +93,8 @@ pub struct UpstreamSettings {
     pub lease_for: Duration,
     /// Its sources.
     pub sources: Vec<SourceId>,
+    /// Those of which one request asks for many keys.
+    pub together: Together,
 }
 
 impl Refresher {
@@ -117,8 +121,10 @@ impl Roster {
         let mut upstreams: Vec<UpstreamSettings> = Vec::new();
         for (source, ids) in config.sources.iter().zip(registered) {
             sources.insert(ids.source, (Arc::new(source.clone()), source.fingerprint()));
+            let together = source.batch.iter().map(|batch| (ids.source, batch.size));
             if let Some(upstream) = upstreams.iter_mut().find(|upstream| upstream.id == ids.upstream) {
                 upstream.sources.push(ids.source);
+                upstream.together.extend(together);
             } else if let Some(settings) = config.upstreams.get(&source.upstream) {
                 upstreams.push(UpstreamSettings {
                     id: ids.upstream,
@@ -126,6 +132,7 @@ impl Roster {
                     limits: settings.limits,
                     lease_for: lease_for(settings.longest_timeout),
                     sources: vec![ids.source],
+                    together: together.collect(),
                 });
             }
         }

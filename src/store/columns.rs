@@ -365,6 +365,7 @@ pub(super) fn current<R: Cells>(row: &R) -> Result<Current, StoreError> {
         failing: resource.failing()?,
         due: schedule.due()?,
         wanted_at: schedule.maybe_time("wanted_at")?,
+        hastened_at: schedule.maybe_time("hastened_at")?,
         leased_until: Record::of(row, "lease", resource.id()).maybe_time("leased_until")?,
         walk: WalkOf::read(row)?,
         terms: resource.terms()?,

@@ -10,7 +10,8 @@ use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{LeaseToken, ResourceId, SourceId};
 use crate::domain::time::later;
 use crate::store::heed::Note;
-use crate::store::{ClaimRequest, StoreError};
+use crate::store::pack::to_read;
+use crate::store::{ClaimRequest, StoreError, Together};
 
 /// How long a resource is put off whose row can't be read: it must not keep the others of its upstream from being claimed,
 /// and its error is logged each time.
@@ -58,12 +59,14 @@ pub(super) struct Upstream {
     pub(super) noted: Note,
     /// What is leased. Expired leases are not among these.
     pub(super) leased: HashMap<ResourceId, Hold>,
+    /// How many of these are asked for in the request of another one.
+    pub(super) riders: usize,
     /// What is leased of other upstreams: a source may have moved here with requests under way. These count against no
     /// limit here, but must not be leased again.
     pub(super) elsewhere: HashMap<ResourceId, Hold>,
 }
 
-/// Something that isn't leased.
+/// Something that isn't leased: a request, known by the first of what it asks for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offered {
     /// What.
@@ -115,14 +118,19 @@ impl Wanted {
 }
 
 impl Upstream {
+    /// How many requests are under way.
+    fn under_way(&self) -> usize {
+        self.leased.len().saturating_sub(self.riders)
+    }
+
     /// What must not be leased again, by ids in order.
     pub(super) fn taken(&self) -> BTreeSet<ResourceId> {
         self.leased.keys().chain(self.elsewhere.keys()).copied().collect()
     }
 
     /// How many candidates to read, in due order: those that may be granted, and one more.
-    pub(super) fn candidates_to_read(&self, at_most: u32) -> i64 {
-        i64::from(at_most.min(self.limits.max_concurrent)).saturating_add(1)
+    pub(super) fn candidates_to_read(&self, at_most: u32, together: &Together) -> i64 {
+        to_read(i64::from(at_most.min(self.limits.max_concurrent)), together).saturating_add(1)
     }
 
     /// The sources of which nothing may be asked now. Candidates of these would only be in the way.
@@ -156,7 +164,7 @@ impl Upstream {
         let open = self.open(offered.get(..due).unwrap_or(offered), wanted.now);
         let pace = self.standing.pace();
         let capacity = usize::try_from(self.limits.concurrent_at(pace)).unwrap_or(usize::MAX);
-        let capacity = capacity.saturating_sub(self.leased.len());
+        let capacity = capacity.saturating_sub(self.under_way());
         let at_most = usize::try_from(wanted.at_most).unwrap_or(usize::MAX);
         let fitting = u32::try_from(open.len().min(capacity).min(at_most)).unwrap_or(u32::MAX);
         let taken = self.bucket.take((&self.limits, pace), wanted.now, fitting);
@@ -245,6 +253,7 @@ mod tests {
             standing: Standing::default(),
             noted: Note(None),
             leased,
+            riders: 0,
             elsewhere,
         };
         let soon = Some(now + SOON);

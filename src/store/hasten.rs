@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::columns::{Cells, Record};
 use super::{Hastened, StoreError, Wish};
 use crate::domain::governor::Wait;
-use crate::domain::schedule::{AT_ONCE, Because};
+use crate::domain::schedule::{AT_ONCE, Because, aside_until};
 use crate::domain::time::later;
 
 /// For how long what is fetched counts as fetched for the reader who last waited: longer than nearly any request takes.
@@ -16,7 +16,7 @@ const MEMORY: TimeDelta = TimeDelta::minutes(1);
 /// What the schedule says of a resource when a reader asks for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    /// `None` when it is retired.
+    /// Where nobody polls it: from when on a reader may ask. `None` when it is retired.
     due_at: Option<DateTime<Utc>>,
     because: Option<Because>,
     fetched_at: Option<DateTime<Utc>>,
@@ -36,7 +36,7 @@ impl Place {
     ) -> Result<Self, StoreError> {
         let code = i16::try_from(schedule.integer("because")?).ok();
         Ok(Self {
-            due_at: schedule.maybe_time("due_at")?,
+            due_at: schedule.maybe_time("due_at")?.map(|at| aside_until(at).unwrap_or(at)),
             because: code.and_then(Because::from_code),
             fetched_at: schedule.maybe_time("fetched_at")?,
             hastened_at: schedule.maybe_time("hastened_at")?,
@@ -60,10 +60,17 @@ impl Place {
         if due_at == AT_ONCE {
             return Hastened::Coming;
         }
-        if due_at > now && self.because.is_some_and(Because::spares_the_upstream) {
+        let spares = self.because.is_some_and(Because::spares_the_upstream) && !self.is_looked_at_again(wish, now);
+        if due_at > now && spares {
             return Hastened::PutOff(due_at);
         }
         if self.was_fetched_for_others(wish.echo, now) { Hastened::Served } else { Hastened::Due }
+    }
+
+    /// Whether it is gone, and that is long enough ago for this reader.
+    fn is_looked_at_again(&self, wish: Wish, now: DateTime<Utc>) -> bool {
+        let long_ago = |span| self.hastened_at.is_none_or(|at| later(at, span) <= now);
+        self.because == Some(Because::GoneRecheck) && wish.gone_for.is_some_and(long_ago)
     }
 
     fn was_fetched_for_others(&self, echo: Duration, now: DateTime<Utc>) -> bool {
@@ -100,8 +107,29 @@ mod tests {
         ] {
             let (due_at, fetched_at) = (due_at.map(at), Some(at(fetched_at)));
             let place = Place { due_at, because: Some(because), fetched_at, hastened_at: None, is_leased, wait: None };
-            let wish = Wish { seen, at: now, echo: Duration::ZERO };
+            let wish = Wish { seen, at: now, echo: Duration::ZERO, gone_for: None };
             assert_eq!(place.hastened(wish, now), expected, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_looked_at_again_when_its_last_reader_was_long_ago() {
+        use Because::{Backoff, GoneRecheck};
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let (now, put_off) = (at(1000), Hastened::PutOff(at(2000)));
+        for (because, hastened_at, gone_for, expected) in [
+            (GoneRecheck, Some(900), Some(100), Hastened::Due),
+            (GoneRecheck, Some(901), Some(100), put_off),
+            (GoneRecheck, None, Some(100), Hastened::Due),
+            (GoneRecheck, Some(0), None, put_off),
+            (Backoff, Some(0), Some(100), put_off),
+        ] {
+            let (due_at, hastened_at) = (Some(at(2000)), hastened_at.map(at));
+            let place =
+                Place { due_at, because: Some(because), fetched_at: None, hastened_at, is_leased: false, wait: None };
+            let gone_for = gone_for.map(Duration::from_secs);
+            let wish = Wish { seen: None, at: now, echo: Duration::ZERO, gone_for };
+            assert_eq!(place.hastened(wish, now), expected, "{place:?} {wish:?}");
         }
     }
 
@@ -121,7 +149,7 @@ mod tests {
             let because = Some(Because::Interval);
             let place =
                 Place { due_at: Some(at(2000)), because, fetched_at, hastened_at, is_leased: false, wait: None };
-            let wish = Wish { seen: fetched_at, at: now, echo: Duration::from_secs(echo) };
+            let wish = Wish { seen: fetched_at, at: now, echo: Duration::from_secs(echo), gone_for: None };
             assert_eq!(place.hastened(wish, now), expected, "{place:?} {wish:?}");
         }
     }

@@ -15,7 +15,7 @@ use super::columns::{Cells, Record};
 use crate::domain::decision::Freshness;
 use crate::domain::failure::Failing;
 use crate::domain::read_state::ReadState;
-use crate::domain::resource::Key;
+use crate::domain::resource::{Key, ResourceId};
 use crate::domain::snapshot::{ContentHash, decode_headers};
 use crate::domain::terms::Terms;
 
@@ -70,6 +70,8 @@ pub struct Batch {
 /// A resource as it stands among others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
+    /// Its id.
+    pub resource: ResourceId,
     /// Its key.
     pub key: Key,
     /// The snapshot's version; 0 when there never was one.
@@ -262,8 +264,8 @@ async fn filled(
             return Err(StoreError::Corrupt { table: "content", column: "resource_id", row: row.id, problem });
         }
         let content = content.map(|content| ListedContent { body: texts.remove(&row.id), ..content });
-        let Row { key, version, freshness, gone_since, terms, failing, .. } = row;
-        Ok(Listed { key, version, freshness, gone_since, terms, failing, content })
+        let Row { id, key, version, freshness, gone_since, terms, failing, .. } = row;
+        Ok(Listed { resource: ResourceId(id), key, version, freshness, gone_since, terms, failing, content })
     });
     Ok((items.collect::<Result<_, _>>()?, cut))
 }

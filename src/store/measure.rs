@@ -101,6 +101,18 @@ impl Store for Measured {
         measured("remove_keys", self.0.remove_keys(source, keys)).await
     }
 
+    async fn demand(&self, source: SourceId, key: &Key, most: u32) -> Result<bool, StoreError> {
+        measured("demand", self.0.demand(source, key, most)).await
+    }
+
+    async fn note_reads(&self, resources: &[ResourceId], at: DateTime<Utc>) -> Result<(), StoreError> {
+        measured("note_reads", self.0.note_reads(resources, at)).await
+    }
+
+    async fn retire_unread(&self, source: SourceId, since: DateTime<Utc>) -> Result<u64, StoreError> {
+        measured("retire_unread", self.0.retire_unread(source, since)).await
+    }
+
     async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError> {
         measured("origins", self.0.origins(source, origins)).await
     }

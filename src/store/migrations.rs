@@ -64,6 +64,12 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../../migrations/postgres/0009_governor.sql"),
     },
     Migration {
+        version: 10,
+        name: "on_demand",
+        sqlite: include_str!("../../migrations/sqlite/0010_on_demand.sql"),
+        postgres: include_str!("../../migrations/postgres/0010_on_demand.sql"),
+    },
+    Migration {
         version: 11,
         name: "collections",
         sqlite: include_str!("../../migrations/sqlite/0011_collections.sql"),
@@ -74,6 +80,12 @@ const MIGRATIONS: &[Migration] = &[
         name: "tables",
         sqlite: include_str!("../../migrations/sqlite/0013_tables.sql"),
         postgres: include_str!("../../migrations/postgres/0013_tables.sql"),
+    },
+    Migration {
+        version: 14,
+        name: "batch",
+        sqlite: include_str!("../../migrations/sqlite/0014_batch.sql"),
+        postgres: include_str!("../../migrations/postgres/0014_batch.sql"),
     },
 ];
 

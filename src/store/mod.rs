@@ -11,14 +11,14 @@
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
 //! | `origin` | where keys of a source come from: its own list in the configuration, a file, a query, another source, hands | when it is read anew, and differs |
-//! | `key_origin` | key that an origin has, with its parameters; a key is polled while there is one | when one of these changes |
+//! | `key_origin` | key that an origin has, with its parameters; a key is polled while there is one | when one of these changes; by the minute, those of readers that were read |
 //! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
 //! | `last_failure` | source that ever failed: its latest failure | by a trigger |
 //! | `walk` | collection: its walk's resource, and how far that has come | by each page and end of a walk |
 //! | `walk_page` | page of a collection: what led to it and on, validators, members | when one of these changes |
 //! | `typed` | typed table of a source: what it is configured as, how far it is filled; its rows are in `typed_ID` | when one of these changes |
 //! | `refused` | resource whose latest answer was no content: the body that came (at most 1000 rows) | when one comes; gone with the next usable answer |
-//! | `lease` | claim that is under way: worker, token, expiry, resource ids | by each claim and apply |
+//! | `lease` | claim that is under way: worker, token, expiry, resource ids, and which of them ride in the request of another | by each claim and apply |
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
 //! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
@@ -68,8 +68,10 @@ mod listing;
 mod measure;
 mod migrations;
 mod origins;
+mod pack;
 mod plan;
 mod postgres;
+mod reads;
 mod refusal;
 mod retry;
 mod row_select;
@@ -79,6 +81,7 @@ mod status;
 mod tables;
 mod walks;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +113,7 @@ pub use crate::domain::resource::LeaseToken;
 pub use archive::{Exported, Import};
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
+pub use reads::Reads;
 pub use refusal::{MOST_REFUSED, Refusal};
 pub use row_select::{RowPage, RowRequest};
 pub use select::{KeyQuery, Rows, SelectedRow};
@@ -179,6 +183,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Takes keys out of what was added by hand. Those that no origin has any more are no longer polled. In the order given.
     async fn remove_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Removed>, StoreError>;
+
+    /// Has a key polled because someone reads it, due before all others, unless it is polled already; says whether it was not.
+    /// Of the keys that exist for readers, beyond `most`, those go that were not read for the longest time: they are not
+    /// polled any more, and lose their data with the next [`prune`](Self::prune).
+    async fn demand(&self, source: SourceId, key: &Key, most: u32) -> Result<bool, StoreError>;
+
+    /// Notes that resources were read, where they exist for their readers. What was read later stays as it is.
+    async fn note_reads(&self, resources: &[ResourceId], at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Takes out of a source what exists for readers and was not read since then. What no origin has any more is no longer
+    /// polled, and keeps its data until [`prune`](Self::prune); returns how many these are.
+    async fn retire_unread(&self, source: SourceId, since: DateTime<Utc>) -> Result<u64, StoreError>;
 
     /// Makes a source's origins known, in the order given. Those that are there keep their keys.
     async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError>;
@@ -265,7 +281,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The ids of these keys of a source, in the order given; `None` for a key that isn't there or is retired.
     async fn find(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Option<ResourceId>>, StoreError>;
 
-    /// Leases due resources of one upstream, as many as its limits allow.
+    /// Leases due resources of one upstream, as many as its limits allow: these are about requests, and one request may be for many
+    /// resources of a source ([`ClaimRequest::together`]).
     ///
     /// The upstream's row is locked while its tokens and leases are counted, so that limits hold over all processes. What
     /// was asked for by hand comes first, then what has been due longest. Expired leases end here, those of other upstreams
@@ -479,6 +496,8 @@ pub struct Wish {
     /// How old a copy that other readers waited for may be to do for this one too: readers who ask at the same time don't
     /// arrive at the same time.
     pub echo: Duration,
+    /// For how long what is gone is not asked for again once a reader has waited for it; `None`: not before it is due.
+    pub gone_for: Option<Duration>,
 }
 
 /// What [`Store::hasten`] found or did.
@@ -505,7 +524,7 @@ pub struct ClaimRequest {
     pub worker: String,
     /// Of which upstream.
     pub upstream: UpstreamId,
-    /// How many at the most.
+    /// How many requests at the most.
     pub at_most: u32,
     /// Of which resources.
     pub which: Selection,
@@ -513,7 +532,12 @@ pub struct ClaimRequest {
     pub due_by: Option<DateTime<Utc>>,
     /// How long the lease lasts.
     pub lease_for: Duration,
+    /// The sources of which one request asks for many keys.
+    pub together: Together,
 }
+
+/// How many keys one request asks for at the most, by source; one, of those that are not in it.
+pub type Together = BTreeMap<SourceId, u32>;
 
 /// What a worker got.
 #[derive(Debug, Clone)]
@@ -548,6 +572,8 @@ pub struct Claim {
     pub due: Due,
     /// When its token was taken.
     pub granted_at: DateTime<Utc>,
+    /// The resource in whose request it is asked for, and whose token pays for it: itself, where it has a request of its own.
+    pub rides_with: ResourceId,
     /// Since when it was wanted. A request under this claim begins after that, whatever the clocks of two processes say.
     pub wanted_at: Option<DateTime<Utc>>,
 }
@@ -632,6 +658,8 @@ pub struct Current {
     pub due: Option<Due>,
     /// Since when it is wanted by someone for whom no outcome has come yet.
     pub wanted_at: Option<DateTime<Utc>>,
+    /// When a reader last waited for it.
+    pub hastened_at: Option<DateTime<Utc>>,
     /// Until when it is being fetched.
     pub leased_until: Option<DateTime<Utc>>,
     /// The walk that it comes with, if it is a member of a collection: `failing`, `due`, `wanted_at` and `leased_until` are
@@ -852,8 +880,9 @@ fn wished_due(which: &Selection, at: DateTime<Utc>) -> i64 {
     }
 }
 
-/// What a reader is told of a due time: a wish's own time where `due_at` only says "first".
+/// What a reader is told of a due time: a wish's own time where `due_at` only says "first", and the time from which on someone
+/// may ask for it where it is not polled.
 fn readable_due(due_at: DateTime<Utc>, wanted_at: Option<DateTime<Utc>>, because: Because) -> Due {
     let at = if due_at == schedule::AT_ONCE { wanted_at.unwrap_or(due_at) } else { due_at };
-    Due { at, because }
+    Due { at: schedule::aside_until(at).unwrap_or(at), because }
 }

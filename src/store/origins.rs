@@ -17,6 +17,14 @@ use crate::domain::change::Cursor;
 use crate::domain::origin::FIRST_OF_OTHERS;
 use crate::domain::resource::{Key, Params, ResourceId};
 
+/// How many keys make room for one that is new at the most, so that its reader does not wait for a limit that was lowered.
+pub(super) const MOST_EVICTED: i64 = 1000;
+
+/// How many keys of readers are too much.
+pub(super) fn excess(keys: i64, most: u32) -> i64 {
+    keys.saturating_sub(most.into()).max(0)
+}
+
 /// Row id of an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OriginId(pub i64);

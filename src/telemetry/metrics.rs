@@ -62,6 +62,7 @@ const STORE: &str = "headpond_store_duration_seconds";
 const STORE_ERRORS: &str = "headpond_store_errors_total";
 const READS: &str = "headpond_reads_total";
 const STREAMS: &str = "headpond_streams";
+const DEMANDED: &str = "headpond_demanded_keys_total";
 const REQUESTS: &str = "headpond_http_request_duration_seconds";
 
 /// All metrics.
@@ -183,6 +184,12 @@ pub static ALL: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["kind"],
         help: "Answers that go on for long now: the feed as events (`feed`), whole sources (`list`).",
+    },
+    Metric {
+        name: DEMANDED,
+        kind: Kind::Counter,
+        labels: &["source", "outcome"],
+        help: "First reads of keys that nobody listed, by outcome: added, refused.",
     },
     Metric {
         name: REQUESTS,
@@ -351,6 +358,11 @@ impl Drop for Streams {
     fn drop(&mut self) {
         gauge!(STREAMS, "kind" => self.kind).decrement(1);
     }
+}
+
+/// A reader asked for a key that nobody listed, and it was added or refused.
+pub fn demanded(source: &str, outcome: &'static str) {
+    counter!(DEMANDED, "source" => source.to_owned(), "outcome" => outcome).increment(1);
 }
 
 /// The read API answered a request for this route after so long.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use headpond::config::{Config, CorsOrigins, Environment, KeyFormat, KeyPlace, Loaded, Source, load};
+use headpond::config::{Config, CorsOrigins, Environment, KeyFormat, KeyPlace, Loaded, OnDemand, Source, load};
 use headpond::domain::content::{BodyRules, ContentKind, JsonPath};
 use headpond::domain::policy::Heed;
 use headpond::domain::schedule::Cadence;
@@ -1129,6 +1129,108 @@ fn places_where_no_keys_can_come_from_are_refused() {
         let errors = errors(&toml);
         assert!(errors.contains(said) && errors.contains("sources.s.keys_from"), "{written}: {errors}");
     }
+}
+
+#[test]
+fn readers_may_ask_for_keys_by_these_rules() {
+    let on = |written: &str| {
+        let toml =
+            format!("[sources.s]\nurl = 'http://localhost/{{key}}'\nrefresh_every = '1h'\non_demand = {written}");
+        assert_eq!(warnings(&toml), "", "a source without keys is no mistake then");
+        source(&toml).on_demand
+    };
+    assert_eq!(on("true"), Some(OnDemand::DEFAULT));
+    assert_eq!(on("{}"), Some(OnDemand::DEFAULT));
+    assert_eq!(
+        on("{ idle_after = '1d', max_keys = 5, wait = '0s', negative_for = '1m', new_keys_per_minute = 7 }"),
+        Some(OnDemand {
+            idle_after: Duration::from_secs(86_400),
+            max_keys: 5,
+            wait: Duration::ZERO,
+            negative_for: Duration::from_secs(60),
+            new_keys_per_minute: 7,
+        })
+    );
+    assert_eq!(source(&format!("{SOURCE_BY_THE_HOUR}\non_demand = false")).on_demand, None);
+}
+
+#[test]
+fn what_readers_can_not_ask_for_is_explained() {
+    let table = "text, not true, or a table of how keys come and go that readers ask for";
+    for (path, written, said) in [
+        ("{key}", "'yes'", format!("on_demand = 'yes': {table}")),
+        ("{key}", "{ idle_after = '1m' }", "on_demand.idle_after = '1m': must be at least 5m".into()),
+        ("{key}", "{ max_keys = 0 }", "on_demand.max_keys = 0: not a whole number of at least 1".into()),
+        (
+            "{key}",
+            "{ idle = '1d' }",
+            "on_demand.idle: there is no such setting here; did you mean `idle_after`?".into(),
+        ),
+        (
+            "{key}?lat={lat}",
+            "true",
+            "on_demand: a reader names a key and nothing else, and {lat} needs a value too".into(),
+        ),
+        ("all", "true", "on_demand: `url` has no {key}: all keys would be the same resource".into()),
+    ] {
+        let toml = format!("[sources.s]\nurl = 'http://localhost/{path}'\nrefresh_every = '1h'\non_demand = {written}");
+        let errors = errors(&toml);
+        assert!(errors.contains(&format!("sources.s.{said}")), "{written}: {errors}");
+    }
+    let body =
+        "[sources.s]\nurl = 'http://localhost/'\nbody = '{ \"id\": \"{id}\" }'\nrefresh_every = '1h'\non_demand = true";
+    assert!(errors(body).contains("{id} needs a value too"), "{}", errors(body));
+}
+
+/// What is said of a source with this path and query and these settings.
+fn said_of_batch(path: &str, settings: &str) -> String {
+    errors(&format!("[sources.s]\nkeys = ['k']\nurl = 'http://localhost/{path}'\nrefresh_every = '1h'\n{settings}"))
+}
+
+#[test]
+fn one_request_may_be_for_many_keys() {
+    let toml = "[sources.s]\nkeys = ['a', 'b,c']\nurl = 'http://localhost/u?ids={keys}'\nrefresh_every = '1h'\n\
+                batch = 50\nitems = '$.data[*]'\nitem_key = '$.id'";
+    assert_eq!(warnings(toml), "");
+    let one = source(toml);
+    let batch = one.batch.as_ref().unwrap();
+    assert_eq!((batch.size, batch.items.as_str(), batch.absent_means_gone), (50, "$.data[*]", false));
+    let keys: Vec<_> = one.keys.iter().map(|(key, _)| key).collect();
+    assert_eq!(one.ask_all(&keys).unwrap().url.as_str(), "http://localhost/u?ids=a,b%2Cc");
+    let other = source(&toml.replace("$.id", "$.key"));
+    assert_ne!(other.fingerprint(), one.fingerprint(), "other items may be another resource");
+    assert_eq!(source(&toml.replace("50", "60")).fingerprint(), one.fingerprint());
+}
+
+#[test]
+fn what_one_request_for_many_keys_can_not_be_is_explained() {
+    let all = "items = '$.a[*]'\nitem_key = '$.id'\nbatch = 10";
+    for (path, settings, said) in [
+        ("u?ids={keys}", all, ""),
+        ("u?ids={keys}", "", "{keys} stands for many keys, and batch is not set; add batch = 100, or write {key}"),
+        ("u/{key}", all, "batch is set, and no {keys} says where the keys go; write it like ?ids={keys}"),
+        ("u?ids={keys}&x={key}", all, "one request for many keys can't have {key}, which differs from key to key"),
+        ("u?ids={keys}", "batch = 10", "items is not set, which batch needs"),
+        ("u?ids={keys}", "batch = 10\nitems = '$.a[*]'", "item_key is not set, which batch needs"),
+        ("u?ids={keys}", "batch = 0\nitems = '$.a[*]'\nitem_key = '$.id'", "not a whole number of at least 1"),
+        ("u/{key}", "items = '$.a[*]'", "sources.s.items = '$.a[*]': has no meaning without batch"),
+        ("u/{key}", "absent_means_gone = true", "has no meaning without batch"),
+        ("u?ids={keys}", &format!("{all}\ncontent = 'text'"), "the answers of a batch are JSON; leave it out"),
+        ("u?ids={keys}", &format!("{all}\nbody = '{{ \"id\": \"{{key}}\" }}'"), "can't have {key} in its body"),
+    ] {
+        let errors = said_of_batch(path, settings);
+        assert!(errors.contains(said) && (said.is_empty() == errors.is_empty()), "{path} {settings}: {errors}");
+    }
+}
+
+#[test]
+fn without_polling_no_interval_is_needed() {
+    let cadence = |more: &str| source(&format!("{SOURCE}poll = false\n{more}")).policy.cadence.to_string();
+    assert_eq!(cadence(""), "when read, as every 1h");
+    assert_eq!(cadence("stale_after = '10m'"), "when read, as every 10m");
+    assert_eq!(cadence("stale_after = '10m'\nrefresh_every = '1d'"), "when read, as every 1day");
+    let said = said_of("poll = false\nrefresh_cron = '7 * * * *'");
+    assert!(said.contains("nothing is refreshed by schedule with poll = false"), "{said}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod guarantees;
 mod house;
 mod layering;
 mod main_job;
+mod on_demand;
 mod operating;
 mod origins;
 mod refresh;

@@ -20,6 +20,7 @@ use super::import::{self, Manner};
 use super::outcome::{CliError, Exit};
 use super::signals::{self, Stop};
 use super::systemd;
+use crate::api::demand::Demands;
 use crate::api::feed::Tail;
 use crate::api::settings::Upstreams;
 use crate::api::streams::Streams;
@@ -31,8 +32,8 @@ use crate::refresh::clockwork::Clockwork;
 use crate::refresh::committer::Committer;
 use crate::refresh::fleet;
 use crate::refresh::follow::follow;
-use crate::refresh::{origins, tables};
-use crate::store::Store;
+use crate::refresh::{origins, readers, tables};
+use crate::store::{Reads, Store};
 use crate::telemetry::metrics;
 
 /// How many requests for a reload wait in line before further ones are kept at the door.
@@ -128,6 +129,7 @@ async fn serve_until_stopped(
 ) -> Result<(), CliError> {
     let present = reloader.present();
     let (refreshers, refresher) = (present.refreshers(), present.refresher());
+    let reads = Arc::new(Reads::default());
     let clockwork = Clockwork::start(Arc::clone(&refresher), present.ownership(), clock, present.database())
         .await
         .map_err(|error| CliError::usage(format!("the clockwork does not start: {error}")))?;
@@ -141,6 +143,8 @@ async fn serve_until_stopped(
         waiting: Waiting::default(),
         tail: Tail::default(),
         streams: Streams::default(),
+        demands: Demands::default(),
+        reads: Arc::clone(&reads),
         stopping: stop.stop.clone(),
         metrics: Some(metrics.clone()),
         reloads,
@@ -154,6 +158,7 @@ async fn serve_until_stopped(
     if present.upstreams() == Upstreams::Asked {
         parts.spawn(origins::keep(present.refreshers(), present.ownership(), stop.stop.clone()).map_err(ended));
         parts.spawn(commits.map(Ok));
+        parts.spawn(readers::keep(present.refreshers(), present.ownership(), reads, stop.stop.clone()).map(Ok));
         parts.spawn(fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended));
     }
     parts.spawn(tables::keep(present.refreshers(), stop.stop.clone()).map(Ok));

@@ -169,4 +169,23 @@ impl Outcome {
             Self::Gone(absent) => absent.due,
         }
     }
+
+    /// The same where nobody polls the resource: what would be due later waits for a reader.
+    #[must_use]
+    pub(super) fn put_aside(mut self, now: DateTime<Utc>) -> Self {
+        match &mut self {
+            Self::Replaced(replacement) => replacement.due = replacement.due.put_aside(now),
+            Self::Confirmed { due, .. } => *due = due.put_aside(now),
+            // That request is not yet over.
+            Self::Reset { .. } => {}
+            Self::Deferred(deferral) => deferral.due = deferral.due.put_aside(now),
+            Self::Gone(absent) => {
+                absent.due = absent.due.put_aside(now);
+                if let Some(held) = &mut absent.held {
+                    held.due = held.due.put_aside(now);
+                }
+            }
+        }
+        self
+    }
 }

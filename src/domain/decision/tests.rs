@@ -11,7 +11,7 @@ mod letter;
 use crate::domain::content::BodyRules;
 use crate::domain::policy::{GoneRules, Heed};
 use crate::domain::resource::ResourceId;
-use crate::domain::schedule::{Backoff, Cadence, Slot};
+use crate::domain::schedule::{Backoff, Cadence, Slot, aside_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -484,6 +484,28 @@ proptest! {
                 Outcome::Reset { .. } => prop_assert!(next.validators().is_none(), "the next one is unconditional"),
             }
             known = next;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_nobody_polls_never_falls_due_by_itself_whatever_came(
+        previous in any_previous(), seen in any_seen(), conditional: bool, rand in 0.0_f64..1.0,
+    ) {
+        let polled = decide(&policy(), &previous, observe(conditional, seen.clone()), now(), rand);
+        let read = Policy { cadence: Cadence::WhenRead(HOUR), ..policy() };
+        let outcome = decide(&read, &previous, observe(conditional, seen), now(), rand);
+        let due = outcome.due();
+        if matches!(outcome, Outcome::Reset { .. }) {
+            prop_assert_eq!(due.at, AT_ONCE);
+        } else {
+            let until = aside_until(due.at);
+            prop_assert!(until.is_some());
+            prop_assert_eq!(until.is_some_and(|at| at > now()), due.because.spares_the_upstream());
+        }
+        if due.because.spares_the_upstream() {
+            prop_assert_eq!(due.because, polled.due().because);
         }
     }
 }

@@ -130,3 +130,20 @@ proptest! {
         prop_assert_eq!((third - second).to_std().unwrap(), minutes(60));
     }
 }
+
+#[test]
+fn what_is_put_aside_comes_after_all_others_and_keeps_its_time() {
+    for at in [DateTime::UNIX_EPOCH, DateTime::from_timestamp(1_800_000_000, 0).unwrap()] {
+        let aside = put_aside(at);
+        assert!(aside >= FIRST_ASIDE && aside > later(at, DAY * 365 * 500));
+        assert_eq!((aside_until(aside), put_aside(aside)), (Some(at), aside));
+        assert_eq!(aside_until(at), None);
+    }
+    let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let due = |because| Due { at: later(now, DAY), because }.put_aside(now);
+    for because in Because::ALL {
+        let spares = because.spares_the_upstream();
+        let expected = if spares { (put_aside(later(now, DAY)), because) } else { (put_aside(now), Because::Read) };
+        assert_eq!((due(because).at, due(because).because), expected, "{because:?}");
+    }
+}

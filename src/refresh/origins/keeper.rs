@@ -17,6 +17,7 @@ use super::{NotGathered, fan_out, query, specs};
 use crate::announce::{Announcement, Listener};
 use crate::config::{FanOut, KeyFormat, KeyPlace, Source};
 use crate::domain::change::Cursor;
+use crate::domain::origin::DEMAND;
 use crate::domain::resource::SourceId;
 use crate::domain::time::later;
 use crate::refresh::Refresher;
@@ -67,6 +68,8 @@ enum Look {
     Config {
         is_done: bool,
     },
+    /// Never: what is in it is the business of its readers.
+    Readers,
     File {
         format: KeyFormat,
         path: std::path::PathBuf,
@@ -155,6 +158,7 @@ impl Keeper {
                     Look::Query { query, every: *every, next: None }
                 }
                 Some(KeyPlace::Source(fan_out)) => Look::Copies { fan_out: fan_out.clone(), place: None, next: None },
+                None if spec.name == DEMAND.0 => Look::Readers,
                 None => Look::Config { is_done: false },
             };
             Watched { known, name: spec.name, look, stored: None, problem: None }
@@ -195,7 +199,7 @@ impl Keeper {
     ) -> Result<Option<Result<Spool, NotGathered>>, StoreError> {
         let (store, now) = (self.refresher.store.as_ref(), self.refresher.clock.now());
         match look {
-            Look::Config { .. } => Ok(None),
+            Look::Config { .. } | Look::Readers => Ok(None),
             Look::File { format, path, last, done, again_at } => {
                 let stamp = match Stamp::of(path) {
                     Ok(stamp) => stamp,

@@ -23,7 +23,7 @@ use self::spool::Spool;
 use super::Refresher;
 use super::ownership::Ownership;
 use crate::config::{KeyPlace, KeysFrom, Source};
-use crate::domain::origin::{CONFIG, FIRST_OF_OTHERS, WALK};
+use crate::domain::origin::{CONFIG, DEMAND, FIRST_OF_OTHERS, WALK};
 use crate::domain::resource::SourceId;
 use crate::store::{KeyQuery, OriginSpec, Store, StoreError};
 
@@ -59,13 +59,14 @@ impl std::fmt::Display for NotGathered {
     }
 }
 
-/// The origins of a source by its configuration, its own list first.
+/// The origins of a source by its configuration, its own list first. What readers ask for is one of them.
 #[must_use]
 pub fn specs(source: &Source) -> Vec<OriginSpec> {
     let own = OriginSpec { name: CONFIG.into(), place: 0, about: String::new() };
+    let readers = source.on_demand.map(|_| OriginSpec { name: DEMAND.0.into(), place: DEMAND.1, about: String::new() });
     let members = OriginSpec { name: WALK.into(), place: FIRST_OF_OTHERS, about: String::new() };
     let members = source.collection.as_ref().map(|_| members);
-    [own].into_iter().chain(members).chain(source.keys_from.iter().map(spec)).collect()
+    [own].into_iter().chain(readers).chain(members).chain(source.keys_from.iter().map(spec)).collect()
 }
 
 fn spec(from: &KeysFrom) -> OriginSpec {

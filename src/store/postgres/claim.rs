@@ -1,6 +1,6 @@
 //! Leasing what is due, and tokens.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -11,11 +11,12 @@ use super::{PostgresStore, lease};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Bucket;
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
-use crate::domain::schedule::Due;
+use crate::domain::schedule;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
 use crate::store::heed::Note;
+use crate::store::pack::{Due, pack};
 use crate::store::plan::Held;
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
@@ -30,14 +31,15 @@ pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Resu
     // Read only now: while it waited for the lock, others spent tokens at later times than this call began.
     let now = store.clock.now();
     let (noted, standing) = record.standing(now)?;
-    let (leased, elsewhere) = live_leases(&mut tx, request.upstream, now).await?;
+    let (leased, riders, elsewhere) = live_leases(&mut tx, request.upstream, now).await?;
     let (limits, bucket) = (record.limits()?, record.bucket()?);
-    let upstream = Upstream { limits, bucket, standing, noted, leased, elsewhere };
+    let upstream = Upstream { limits, bucket, standing, noted, leased, riders, elsewhere };
     let wanted = Wanted::by(request, now);
     let (candidates, mut corrupt) = candidates(&mut tx, request, &upstream, &wanted).await?;
-    let offered: Vec<_> = candidates.iter().map(Candidate::offered).collect();
+    let requests = pack(candidates, wanted.due_by, &request.together);
+    let offered: Vec<_> = requests.iter().filter_map(|members| members.first()).map(Candidate::offered).collect();
     let grant = upstream.grant(wanted, &offered);
-    let chosen: Vec<&Candidate> = grant.granted.iter().filter_map(|place| candidates.get(*place)).collect();
+    let chosen = ridden(requests, &grant.granted);
     if let Some(Note(standing)) = &grant.standing {
         sqlx::query(KEEP_STANDING).bind(request.upstream.0).bind(standing).execute(&mut *tx).await?;
     }
@@ -111,31 +113,41 @@ pub(super) const LIVE_LEASES: &str = "
                DELETE FROM headpond.lease
                 WHERE token IN (SELECT token FROM headpond.lease WHERE expires_at <= $1 FOR UPDATE SKIP LOCKED)
             RETURNING token)
-    SELECT token, upstream_id, expires_at, resources
+    SELECT token, upstream_id, expires_at, resources, riders
       FROM headpond.lease WHERE token NOT IN (SELECT token FROM ended)";
 
 /// What is leased, and by what.
 type Leased = HashMap<ResourceId, Hold>;
 
-/// What is leased of this upstream, and of the others.
-async fn live_leases(tx: &mut PgConnection, upstream: UpstreamId, now: DateTime<Utc>) -> Result<(Leased, Leased)> {
+/// What is leased of this upstream, how much of it rides in the request of another one, and what is leased of the others.
+async fn live_leases(
+    tx: &mut PgConnection,
+    upstream: UpstreamId,
+    now: DateTime<Utc>,
+) -> Result<(Leased, usize, Leased)> {
     let rows = sqlx::query(LIVE_LEASES).bind(micros(now)).fetch_all(tx).await?;
-    let (mut leased, mut elsewhere) = (Leased::new(), Leased::new());
+    let (mut leased, mut riding, mut elsewhere) = (Leased::new(), 0, Leased::new());
     for row in &rows {
         let record = Record::of(row, "lease", 0);
         let hold = Hold { token: LeaseToken(record.integer("token")?), ends_at: record.time("expires_at")? };
-        let among = if record.integer("upstream_id")? == upstream.0 { &mut leased } else { &mut elsewhere };
         let resources: Vec<i64> = row.try_get("resources")?;
+        let among = if record.integer("upstream_id")? == upstream.0 {
+            let riders: BTreeSet<i64> = row.try_get::<Vec<i64>, _>("riders")?.into_iter().collect();
+            riding += resources.iter().filter(|id| riders.contains(id)).count();
+            &mut leased
+        } else {
+            &mut elsewhere
+        };
         among.extend(resources.into_iter().map(|id| (ResourceId(id), hold)));
     }
-    Ok((leased, elsewhere))
+    Ok((leased, riding, elsewhere))
 }
 
 struct Candidate {
     id: ResourceId,
     source: SourceId,
     due_at: DateTime<Utc>,
-    due: Due,
+    due: schedule::Due,
     stale_after: Option<DateTime<Utc>>,
     wanted_at: Option<DateTime<Utc>>,
 }
@@ -144,6 +156,26 @@ impl Candidate {
     fn offered(&self) -> Offered {
         Offered { resource: self.id, source: self.source, due_at: self.due_at }
     }
+}
+
+impl Due for Candidate {
+    fn source(&self) -> SourceId {
+        self.source
+    }
+
+    fn due_at(&self) -> DateTime<Utc> {
+        self.due_at
+    }
+}
+
+/// What is granted, each with the first of its request.
+fn ridden(requests: Vec<Vec<Candidate>>, granted: &[usize]) -> Vec<(ResourceId, Candidate)> {
+    let with_first = |(_, members): (usize, Vec<Candidate>)| {
+        let first = members.first().map(|first| first.id);
+        members.into_iter().filter_map(move |one| Some((first?, one)))
+    };
+    let is_granted = |(place, _): &(usize, Vec<Candidate>)| granted.contains(place);
+    requests.into_iter().enumerate().filter(is_granted).flat_map(with_first).collect()
 }
 
 /// The due index gives these in order; $5 is what is leased, $6 are closed sources. Without a filter it reads one that is not due yet, to know when to ask again.
@@ -171,7 +203,7 @@ async fn candidates(
 ) -> Result<(Vec<Candidate>, Vec<ResourceId>)> {
     let rows = sqlx::query(AssertSqlSafe(candidates_sql(&request.which)))
         .bind(request.upstream.0)
-        .bind(upstream.candidates_to_read(request.at_most))
+        .bind(upstream.candidates_to_read(request.at_most, &request.together))
         .bind(micros(wanted.due_by))
         .bind(super::want::ids(&request.which))
         .bind(upstream.taken().into_iter().map(|id| id.0).collect::<Vec<_>>())
@@ -209,8 +241,8 @@ struct Lease<'a> {
 /// All writes of a claim, and what is known of the resources that it leases.
 pub(super) const LEASE: &str = "
       WITH leased AS (
-               INSERT INTO headpond.lease (token, upstream_id, worker, granted_at, expires_at, resources)
-               VALUES ($1, $2, $3, $4, $5, $6)),
+               INSERT INTO headpond.lease (token, upstream_id, worker, granted_at, expires_at, resources, riders)
+               VALUES ($1, $2, $3, $4, $5, $6, $9)),
            paid AS (
                UPDATE headpond.upstream SET tokens = $7, tokens_at = $8
                 WHERE id = $2 AND requests_per_second IS NOT NULL)
@@ -222,9 +254,15 @@ pub(super) const LEASE: &str = "
 
 impl Lease<'_> {
     /// Writes it, and returns what it holds; what is corrupt comes as ids and is taken out of it.
-    async fn write(&self, tx: &mut PgConnection, chosen: &[&Candidate]) -> Result<(Vec<Claim>, Vec<ResourceId>)> {
+    async fn write(
+        &self,
+        tx: &mut PgConnection,
+        chosen: &[(ResourceId, Candidate)],
+    ) -> Result<(Vec<Claim>, Vec<ResourceId>)> {
         let token = self.wanted.lease.token;
-        let ids: Vec<i64> = chosen.iter().map(|candidate| candidate.id.0).collect();
+        let ids: Vec<i64> = chosen.iter().map(|(_, candidate)| candidate.id.0).collect();
+        let if_rider = |(with, one): &(ResourceId, Candidate)| (*with != one.id).then_some(one.id.0);
+        let riders: Vec<i64> = chosen.iter().filter_map(if_rider).collect();
         let rows = sqlx::query(LEASE)
             .bind(token.0)
             .bind(self.request.upstream.0)
@@ -234,14 +272,19 @@ impl Lease<'_> {
             .bind(&ids)
             .bind(self.bucket.tokens)
             .bind(micros(self.bucket.at))
+            .bind(&riders)
             .fetch_all(&mut *tx)
             .await?;
         let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.try_get("id").unwrap_or(0), row)).collect();
-        let known = chosen.iter().filter_map(|candidate| Some((*candidate, rows.remove(&candidate.id.0)?)));
-        let claim = |(candidate, row): (&Candidate, PgRow)| (candidate.id, self.claim(token, candidate, &row));
+        let known = chosen.iter().filter_map(|one| Some((one, rows.remove(&one.1.id.0)?)));
+        let claim = |((with, one), row): (&(ResourceId, Candidate), PgRow)| {
+            let claimed = self.claim(token, one, &row);
+            (one.id, claimed.map(|claim| Claim { rides_with: *with, ..claim }))
+        };
         let (claims, corrupt) = readable(known.map(claim));
         if !corrupt.is_empty() {
-            let held = Held { upstream: self.request.upstream, resources: chosen.iter().map(|one| one.id).collect() };
+            let held =
+                Held { upstream: self.request.upstream, resources: chosen.iter().map(|(_, one)| one.id).collect() };
             let taken_out = BTreeMap::from([(token, corrupt.iter().copied().collect())]);
             lease::shrink(tx, &HashMap::from([(token, held)]), &taken_out).await?;
         }
@@ -265,6 +308,7 @@ impl Lease<'_> {
             )?,
             due: candidate.due,
             granted_at: self.wanted.now,
+            rides_with: candidate.id,
             wanted_at: candidate.wanted_at,
         })
     }

@@ -19,9 +19,9 @@ pub(super) const CHUNK: usize = 5_000;
 
 /// The origin that keys are put into.
 #[derive(Clone, Copy)]
-struct Target {
+pub(super) struct Target {
     source: i64,
-    origin: i64,
+    pub(super) origin: i64,
     place: i64,
 }
 
@@ -52,20 +52,30 @@ const MAKE_ORIGIN: &str = "
 async fn add_chunk(
     store: &PostgresStore,
     source: SourceId,
-    (name, place): (&'static str, i64),
+    named: (&'static str, i64),
     keys: &[(Key, Params)],
     authority: Authority,
 ) -> Result<KeysChanged> {
     let mut tx = store.begin().await?;
-    lock_source(&mut tx, source).await?;
-    let made = sqlx::query_scalar(MAKE_ORIGIN).bind(source.0).bind(name).bind(place).bind(micros(store.clock.now()));
-    let target = Target { source: source.0, origin: made.fetch_one(&mut *tx).await?, place };
+    let target = named_origin(store, &mut tx, source, named).await?;
     let (put, has_written) = put_into(store, &mut tx, target, &Seen::default(), keys, authority).await?;
     // What says the same again writes nothing.
     if has_written {
         tx.commit().await?;
     }
     Ok(put.changed)
+}
+
+/// An origin that is always there, made if this is the first time. Its source is locked.
+pub(super) async fn named_origin(
+    store: &PostgresStore,
+    tx: &mut PgConnection,
+    source: SourceId,
+    (name, place): (&'static str, i64),
+) -> Result<Target> {
+    lock_source(tx, source).await?;
+    let made = sqlx::query_scalar(MAKE_ORIGIN).bind(source.0).bind(name).bind(place).bind(micros(store.clock.now()));
+    Ok(Target { source: source.0, origin: made.fetch_one(tx).await?, place })
 }
 
 pub(super) async fn put(store: &PostgresStore, round: Round, seen: &Seen, keys: &[(Key, Params)]) -> Result<Put> {
@@ -158,7 +168,7 @@ const COUNT: &str = "UPDATE headpond.source SET keys = keys + $2 WHERE id = $1";
 const COUNT_IN_ORIGIN: &str = "UPDATE headpond.origin SET keys = keys + $2 WHERE id = $1";
 
 /// Puts keys into an origin whose source is locked, and says whether anything was written.
-async fn put_into(
+pub(super) async fn put_into(
     store: &PostgresStore,
     tx: &mut PgConnection,
     target: Target,

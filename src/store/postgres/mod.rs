@@ -3,12 +3,13 @@
 //! Transactions lock rows in one order, so that they wait for each other and not for ever: leases by token, then `source`, `typed`,
 //! `upstream`, `schedule` and `resource` by id, `last_failure` by source, and `counter` last. A claim alone takes an upstream
 //! before leases, and skips those that are locked instead of waiting for them. Whoever writes `origin` or `key_origin` has the
-//! source's row, but for what is wrong with an origin, which is written alone. Nobody ever waits for a row of `census`.
+//! source's row, but for what is wrong with an origin and when keys were read, which are written alone. Nobody ever waits for a row of `census`.
 
 mod apply;
 mod archive;
 mod claim;
 mod connect;
+mod demand;
 mod error;
 mod feed;
 mod follow;
@@ -48,6 +49,7 @@ use tokio::sync::Mutex;
 
 pub(super) use self::connect::inspect;
 use self::error::Result;
+use super::columns::micros;
 use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
@@ -181,6 +183,18 @@ impl Store for PostgresStore {
 
     async fn remove_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Removed>, StoreError> {
         retrying(|| bounded(origins::remove(self, source, keys))).await
+    }
+
+    async fn demand(&self, source: SourceId, key: &Key, most: u32) -> Result<bool, StoreError> {
+        demand::demand(self, source, key, most).await
+    }
+
+    async fn note_reads(&self, resources: &[ResourceId], at: DateTime<Utc>) -> Result<(), StoreError> {
+        demand::note_reads(self, resources, micros(at)).await
+    }
+
+    async fn retire_unread(&self, source: SourceId, since: DateTime<Utc>) -> Result<u64, StoreError> {
+        demand::retire_unread(self, source, micros(since)).await
     }
 
     async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError> {

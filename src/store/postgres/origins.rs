@@ -160,7 +160,7 @@ pub(super) const OTHERWISE: &str = "
      WHERE params <> had";
 
 /// Takes resources out of an origin, and retires those that are in no other. Their source is locked.
-async fn detach(
+pub(super) async fn detach(
     store: &PostgresStore,
     tx: &mut PgConnection,
     source: SourceId,

@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
-    PostgresStore, apply, archive, claim, feed, hasten, keys, lease, list, origins, read, refusal, reschedule, status,
-    tables, typed, upkeep, walk, want, write,
+    PostgresStore, apply, archive, claim, demand, feed, hasten, keys, lease, list, origins, read, refusal, reschedule,
+    status, tables, typed, upkeep, walk, want, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -34,7 +34,7 @@ const LOAD: &str = "
     INSERT INTO headpond.applied SELECT n, 0, ARRAY[n] FROM generate_series(1, $rows) AS n;
     INSERT INTO headpond.origin (source_id, name, place) VALUES (1, 'config', 0), (2, 'config', 0), (1, 'file', 10);
     INSERT INTO headpond.key_origin
-         SELECT source_id, id, '{}' FROM headpond.resource WHERE retired_at IS NULL;
+         SELECT source_id, id, '{}', id FROM headpond.resource WHERE retired_at IS NULL;
     ANALYZE";
 
 /// Tables that are too large to be read as a whole.
@@ -73,7 +73,7 @@ fn cases() -> Vec<Case> {
         ("lock upstreams of a batch", apply::LOCK_UPSTREAMS.into(), "'{1}'".into()),
         ("heed", apply::KEEP.into(), "1, 0, NULL".into()),
         ("keep a standing", claim::KEEP_STANDING.into(), "1, NULL".into()),
-        ("lease", claim::LEASE.into(), format!("1, 1, 'w', 0, 0, {ids}, 1, 0")),
+        ("lease", claim::LEASE.into(), format!("1, 1, 'w', 0, 0, {ids}, 1, 0, '{{7}}'")),
         ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, 0, 8")),
         ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}, {texts}, {zeros}, {texts}")),
         ("described", write::DESCRIBED.into(), ids.clone()),
@@ -120,8 +120,8 @@ fn cases() -> Vec<Case> {
         ("status: sources", status::SOURCES.into(), String::new()),
         ("status: upstreams", status::UPSTREAMS.into(), "5".into()),
         ("status: census", status::CENSUS.into(), "5".into()),
-        ("status: first in the queue", status::QUEUE.into(), "1, 5, 1".into()),
-        ("status: queue", status::QUEUE.into(), "1, 5, 1000".into()),
+        ("status: first in the queue", status::QUEUE.into(), "1, 5, 1, 9000000".into()),
+        ("status: queue", status::QUEUE.into(), "1, 5, 1000, 9000000".into()),
         ("status: due", status::DUE.into(), "1, 5, 100001".into()),
         ("export", archive::EXPORT.into(), "1, 'key 7', 32".into()),
         ("import: stored", archive::STORED.into(), format!("1, {texts}")),
@@ -130,10 +130,15 @@ fn cases() -> Vec<Case> {
         ("prune retired", upkeep::RETIRED.into(), "7, 1000".into()),
         ("prune applied", upkeep::APPLIED[1].into(), "1, 1001".into()),
         ("prune changes", upkeep::CHANGES[1].into(), "1, 1001".into()),
-        ("later", reschedule::LATER.into(), "1, 7000, 5, 100".into()),
-        ("earlier", reschedule::EARLIER.into(), format!("{ids}, {zeros}")),
+        ("later", reschedule::LATER.into(), "1, 7000, 5, 100, 9000000".into()),
+        ("earlier", reschedule::EARLIER.into(), format!("{ids}, {zeros}, 9000000")),
         ("known keys", keys::KNOWN.into(), format!("1, {texts}, 1")),
         ("attach keys", keys::ATTACH.into(), format!("1, {ids}, {texts}")),
+        ("demand: first in line", demand::FIRST_IN_LINE.into(), "7, 0, 8, 5".into()),
+        ("demand: read now", demand::READ_NOW.into(), "1, 7, 5".into()),
+        ("demand: read", demand::READ.into(), format!("{ids}, 9000000")),
+        ("demand: unread", demand::UNREAD.into(), "1, 7000, 1000".into()),
+        ("demand: evicted", demand::EVICTED.into(), ids.clone()),
         ("listed of an origin", origins::LISTED.into(), "1, 7, 5000".into()),
         ("detach keys", origins::DETACH.into(), format!("1, {ids}")),
         ("orphans", origins::ORPHANS.into(), ids.clone()),

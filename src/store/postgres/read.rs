@@ -23,7 +23,7 @@ pub(super) async fn clock(store: &PostgresStore) -> Result<DateTime<Utc>> {
 pub(super) const CURRENT: &str = "
     SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
            f.failures, f.failing_since, f.failed_at, f.failure_kind, f.failure_status, f.failure_detail,
-           d.due_at, d.because, d.wanted_at, t.fetched_at, t.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
+           d.due_at, d.because, d.wanted_at, d.hastened_at, t.fetched_at, t.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
            c.etag AS own_etag, c.changed_at, c.headers, c.body,
            (SELECT max(l.expires_at) FROM headpond.lease l
              WHERE l.upstream_id = t.upstream_id AND l.expires_at > $3 AND d.resource_id = ANY(l.resources)) AS leased_until

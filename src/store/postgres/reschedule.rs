@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::{PostgresStore, bounded, wish};
 use crate::domain::resource::{ResourceId, SourceId};
-use crate::domain::schedule::{Cadence, Slot};
+use crate::domain::schedule::{Cadence, FIRST_ASIDE, Slot, aside_until};
 use crate::store::StoreError;
 use crate::store::columns::{Record, micros};
 use crate::store::retry::retrying;
@@ -13,11 +13,13 @@ const CHUNK: i64 = 5_000;
 
 const KNOWN: &str = "SELECT cadence, keys FROM headpond.source WHERE id = $1";
 
-/// What the interval (2) decided, and what waits after a failure (4, 5).
+/// What the interval (2) decided, what waits after a failure (4, 5), and what nobody polled (from $5 on), but for members of
+/// collections (11).
 pub(super) const LATER: &str = "
     SELECT resource_id, due_at
       FROM headpond.schedule
-     WHERE resource_id > $2 AND source_id = $1 AND due_at > $3 AND because IN (2, 4, 5)
+     WHERE resource_id > $2 AND source_id = $1 AND due_at > $3
+       AND (because IN (2, 4, 5) OR (due_at >= $5 AND because <> 11))
      ORDER BY resource_id LIMIT $4";
 
 /// The conditions once more: it may have been refreshed since it was read.
@@ -26,7 +28,7 @@ pub(super) const EARLIER: &str = "
       FROM (SELECT s.resource_id, n.due_at
               FROM unnest($1::bigint[], $2::bigint[]) AS n (id, due_at)
               JOIN headpond.schedule s ON s.resource_id = n.id
-             WHERE s.due_at > n.due_at AND s.because IN (2, 4, 5)
+             WHERE s.due_at > n.due_at AND (s.because IN (2, 4, 5) OR (s.due_at >= $3 AND s.because <> 11))
              ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS n
      WHERE s.resource_id = n.resource_id";
 
@@ -48,7 +50,7 @@ pub(super) async fn reschedule(
         return Ok(0);
     }
     let keys = record.count("keys")?;
-    let moved = if before.is_some() { move_all(store, source, cadence, keys).await? } else { 0 };
+    let moved = if before.is_some() && cadence.is_polled() { move_all(store, source, cadence, keys).await? } else { 0 };
     bounded(async { Ok(sqlx::query(REMEMBER).bind(source.0).bind(name).execute(&store.writers).await?) }).await?;
     Ok(moved)
 }
@@ -62,14 +64,18 @@ async fn move_all(
     let (mut moved, mut after) = (0, i64::MIN);
     loop {
         let now = store.clock.now();
-        let rows = sqlx::query(LATER).bind(source.0).bind(after).bind(micros(now)).bind(CHUNK);
+        let rows =
+            sqlx::query(LATER).bind(source.0).bind(after).bind(micros(now)).bind(CHUNK).bind(micros(FIRST_ASIDE));
         let rows = bounded(async { Ok(rows.fetch_all(&store.writers).await?) }).await?;
         let (mut ids, mut times) = (Vec::new(), Vec::new());
         for row in &rows {
             let record = Record::identified_by(row, "schedule", "resource_id")?;
             after = record.id();
+            let due_at = record.time("due_at")?;
             let at = cadence.next(now, Slot::of(ResourceId(after), keys, store.seed));
-            if at < record.time("due_at")? {
+            // What spares the upstream holds on.
+            let at = aside_until(due_at).map_or(at, |until| at.max(until));
+            if at < due_at {
                 ids.push(after);
                 times.push(micros(at));
             }
@@ -85,7 +91,8 @@ async fn move_all(
 
 async fn earlier(store: &PostgresStore, ids: &[i64], times: &[i64]) -> Result<u64> {
     let mut tx = store.begin().await?;
-    let moved = sqlx::query(EARLIER).bind(ids).bind(times).execute(&mut *tx).await?.rows_affected();
+    let moved =
+        sqlx::query(EARLIER).bind(ids).bind(times).bind(micros(FIRST_ASIDE)).execute(&mut *tx).await?.rows_affected();
     if moved > 0 {
         wish(&mut tx).await?;
         tx.commit().await?;

@@ -9,6 +9,7 @@ use super::PostgresStore;
 use super::error::Result;
 use super::owner::OWNER;
 use crate::domain::resource::UpstreamId;
+use crate::domain::schedule::FIRST_ASIDE;
 use crate::store::columns::{CONFIG_OWNER, micros, parse_config_owner};
 use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow, Status, UpstreamRow, depth};
 use crate::store::{OriginStatus, StoreError};
@@ -23,8 +24,9 @@ pub(super) const SOURCES: &str = "
 
 pub(super) const UPSTREAMS: &str = "
     SELECT id, name, requests_per_second, burst, max_concurrent, tokens, tokens_at, outages, standing,
-           (SELECT coalesce(sum(cardinality(l.resources)), 0)
-              FROM headpond.lease l WHERE l.upstream_id = u.id AND l.expires_at > $1) AS in_flight
+           (SELECT count(*)
+              FROM headpond.lease l, unnest(l.resources) AS held
+             WHERE l.upstream_id = u.id AND l.expires_at > $1 AND held <> ALL(l.riders)) AS in_flight
       FROM headpond.upstream u ORDER BY name";
 
 /// Rows that are alike are added up first: some of them only take away. The walks of collections are kept as resources are, but
@@ -46,15 +48,15 @@ pub(super) const CENSUS: &str = "
             HAVING sum(n) > 0) AS alike
      GROUP BY source_id, because, standing";
 
-/// The beginning of an upstream's due index, by source, without what is never due by itself. What is due before all others (0) is due since someone asked for it;
-/// without a wish, since now.
+/// The beginning of an upstream's due index, by source. What is due before all others (0) is due since someone asked for it;
+/// without a wish, since now. What nobody polls (from $4 on) is not in it.
 pub(super) const QUEUE: &str = "
     SELECT source_id, count(*) AS entries,
            min(CASE WHEN due_at > 0 THEN due_at ELSE coalesce(wanted_at, $2) END) AS next_due_at,
            max(due_at) AS last_due_at
       FROM (SELECT source_id, due_at, wanted_at
               FROM headpond.schedule
-             WHERE upstream_id = $1 AND due_at < 253402300799000000
+             WHERE upstream_id = $1 AND due_at < $4
                AND resource_id NOT IN (SELECT unnest(resources) FROM headpond.lease WHERE expires_at > $2)
              ORDER BY due_at LIMIT $3) AS beginning
      GROUP BY source_id";
@@ -98,7 +100,8 @@ pub(super) async fn status(store: &PostgresStore, now: DateTime<Utc>) -> Result<
 }
 
 async fn queue(snapshot: &mut PgConnection, upstream: UpstreamId, depth: i64, now: DateTime<Utc>) -> Result<Queue> {
-    let rows = sqlx::query(QUEUE).bind(upstream.0).bind(micros(now)).bind(depth).fetch_all(&mut *snapshot).await?;
+    let rows = sqlx::query(QUEUE).bind(upstream.0).bind(micros(now)).bind(depth).bind(micros(FIRST_ASIDE));
+    let rows = rows.fetch_all(&mut *snapshot).await?;
     let due = sqlx::query_scalar(DUE).bind(upstream.0).bind(micros(now)).bind(MOST_DUE + 1);
     Ok(Queue::read(&rows, depth, due.fetch_one(snapshot).await?)?)
 }

@@ -14,11 +14,12 @@ use super::{SqliteStore, json};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
-use crate::domain::schedule::Due;
+use crate::domain::schedule;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
 use crate::store::heed::Note;
+use crate::store::pack::{Due, pack, to_read};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
 pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_at <= ?1";
@@ -27,7 +28,7 @@ pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_a
 /// one may still have requests under way.
 pub(super) const UPSTREAM_AND_LEASES: &str = "
     SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.standing,
-        l.token, l.upstream_id, l.expires_at, l.resources
+        l.token, l.upstream_id, l.expires_at, l.resources, l.riders
     FROM headpond_upstream AS u LEFT JOIN headpond_lease AS l ON true WHERE u.id = ?1";
 
 pub(super) const UPSTREAM: &str = "
@@ -79,8 +80,8 @@ pub(super) const CHOSEN: &str = "
     ORDER BY j.key";
 
 pub(super) const GRANT_LEASE: &str = "
-    INSERT INTO headpond_lease (token, upstream_id, worker, granted_at, expires_at, resources)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    INSERT INTO headpond_lease (token, upstream_id, worker, granted_at, expires_at, resources, riders)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// The leases that hold any of these.
 pub(super) const OF_LEASES: &str = "
@@ -97,9 +98,19 @@ struct Candidate {
     resource: ResourceId,
     source: SourceId,
     due_at: DateTime<Utc>,
-    due: Due,
+    due: schedule::Due,
     stale_after: Option<DateTime<Utc>>,
     wanted_at: Option<DateTime<Utc>>,
+}
+
+impl Due for Candidate {
+    fn source(&self) -> SourceId {
+        self.source
+    }
+
+    fn due_at(&self) -> DateTime<Utc> {
+        self.due_at
+    }
 }
 
 impl SqliteStore {
@@ -125,9 +136,10 @@ impl SqliteStore {
             offered = candidates(&rows)?;
         }
         let (candidates, mut corrupt) = offered;
-        let offered: Vec<_> = candidates.iter().map(Candidate::offered).collect();
+        let requests = pack(candidates, wanted.due_by, &request.together);
+        let offered: Vec<_> = requests.iter().filter_map(|members| members.first()).map(Candidate::offered).collect();
         let grant = upstream.grant(wanted, &offered);
-        let chosen: Vec<&Candidate> = grant.granted.iter().filter_map(|place| candidates.get(*place)).collect();
+        let chosen = ridden(requests, &grant.granted);
 
         if ended {
             work.add(END_EXPIRED, &[micros(now).into()])?;
@@ -157,14 +169,19 @@ impl SqliteStore {
         &self,
         mut work: Work,
         lease: &Lease<'_>,
-        chosen: &[&Candidate],
+        chosen: &[(ResourceId, Candidate)],
     ) -> Result<(Vec<Claim>, Vec<ResourceId>), StoreError> {
         let token = lease.wanted.lease.token;
-        let ids: Vec<ResourceId> = chosen.iter().map(|one| one.resource).collect();
-        lease.add(work.script(), &ids)?;
+        let ids: Vec<ResourceId> = chosen.iter().map(|(_, one)| one.resource).collect();
+        let if_rider = |(with, one): &(ResourceId, Candidate)| (*with != one.resource).then_some(one.resource);
+        let riders: Vec<ResourceId> = chosen.iter().filter_map(if_rider).collect();
+        lease.add(work.script(), &ids, &riders)?;
         work.add(CHOSEN, &[Text(json(&ids)?)])?;
         let rows: Vec<SqliteRow> = work.commit().await?.into_iter().flatten().collect();
-        let claim = |(one, row): (&&Candidate, _)| (one.resource, self.claimed(row, token, one, lease.wanted.now));
+        let claim = |((with, one), row): (&(ResourceId, Candidate), _)| {
+            let claimed = self.claimed(row, token, one, lease.wanted.now);
+            (one.resource, claimed.map(|claim| Claim { rides_with: *with, ..claim }))
+        };
         Ok(readable(chosen.iter().zip(&rows).map(claim)))
     }
 
@@ -210,6 +227,7 @@ impl SqliteStore {
             )?,
             due: candidate.due,
             granted_at,
+            rides_with: candidate.resource,
             wanted_at: candidate.wanted_at,
         })
     }
@@ -232,11 +250,21 @@ impl SqliteStore {
     }
 }
 
+/// What is granted, each with the first of its request.
+fn ridden(requests: Vec<Vec<Candidate>>, granted: &[usize]) -> Vec<(ResourceId, Candidate)> {
+    let with_first = |(_, members): (usize, Vec<Candidate>)| {
+        let first = members.first().map(|first| first.resource);
+        members.into_iter().filter_map(move |one| Some((first?, one)))
+    };
+    let is_granted = |(place, _): &(usize, Vec<Candidate>)| granted.contains(place);
+    requests.into_iter().enumerate().filter(is_granted).flat_map(with_first).collect()
+}
+
 /// The upstream with what is leased, and whether a lease has ended because it has expired.
 fn upstream(rows: &[SqliteRow], id: UpstreamId, now: DateTime<Utc>) -> Result<(Upstream, bool), StoreError> {
     let record = Record::of(rows.first().ok_or_else(|| unknown(id))?, "upstream", id.0);
     let (limits, bucket, (noted, standing)) = (record.limits()?, record.bucket()?, record.standing(now)?);
-    let (mut leased, mut elsewhere, mut ended) = (HashMap::new(), HashMap::new(), false);
+    let (mut leased, mut elsewhere, mut riders, mut ended) = (HashMap::new(), HashMap::new(), 0, false);
     for row in rows {
         let Some(token) = Record::of(row, "lease", 0).maybe_integer("token")? else { continue };
         let record = Record::of(row, "lease", token);
@@ -245,10 +273,16 @@ fn upstream(rows: &[SqliteRow], id: UpstreamId, now: DateTime<Utc>) -> Result<(U
             ended = true;
             continue;
         }
-        let of = if record.integer("upstream_id")? == id.0 { &mut leased } else { &mut elsewhere };
-        of.extend(parse_ids(token, &record.text("resources")?)?.into_iter().map(|id| (id, hold)));
+        let resources = parse_ids(token, &record.text("resources")?)?;
+        let of = if record.integer("upstream_id")? == id.0 {
+            riders += parse_ids(token, &record.text("riders")?)?.intersection(&resources).count();
+            &mut leased
+        } else {
+            &mut elsewhere
+        };
+        of.extend(resources.into_iter().map(|id| (id, hold)));
     }
-    Ok((Upstream { limits, bucket, standing, noted, leased, elsewhere }, ended))
+    Ok((Upstream { limits, bucket, standing, noted, leased, riders, elsewhere }, ended))
 }
 
 fn unknown(id: UpstreamId) -> StoreError {
@@ -264,7 +298,7 @@ struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    fn add(&self, script: &mut Script, ids: &[ResourceId]) -> Result<(), StoreError> {
+    fn add(&self, script: &mut Script, ids: &[ResourceId], riders: &[ResourceId]) -> Result<(), StoreError> {
         let upstream = self.request.upstream;
         add_tokens(script, upstream, self.limits, self.bucket)?;
         let lease = [
@@ -274,6 +308,7 @@ impl Lease<'_> {
             micros(self.wanted.now).into(),
             micros(self.wanted.lease.ends_at).into(),
             Text(json(ids)?),
+            Text(json(riders)?),
         ];
         script.add(GRANT_LEASE, &lease)?;
         Ok(())
@@ -297,7 +332,7 @@ fn add_candidates(
 ) -> Result<(), StoreError> {
     let mut arguments = vec![
         request.upstream.0.into(),
-        i64::from(request.at_most).saturating_add(1).into(),
+        to_read(request.at_most.into(), &request.together).saturating_add(1).into(),
         micros(wanted.now).into(),
         micros(wanted.due_by).into(),
     ];

@@ -83,9 +83,9 @@ const SOURCE: &str = "SELECT id FROM headpond_source WHERE name = ?1";
 
 /// The origin that keys are put into.
 #[derive(Clone, Copy)]
-struct Target {
+pub(super) struct Target {
     source: i64,
-    origin: i64,
+    pub(super) origin: i64,
     place: i64,
 }
 
@@ -104,15 +104,13 @@ impl SqliteStore {
     pub(super) async fn add_to_named(
         &self,
         source: SourceId,
-        (name, place): (&'static str, i64),
+        named: (&'static str, i64),
         keys: &[(Key, Params)],
         authority: Authority,
     ) -> Result<KeysChanged, StoreError> {
         let mut writer = self.writer().await;
         let mut transaction = writer.begin(Durability::Full).await?;
-        let made = sqlx::query_scalar(MAKE_ORIGIN).bind(source.0).bind(name).bind(place).bind(micros(self.clock.now()));
-        let made: Option<i64> = made.fetch_optional(&mut *transaction).await.map_err(failed)?;
-        let into = Target { source: source.0, origin: made.ok_or_else(|| no_source(source.0))?, place };
+        let into = self.named_origin(&mut transaction, source, named).await?;
         let put = self.put(&mut transaction, into, &Seen::default(), keys, authority).await?;
         if put.1 {
             transaction.commit().await.map_err(failed)?;
@@ -121,6 +119,18 @@ impl SqliteStore {
             transaction.rollback().await.map_err(failed)?;
         }
         Ok(put.0.changed)
+    }
+
+    /// An origin that is always there, made if this is the first time.
+    pub(super) async fn named_origin(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        source: SourceId,
+        (name, place): (&'static str, i64),
+    ) -> Result<Target, StoreError> {
+        let made = sqlx::query_scalar(MAKE_ORIGIN).bind(source.0).bind(name).bind(place).bind(micros(self.clock.now()));
+        let made: Option<i64> = made.fetch_optional(&mut **transaction).await.map_err(failed)?;
+        Ok(Target { source: source.0, origin: made.ok_or_else(|| no_source(source.0))?, place })
     }
 
     pub(super) async fn put_keys_of(
@@ -143,7 +153,7 @@ impl SqliteStore {
     }
 
     /// Puts keys into an origin, and says whether anything was written.
-    async fn put(
+    pub(super) async fn put(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
         into: Target,

@@ -11,6 +11,7 @@ mod archive;
 mod backup;
 mod claim;
 mod connect;
+mod demand;
 mod error;
 mod feed;
 mod follow;
@@ -55,6 +56,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub(super) use self::connect::inspect;
 use self::writer::Writer;
+use super::columns::micros;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
     Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
@@ -166,6 +168,18 @@ impl Store for SqliteStore {
 
     async fn remove_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Removed>, StoreError> {
         self.remove_by_hand(source, keys).await
+    }
+
+    async fn demand(&self, source: SourceId, key: &Key, most: u32) -> Result<bool, StoreError> {
+        self.demand_key(source, key, most).await
+    }
+
+    async fn note_reads(&self, resources: &[ResourceId], at: DateTime<Utc>) -> Result<(), StoreError> {
+        self.write_reads(resources, micros(at)).await
+    }
+
+    async fn retire_unread(&self, source: SourceId, since: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.retire_unread_since(source, micros(since)).await
     }
 
     async fn origins(&self, source: SourceId, origins: &[OriginSpec]) -> Result<Vec<KnownOrigin>, StoreError> {

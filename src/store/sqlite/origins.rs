@@ -194,7 +194,7 @@ impl SqliteStore {
     }
 
     /// Takes resources out of an origin, and retires those that are in no other.
-    async fn detach(
+    pub(super) async fn detach(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
         source: SourceId,

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::tests::store;
 use super::{
-    apply, archive, claim, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status, tables,
-    typed, walk, want, write,
+    apply, archive, claim, demand, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status,
+    tables, typed, walk, want, write,
 };
 
 /// Two sources of one upstream, all with content.
@@ -25,9 +25,9 @@ const MANY: &str = "
     INSERT INTO headpond_content SELECT id, x'00', 0, x'', zeroblob(100) FROM headpond_resource;
     INSERT INTO headpond_change SELECT id, 1, id, 'a', key, 'created', 1, 0 FROM headpond_resource;
     INSERT INTO headpond_applied SELECT id, 0, '[]' FROM headpond_resource;
-    INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]');
+    INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]', '[]');
     INSERT INTO headpond_origin (id, source_id, name, place) VALUES (1, 1, 'config', 0), (2, 2, 'config', 0), (3, 1, 'file', 10);
-    INSERT INTO headpond_key_origin SELECT 1 + n.id % 2, n.id, '{}' FROM headpond_resource AS n WHERE n.retired_at IS NULL;";
+    INSERT INTO headpond_key_origin SELECT 1 + n.id % 2, n.id, '{}', n.id FROM headpond_resource AS n WHERE n.retired_at IS NULL;";
 
 /// The statements of claim and grant, apply, reads, wishes and prune. A plan is the same with real arguments as with none.
 const STATEMENTS: &[(&str, &str)] = &[
@@ -97,6 +97,11 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("keys: revive", keys::REVIVE),
     ("keys: update", keys::UPDATE_PARAMS),
     ("keys: due now", keys::DUE_NOW),
+    ("demand: first in line", demand::FIRST_IN_LINE),
+    ("demand: read now", demand::READ_NOW),
+    ("demand: read", demand::READ),
+    ("demand: unread", demand::UNREAD),
+    ("demand: evicted", demand::EVICTED),
     ("origins: listed", origins::LISTED),
     ("origins: detach", origins::DETACH),
     ("origins: orphans", origins::ORPHANS),

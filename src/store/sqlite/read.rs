@@ -14,7 +14,7 @@ use crate::store::{Current, StoreError};
 pub(super) const CURRENT: &str = "
     SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
         f.failures, f.failing_since, f.failed_at, f.failure_kind, f.failure_status, f.failure_detail,
-        d.due_at, d.because, d.wanted_at, s.fetched_at, s.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
+        d.due_at, d.because, d.wanted_at, d.hastened_at, s.fetched_at, s.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
         b.etag AS own_etag, b.changed_at, b.headers, b.body,
         (SELECT max(l.expires_at) FROM headpond_lease AS l, json_each(l.resources) AS held
          WHERE l.expires_at > ?3 AND held.value = d.resource_id) AS leased_until

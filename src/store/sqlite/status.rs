@@ -9,6 +9,7 @@ use super::SqliteStore;
 use super::error::failed;
 use super::owner::OWNER;
 use crate::domain::resource::UpstreamId;
+use crate::domain::schedule::FIRST_ASIDE;
 use crate::store::columns::{CONFIG_OWNER, Record, micros, parse_config_owner};
 use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow, Status, UpstreamRow, depth};
 use crate::store::{OriginStatus, StoreError};
@@ -20,8 +21,9 @@ pub(super) const SOURCES: &str = "
 
 pub(super) const UPSTREAMS: &str = "
     SELECT u.id, u.name, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.outages, u.standing,
-        (SELECT coalesce(sum(json_array_length(l.resources)), 0) FROM headpond_lease AS l
-         WHERE l.upstream_id = u.id AND l.expires_at > ?1) AS in_flight
+        (SELECT count(*) FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held
+         WHERE l.upstream_id = u.id AND l.expires_at > ?1
+            AND held.value NOT IN (SELECT j.value FROM json_each(l.riders) AS j)) AS in_flight
     FROM headpond_upstream AS u ORDER BY u.name";
 
 /// The walks of collections are kept as resources are, but they are no keys: they are taken away again.
@@ -39,14 +41,14 @@ pub(super) const CENSUS: &str = "
         WHERE s.due_at IS NOT NULL)
     GROUP BY source_id, because, standing HAVING sum(n) > 0";
 
-/// The beginning of an upstream's due index, by source, without what is never due by itself. What is due before all others (0) is due since someone asked for it;
-/// without a wish, since now.
+/// The beginning of an upstream's due index, by source. What is due before all others (0) is due since someone asked for it;
+/// without a wish, since now. What nobody polls (from ?4 on) is not in it.
 pub(super) const QUEUE: &str = "
     SELECT source_id, count(*) AS entries, min(iif(due_at > 0, due_at, coalesce(wanted_at, ?2))) AS next_due_at,
         max(due_at) AS last_due_at
     FROM (
         SELECT source_id, due_at, wanted_at FROM headpond_schedule
-        WHERE upstream_id = ?1 AND due_at < 253402300799000000 AND resource_id NOT IN (
+        WHERE upstream_id = ?1 AND due_at < ?4 AND resource_id NOT IN (
             SELECT held.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held WHERE l.expires_at > ?2)
         ORDER BY due_at LIMIT ?3)
     GROUP BY source_id";
@@ -108,7 +110,8 @@ async fn queue(
     depth: i64,
     now: DateTime<Utc>,
 ) -> Result<Queue, StoreError> {
-    let rows = sqlx::query(QUEUE).bind(upstream.0).bind(micros(now)).bind(depth).fetch_all(&mut **snapshot).await;
+    let rows = sqlx::query(QUEUE).bind(upstream.0).bind(micros(now)).bind(depth).bind(micros(FIRST_ASIDE));
+    let rows = rows.fetch_all(&mut **snapshot).await;
     let due = sqlx::query_scalar(DUE).bind(upstream.0).bind(micros(now)).bind(MOST_DUE + 1);
     let due = due.fetch_one(&mut **snapshot).await.map_err(failed)?;
     Queue::read(&rows.map_err(failed)?, depth, due)

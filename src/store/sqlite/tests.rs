@@ -21,6 +21,7 @@ use crate::domain::schedule::{Because, Due};
 use crate::domain::snapshot::{ContentHash, Snapshot};
 use crate::store::{
     Authority, Claim, ClaimRequest, Fate, GoneBudget, Selection, Settled, SourceSpec, Store, StoreError, StoreOptions,
+    Together,
 };
 
 /// A store on a file of its own.
@@ -141,6 +142,7 @@ async fn claim_all(store: &SqliteStore, upstream: UpstreamId) -> Vec<Claim> {
         which: Selection::All,
         due_by: None,
         lease_for: Duration::from_secs(60),
+        together: Together::new(),
     };
     store.claim(&request).await.unwrap().claims
 }

@@ -22,7 +22,7 @@ pub struct UpstreamStatus {
     pub tokens: Option<f64>,
     /// The share of its limits that it is asked for, 0.05 to 1.
     pub pace: f64,
-    /// How many resources are leased.
+    /// How many requests are under way.
     pub in_flight: u64,
     /// What holds its requests up, beside its limits.
     pub pauses: Vec<Pause>,

@@ -152,7 +152,12 @@ impl Case {
                     (true, "stale") => "fwd=stale",
                     (true, _) => "fwd=uri-miss",
                 };
-                let expected = format!("headpond;{way};ttl={ttl}");
+                let came = match (waits, is_new) {
+                    (false, _) => "",
+                    (true, true) => ";fwd-status=200;stored",
+                    (true, false) => ";fwd-status=500",
+                };
+                let expected = format!("headpond;{way}{came};ttl={ttl}");
                 assert_eq!(answer.field("cache-status"), Some(expected.as_str()), "{self:?}");
             }
             504 => {

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use headpond::announce::{Announcement, Announcer};
 use headpond::api::access::Access;
 use headpond::api::cors::Cors;
+use headpond::api::demand::Demands;
 use headpond::api::feed::Tail;
 use headpond::api::settings::{Settings, Upstreams};
 use headpond::api::streams::Streams;
@@ -17,7 +18,7 @@ use headpond::config;
 use headpond::domain::observation::{Seen, Via};
 use headpond::domain::policy::{Heed, Policy};
 use headpond::domain::resource::{Params, SourceName};
-use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store};
+use headpond::store::{Authority, Claim, ClaimRequest, Registered, Selection, Store, Together};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +82,7 @@ impl<'a> Pond<'a> {
             which: Selection::Resources(found.into_iter().flatten().collect()),
             due_by: Some(start() + TimeDelta::days(1000)),
             lease_for: LEASE,
+            together: Together::new(),
         };
         self.test.store.claim(&request).await.unwrap().claims.remove(0)
     }
@@ -150,6 +152,8 @@ pub fn state(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: &config::Se
         waiting: Waiting::default(),
         tail: Tail::default(),
         streams: Streams::default(),
+        demands: Demands::default(),
+        reads: Arc::default(),
         stopping: CancellationToken::new(),
         metrics: None,
         reloads: mpsc::channel(1).0,

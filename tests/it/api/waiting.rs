@@ -128,7 +128,10 @@ async fn many_readers_of_a_stale_key_cause_one_request(test: &TestStore) {
     });
     let mut ways: Vec<_> = ways.collect();
     ways.sort_unstable();
-    assert_eq!((ways[0], &ways[1..]), ("fwd=stale", &["fwd=stale;collapsed"; 49][..]));
+    assert_eq!(
+        (ways[0], &ways[1..]),
+        ("fwd=stale;fwd-status=200;stored", &["fwd=stale;fwd-status=200;stored;collapsed"; 49][..])
+    );
     assert_eq!((upstream.requests(), wishes().await - before), (2, 1), "one wish, and one request");
     stop(refreshing, &site.process).await;
 }
@@ -170,7 +173,7 @@ async fn who_comes_while_it_is_fetched_shares_that_request(test: &TestStore) {
             upstream.answer(request);
         };
         let (answer, ()) = tokio::join!(site.read(line), answering);
-        assert_eq!(told(&answer), (format!("answer {request}"), "fwd=stale;collapsed"), "{line}");
+        assert_eq!(told(&answer), (format!("answer {request}"), "fwd=stale;fwd-status=200;stored;collapsed"), "{line}");
         assert_eq!(upstream.requests(), request, "{line}");
     }
     stop(refreshing, &site.process).await;
@@ -183,16 +186,23 @@ async fn who_comes_just_after_gets_what_the_others_got(test: &TestStore) {
     upstream.answer(usize::MAX);
     let refreshing = site.process.start(Until::Stopped);
     let wait = "Prefer: wait=5";
-    assert_eq!(told(&site.read(wait).await), ("answer 2".into(), "fwd=stale"));
+    assert_eq!(told(&site.read(wait).await), ("answer 2".into(), "fwd=stale;fwd-status=200;stored"));
     assert_eq!(told(&site.read(wait).await), ("answer 2".into(), "hit"), "no second request for who comes late");
     test.clock.advance(Duration::from_millis(100));
     let no_cache = "Cache-Control: no-cache";
-    assert_eq!(told(&site.read(no_cache).await), ("answer 3".into(), "fwd=request"), "but for who asks for one");
+    assert_eq!(
+        told(&site.read(no_cache).await),
+        ("answer 3".into(), "fwd=request;fwd-status=200;stored"),
+        "but for who asks for one"
+    );
     assert_eq!(told(&site.read("Cache-Control: max-age=0").await), ("answer 3".into(), "hit"));
     test.clock.advance(Duration::from_secs(2));
-    assert_eq!(told(&site.read(wait).await), ("answer 4".into(), "fwd=request"));
+    assert_eq!(told(&site.read(wait).await), ("answer 4".into(), "fwd=request;fwd-status=200;stored"));
     test.clock.advance(Duration::from_secs(1));
-    assert_eq!(told(&site.read("Cache-Control: max-age=0").await), ("answer 5".into(), "fwd=request"));
+    assert_eq!(
+        told(&site.read("Cache-Control: max-age=0").await),
+        ("answer 5".into(), "fwd=request;fwd-status=200;stored")
+    );
     stop(refreshing, &site.process).await;
     assert_eq!(upstream.requests(), 5);
 }
@@ -205,15 +215,18 @@ async fn who_comes_just_after_to_another_process_gets_it_too(test: &TestStore) {
     upstream.answer(usize::MAX);
     let refreshing = here.process.start(Until::Stopped);
     let wait = "Prefer: wait=5";
-    assert_eq!(told(&here.read(wait).await), ("answer 2".into(), "fwd=stale"));
+    assert_eq!(told(&here.read(wait).await), ("answer 2".into(), "fwd=stale;fwd-status=200;stored"));
     test.clock.advance(Duration::from_millis(100));
     for _ in 0..2 {
         assert_eq!(told(&there.read(wait).await), ("answer 2".into(), "hit"));
     }
     here.process.follow();
-    assert_eq!(told(&there.read("Cache-Control: no-cache").await), ("answer 3".into(), "fwd=request"));
+    assert_eq!(
+        told(&there.read("Cache-Control: no-cache").await),
+        ("answer 3".into(), "fwd=request;fwd-status=200;stored")
+    );
     test.clock.advance(Duration::from_secs(2));
-    assert_eq!(told(&there.read(wait).await), ("answer 4".into(), "fwd=request"));
+    assert_eq!(told(&there.read(wait).await), ("answer 4".into(), "fwd=request;fwd-status=200;stored"));
     stop(refreshing, &here.process).await;
     there.process.stop.cancel();
     assert_eq!(upstream.requests(), 4);
@@ -229,7 +242,7 @@ async fn what_was_never_fetched_comes_when_it_is_waited_for(test: &TestStore) {
         upstream.answer(1);
     };
     let (answer, ()) = tokio::join!(site.read("Prefer: wait=5"), answering);
-    assert_eq!(told(&answer), ("answer 1".into(), "fwd=uri-miss;collapsed"));
+    assert_eq!(told(&answer), ("answer 1".into(), "fwd=uri-miss;fwd-status=200;stored;collapsed"));
     stop(refreshing, &site.process).await;
 }
 
@@ -248,7 +261,7 @@ async fn a_failure_ends_the_waiting_and_is_not_repeated(test: &TestStore) {
     };
     // The clock stands still: none of these waits until its time is over.
     let answer = site.read("Prefer: wait=100000").await;
-    assert_eq!(told(&answer), ("good".into(), "fwd=stale"));
+    assert_eq!(told(&answer), ("good".into(), "fwd=stale;fwd-status=502"));
     assert_eq!(answer.field("preference-applied"), Some("wait=3599"), "a request may take an hour");
     fails(&answer);
     assert_eq!(asked(&upstream).await.len(), 2);
@@ -337,7 +350,7 @@ async fn a_refresher_that_is_restarted_serves_those_who_wait(test: &TestStore) {
         stop(refreshing, &second).await;
     };
     let (answer, ()) = tokio::join!(site.read("Prefer: wait=5"), restarting);
-    assert_eq!(told(&answer), ("answer 3".into(), "fwd=stale"));
+    assert_eq!(told(&answer), ("answer 3".into(), "fwd=stale;fwd-status=200;stored"));
     site.process.stop.cancel();
 }
 
@@ -418,7 +431,11 @@ async fn an_outcome_that_comes_while_the_reader_looks_is_not_missed(test: &TestS
     test.settle(&claim, content("new", &[])).await;
     tokio::task::spawn_blocking(move || let_go.send(()).unwrap()).await.unwrap();
     let answer = soon(reader).await.unwrap();
-    assert_eq!(told(&answer), ("new".into(), "fwd=stale;collapsed"), "without any announcement, or another request");
+    assert_eq!(
+        told(&answer),
+        ("new".into(), "fwd=stale;fwd-status=200;stored;collapsed"),
+        "without any announcement, or another request"
+    );
     assert_eq!(test.current("weather", "berlin").await.wanted_at, None);
 }
 
@@ -435,6 +452,6 @@ async fn a_copy_that_the_upstreams_terms_withhold_is_asked_for_and_answered(test
         upstream.answer(2);
     };
     let (answer, ()) = tokio::join!(reading, answering);
-    assert_eq!(told(&answer), ("answer 2".into(), "fwd=stale"));
+    assert_eq!(told(&answer), ("answer 2".into(), "fwd=stale;fwd-status=200;stored"));
     stop(refreshing, &site.process).await;
 }

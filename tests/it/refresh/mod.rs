@@ -1,5 +1,6 @@
 //! The sequences, from the claim to the commit: real stores, and upstreams on loopback.
 
+mod batches;
 mod commits;
 mod generations;
 mod lanes;

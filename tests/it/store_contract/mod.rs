@@ -3,9 +3,11 @@
 mod applies;
 mod archive;
 mod authority;
+mod batches;
 mod census;
 mod claims;
 mod databases;
+mod demand;
 mod feed;
 mod gone;
 mod hasten;

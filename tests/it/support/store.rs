@@ -15,7 +15,7 @@ use headpond::domain::origin::CONFIG;
 use headpond::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
 use headpond::store::{
     Authority, Claim, ClaimRequest, Claimed, Current, KeysChanged, OriginSpec, Registered, Selection, SourceSpec,
-    Store, StoreError, StoreOptions, Wish, connect,
+    Store, StoreError, StoreOptions, Together, Wish, connect,
 };
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
@@ -347,12 +347,20 @@ pub fn key(name: &str) -> Key {
 
 /// A request for what is due now.
 pub fn ask(upstream: UpstreamId, at_most: u32) -> ClaimRequest {
-    ClaimRequest { worker: "test".into(), upstream, at_most, which: Selection::All, due_by: None, lease_for: LEASE }
+    ClaimRequest {
+        worker: "test".into(),
+        upstream,
+        at_most,
+        which: Selection::All,
+        due_by: None,
+        lease_for: LEASE,
+        together: Together::new(),
+    }
 }
 
 /// Of a reader who has seen what was fetched then, and is content with nothing that came before him.
 pub fn wish(seen: Option<DateTime<Utc>>, at: DateTime<Utc>) -> Wish {
-    Wish { seen, at, echo: Duration::ZERO }
+    Wish { seen, at, echo: Duration::ZERO, gone_for: None }
 }
 
 /// The keys of what was claimed.
