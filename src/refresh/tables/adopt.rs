@@ -15,7 +15,7 @@ use crate::domain::policy::Heed;
 use crate::domain::refused::MOST_KEPT;
 use crate::domain::resource::{Key, SourceId};
 use crate::refresh::Refresher;
-use crate::store::{Claim, ClaimRequest, GoneBudget, Refusal, Selection, Settled, StoreError};
+use crate::store::{Claim, ClaimRequest, GoneBudget, Refusal, Selection, Settled, StoreError, Together};
 
 /// How many are claimed at once.
 const AT_ONCE: usize = 64;
@@ -63,6 +63,7 @@ async fn take(refresher: &Refresher, id: SourceId, source: &Source, keys: &[Key]
         which: Selection::Resources(resources),
         due_by: Some(DateTime::<Utc>::MAX_UTC),
         lease_for: upstream.lease_for,
+        together: Together::new(),
     };
     let (mut batch, mut others) = (Vec::new(), Vec::new());
     for claim in store.claim(&request).await?.claims {
