@@ -5,6 +5,7 @@
 
 #[path = "../it/operating/archive.rs"]
 mod archive;
+mod collections;
 #[path = "../it/main_job/crash.rs"]
 mod crash;
 #[path = "../it/api/followers.rs"]

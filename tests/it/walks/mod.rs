@@ -1,6 +1,8 @@
 //! Collections: what a walk stores and what it makes gone, whatever becomes of its pages.
 
+mod changes;
 mod faults;
+mod seeds;
 pub mod upstream;
 mod whole;
 
