@@ -19,6 +19,7 @@ on_each_database!(
     a_walk_of_changes_that_fails_asks_for_the_same_again,
     who_wants_a_member_wakes_the_walk_and_hears_of_its_end,
     a_part_of_the_url_from_outside_is_in_no_row,
+    other_settings_of_a_collection_walk_it_anew_without_what_was_remembered,
 );
 
 const SINCE: &str = "updated_since = { param = \"since\", path = \"$.at\", overlap = \"1m\" }\nsweep_every = \"1d\"";
@@ -126,4 +127,15 @@ async fn a_part_of_the_url_from_outside_is_in_no_row(test: &TestStore) {
     assert_eq!(test.number(kept).await, 0);
     let known = test.store.walk(process.ids[0].source, Fingerprint(0)).await.unwrap();
     assert_eq!((known.number, known.under_way.map(|walk| walk.kind)), (1, None::<Kind>));
+}
+
+async fn other_settings_of_a_collection_walk_it_anew_without_what_was_remembered(test: &TestStore) {
+    let pond = Pond::walked(test, Upstream::start(Way::Cursor, 10, 4).await, "").await;
+    let toml = pond.upstream.config("ignore_changes_in = [\"$.at\"]");
+    let process = crate::refresh::Process::with_config(test, &toml).await;
+    // It is due at once, and its members are no more due by themselves than before.
+    let counts = process.refresh().await;
+    assert_eq!((counts.failed, counts.new + counts.changed + counts.unchanged), (0, 10), "{counts:?}");
+    assert_eq!(pond.upstream.statuses(), [200; 3], "the validators were for something else");
+    assert_eq!(pond.members().await.len(), 10);
 }
