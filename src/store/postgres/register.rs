@@ -59,6 +59,9 @@ const DUE_ANEW: &str = "
              WHERE r.source_id = ANY($1) AND s.because <> 11 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS anew
      WHERE s.resource_id = anew.resource_id";
 
+/// The validators of a collection's pages were given for something else.
+const FORGET_PAGES: &str = "DELETE FROM headpond.walk_page WHERE source_id = ANY($1)";
+
 /// Their schedule rows are locked. 404s for something else count for nothing.
 const FORGET: &str = "
     UPDATE headpond.resource SET etag = NULL, last_modified = NULL, absences = 0, absent_since = NULL
@@ -118,6 +121,7 @@ async fn take_over<'s>(
         sqlx::query(DUE_ANEW).bind(&asks_anew).bind(now).bind(Because::Manual.code()).execute(&mut *tx).await?;
         sqlx::query(FORGET).bind(&asks_anew).execute(&mut *tx).await?;
         sqlx::query(FORGET_REFUSED).bind(&asks_anew).execute(&mut *tx).await?;
+        sqlx::query(FORGET_PAGES).bind(&asks_anew).execute(&mut *tx).await?;
     }
     if has_moved || !asks_anew.is_empty() {
         wish(tx).await?;

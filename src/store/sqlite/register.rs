@@ -48,6 +48,9 @@ const FORGET: &str = "
 const FORGET_REFUSED: &str = "
     DELETE FROM headpond_refused WHERE resource_id IN (SELECT id FROM headpond_resource WHERE source_id = ?1)";
 
+/// So were the validators of a collection's pages.
+const FORGET_PAGES: &str = "DELETE FROM headpond_walk_page WHERE source_id = ?1";
+
 const UPSTREAM: &str = "SELECT id FROM headpond_upstream WHERE name = ?1";
 
 impl SqliteStore {
@@ -119,7 +122,7 @@ impl SqliteStore {
         if asks_anew {
             let due = sqlx::query(DUE_ANEW).bind(id).bind(micros(self.clock.now()));
             due.execute(&mut **transaction).await.map_err(failed)?;
-            for statement in [FORGET, FORGET_REFUSED] {
+            for statement in [FORGET, FORGET_REFUSED, FORGET_PAGES] {
                 sqlx::query(statement).bind(id).execute(&mut **transaction).await.map_err(failed)?;
             }
         }

@@ -141,6 +141,11 @@ const REMEMBER: &str = "
        SET walk = excluded.walk, step = excluded.step, next = excluded.next, etag = excluded.etag,
            last_modified = excluded.last_modified, hash = excluded.hash, members = excluded.members";
 
+/// Pages of something else that was asked for say nothing.
+const FORGET_OTHERS: &str = "
+    DELETE FROM headpond.walk_page WHERE source_id = $1
+       AND EXISTS (SELECT FROM headpond.walk w WHERE w.source_id = $1 AND w.fingerprint IS DISTINCT FROM $2)";
+
 const CONFIRM_PAGE: &str = "UPDATE headpond.walk_page SET walk = $3 WHERE source_id = $1 AND place = $2";
 
 /// What was stored of something else that was asked for is void.
@@ -154,6 +159,7 @@ const PROGRESS: &str = "
 /// Writes how far the walk has come, and what is to be remembered of the page.
 async fn progress(tx: &mut PgConnection, page: &WalkPage, draft: &Draft) -> Result<()> {
     let (source, place) = (page.lease.source.0, i64::from(page.place));
+    sqlx::query(FORGET_OTHERS).bind(source).bind(page.lease.fingerprint.0).execute(&mut *tx).await?;
     match &page.content {
         PageContent::Items(_, Some(remembered)) => {
             let validators = &remembered.validators;

@@ -74,6 +74,11 @@ const REMEMBER: &str = "
         walk = excluded.walk, step = excluded.step, next = excluded.next, etag = excluded.etag,
         last_modified = excluded.last_modified, hash = excluded.hash, members = excluded.members";
 
+/// Pages of something else that was asked for say nothing.
+const FORGET_OTHERS: &str = "
+    DELETE FROM headpond_walk_page WHERE source_id = ?1
+        AND EXISTS (SELECT 1 FROM headpond_walk AS w WHERE w.source_id = ?1 AND w.fingerprint IS NOT ?2)";
+
 const CONFIRM_PAGE: &str = "UPDATE headpond_walk_page SET walk = ?3 WHERE source_id = ?1 AND place = ?2";
 
 /// What was stored of something else that was asked for is void.
@@ -177,6 +182,7 @@ async fn same(work: &mut Work, page: &WalkPage) -> Result<Option<Vec<KnownMember
 fn add_progress(script: &mut Script, page: &WalkPage, draft: &Draft) -> Result<(), StoreError> {
     let (source, place) = (page.lease.source.0, i64::from(page.place));
     let members = draft.members();
+    script.add(FORGET_OTHERS, &[source.into(), page.lease.fingerprint.0.into()])?;
     if page.is_of_all {
         script.add(SEEN, &[ids(&members)?, page.number.into()])?;
     }
