@@ -254,6 +254,7 @@ async fn what_is_imported_becomes_rows_too(test: &TestStore) {
     assert_eq!(test.rows("SELECT key, name, version FROM [users]").await, ["k0|Eve|2"], "what does not fit has no row");
     let error = restored("k1", r#""json":{"nom":"Bob"}"#).unwrap_err();
     assert!(error.contains("expected text, found nothing"), "{error}");
+    test.clock.advance(HOUR);
     test.store.import(registered.source, &[restored("k0", r#""state":"gone""#).unwrap()]).await.unwrap();
     assert_eq!(test.rows("SELECT name, state FROM [users_all]").await, ["Eve|gone"]);
 }
