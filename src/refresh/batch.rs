@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::Refresher;
 use super::committer::{Committer, Decided};
-use super::flight::{HELD_BACK, LOOKED_AT_HERE, Ticket, observe};
+use super::flight::{self, HELD_BACK, LOOKED_AT_HERE, Ticket, observe};
 use super::tally::Verdict;
 use crate::config::Source;
 use crate::domain::batch::{Batch, Shares};
@@ -54,6 +54,24 @@ pub fn take_unfitting(source: &Source, claims: &mut Vec<Claim>) -> Vec<Claim> {
         fitting = fitting.div_ceil(2);
     }
     claims.split_off(fitting.min(claims.len()))
+}
+
+/// Fetches what one request asks for, decides, and waits for the commit.
+pub(super) async fn fly_all(
+    refresher: &Refresher,
+    committer: &Committer,
+    source: Arc<Source>,
+    claims: Vec<Claim>,
+    ticket: Ticket,
+) -> Result<Flown, StoreError> {
+    if let Some(batch) = &source.batch {
+        return fly(refresher, committer, (&source, batch), claims, ticket).await;
+    }
+    let mut verdicts = Vec::with_capacity(claims.len());
+    for claim in claims {
+        verdicts.push(flight::fly(refresher, committer, Arc::clone(&source), claim, ticket.clone()).await?);
+    }
+    Ok(Flown { verdicts, odd: None })
 }
 
 /// Fetches the claimed resources of this source, decides about each, and waits for the commits.

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Refresher;
 use super::committer::Committer;
-use super::lane::{Lane, Task, Until};
+use super::lane::Lane;
+use super::task::{Task, Until};
 use crate::store::{Selection, StoreError};
 
 /// Flies a lane for each upstream of the present refresher until `stop` is cancelled, and returns when all have landed; what

@@ -8,21 +8,22 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{self, Flown, by_request, take_unfitting};
+use super::batch::{Flown, by_request, fly_all, take_unfitting};
 use super::committer::Committer;
 use super::complaint::Complaint;
-use super::flight::{Ticket, fly};
+use super::flight::Ticket;
+use super::releases::{Leased, Releases};
 use super::tally::{Tally, Verdict};
+use super::task::{Task, Until};
 use super::{Refresher, UpstreamSettings};
 use crate::announce::{Announcement, Listener};
 use crate::clock::monotonic;
 use crate::config::Source;
 use crate::domain::governor::Wait;
-use crate::domain::resource::{Key, ResourceId, SourceId};
-use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
+use crate::domain::resource::{Key, SourceId};
+use crate::store::{Claim, ClaimRequest, Claimed, Selection, StoreError};
 use crate::telemetry::metrics;
 
 /// How long to wait after a claim that the store could not answer.
@@ -30,30 +31,6 @@ const STORE_WAIT: TimeDelta = TimeDelta::seconds(1);
 
 /// How long a lane waits for more flights to land before it claims for those that have.
 const MOMENT: Duration = Duration::from_millis(2);
-
-/// What a lane works on, and until when.
-#[derive(Debug, Clone)]
-pub struct Task {
-    /// Of which resources it takes what is due.
-    pub which: Selection,
-    /// Only what was due by then; `None` is whatever falls due.
-    pub due_by: Option<DateTime<Utc>>,
-    /// Whether it ends when nothing is left, and then with or without what other processes are fetching.
-    pub until: Until,
-    /// How long a task that ends by itself waits at the most for an upstream that wants to be left alone.
-    pub patience: Duration,
-}
-
-/// When a lane ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// Never.
-    Stopped,
-    /// When nothing is due that isn't leased.
-    NothingWaits,
-    /// When nothing is due, leased by others or not.
-    NothingIsLeft,
-}
 
 /// The loop of one upstream.
 pub struct Lane {
@@ -66,11 +43,7 @@ pub struct Lane {
     // of its own for each would cost more than the rest of a refresh.
     flights: FuturesUnordered<BoxFuture<'static, Landing>>,
     airborne: HashMap<Leased, Airborne>,
-    // Tasks of their own: a lane that waited for the store here would not move its flights meanwhile, and one of those may
-    // be who the store waits for.
-    releases: JoinSet<()>,
-    /// What was held back, and is given back together.
-    held_back: Vec<Leased>,
+    releases: Releases,
     complaint: Complaint,
     // What makes long flights end early.
     stop: CancellationToken,
@@ -83,10 +56,6 @@ struct Claims {
     ask_again_at: Option<DateTime<Utc>>,
     wait: Option<Wait>,
 }
-
-/// What a flight is known by. The resource alone would not do: once an outcome is stored, the next lease of its resource can
-/// be taken before the flight has landed.
-type Leased = (LeaseToken, ResourceId);
 
 /// What a flight brings: of each of its claims, what became of it, and what nobody asked for.
 type Landing = (Vec<(Leased, Verdict)>, Option<String>);
@@ -107,23 +76,11 @@ impl Lane {
         task: Task,
         tally: Option<Arc<Tally>>,
     ) -> Self {
-        let (flights, airborne, releases) = (FuturesUnordered::new(), HashMap::new(), JoinSet::new());
+        let (flights, airborne) = (FuturesUnordered::new(), HashMap::new());
+        let releases = Releases::new(Arc::clone(&refresher.store));
         let (complaint, oddity) = <(Complaint, Complaint)>::default();
-        let (held_back, stop) = (Vec::new(), CancellationToken::new());
-        Self {
-            refresher,
-            committer,
-            upstream,
-            task,
-            tally,
-            flights,
-            airborne,
-            releases,
-            held_back,
-            complaint,
-            oddity,
-            stop,
-        }
+        let stop = CancellationToken::new();
+        Self { refresher, committer, upstream, task, tally, flights, airborne, releases, complaint, stop, oddity }
     }
 
     /// Claims and flies until the task is done or `stop` is cancelled; then waits for what is under way, at most until
@@ -152,11 +109,11 @@ impl Lane {
                     Claims { ask_again_at: Some(asked_at + STORE_WAIT), wait: None }
                 }
             };
-            self.give_back_held();
+            self.releases.give_back_held();
             if self.flights.is_empty() {
-                if !self.releases.is_empty() {
+                if !self.releases.are_none() {
                     // What is given back was missing from this claim.
-                    self.all_given_back().await;
+                    self.releases.all_given_back().await;
                     continue;
                 }
                 if self.is_done(asked_at).await || self.is_in_vain(claims.wait, asked_at) {
@@ -215,7 +172,7 @@ impl Lane {
                 Some(source) => {
                     let unfitting = take_unfitting(&source, &mut members);
                     if !unfitting.is_empty() {
-                        self.give_back(unfitting.iter().map(|claim| (claim.token, claim.resource)).collect());
+                        self.releases.give_back(unfitting.iter().map(|claim| (claim.token, claim.resource)).collect());
                     }
                     self.launch(source, members, ticket.clone());
                 }
@@ -265,7 +222,7 @@ impl Lane {
         };
         kept.retain(|source| !left.contains(source));
         self.task.which = Selection::Sources(kept);
-        self.give_back(claims.iter().map(|claim| (claim.token, claim.resource)).collect());
+        self.releases.give_back(claims.iter().map(|claim| (claim.token, claim.resource)).collect());
     }
 
     /// Sends what one request asks for on its way.
@@ -315,10 +272,10 @@ impl Lane {
         let Some(flown) = self.airborne.remove(&leased) else { return };
         if let Verdict::GivenUp(why) = verdict {
             tracing::warn!(why, key = %flown.key, "a refresh was given up");
-            self.give_back(vec![leased]);
+            self.releases.give_back(vec![leased]);
         }
         if *verdict == Verdict::HeldBack {
-            self.held_back.push(leased);
+            self.releases.hold_back(leased);
         }
         self.count(&flown, verdict);
     }
@@ -337,30 +294,6 @@ impl Lane {
         while let Some(Some(flown)) = self.flights.next().now_or_never() {
             self.land(flown);
         }
-    }
-
-    fn give_back(&mut self, leased: Vec<Leased>) {
-        // Those that are done.
-        while self.releases.try_join_next().is_some() {}
-        let store = Arc::clone(&self.refresher.store);
-        self.releases.spawn(async move {
-            if let Err(error) = store.release(&leased).await {
-                tracing::warn!(%error, "could not give leases back; they run out by themselves");
-            }
-        });
-    }
-
-    /// Together, since what was held back was held back together.
-    fn give_back_held(&mut self) {
-        if !self.held_back.is_empty() {
-            let held_back = std::mem::take(&mut self.held_back);
-            self.give_back(held_back);
-        }
-    }
-
-    /// Waits until everything has been given back. Nothing may be in flight.
-    async fn all_given_back(&mut self) {
-        while self.releases.join_next().await.is_some() {}
     }
 
     fn count(&self, flown: &Airborne, verdict: &Verdict) {
@@ -410,33 +343,15 @@ impl Lane {
             }
         }
         self.flights.clear();
-        self.give_back_held();
+        self.releases.give_back_held();
         let leased: Vec<_> = self.airborne.keys().copied().collect();
         if !leased.is_empty() {
-            self.give_back(leased);
+            self.releases.give_back(leased);
         }
-        self.all_given_back().await;
+        self.releases.all_given_back().await;
         // The lane that may have followed this one says how many it has when it claims next.
         metrics::in_flight(&self.upstream.name, 0);
     }
-}
-
-/// Fetches what one request asks for, decides, and waits for the commit.
-async fn fly_all(
-    refresher: &Refresher,
-    committer: &Committer,
-    source: Arc<Source>,
-    claims: Vec<Claim>,
-    ticket: Ticket,
-) -> Result<Flown, StoreError> {
-    if let Some(batch) = &source.batch {
-        return batch::fly(refresher, committer, (&source, batch), claims, ticket).await;
-    }
-    let mut verdicts = Vec::with_capacity(claims.len());
-    for claim in claims {
-        verdicts.push(fly(refresher, committer, Arc::clone(&source), claim, ticket.clone()).await?);
-    }
-    Ok(Flown { verdicts, odd: None })
 }
 
 /// Returns when there may be something to claim, or nothing to wait for, that was not so before.

@@ -38,8 +38,10 @@ pub mod once;
 pub mod origins;
 pub mod ownership;
 pub mod readers;
+mod releases;
 pub mod tables;
 pub mod tally;
+pub mod task;
 mod turns;
 mod walk;
 

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::committer::Committer;
 use super::follow::follow;
-use super::lane::{Lane, Task, Until};
+use super::lane::Lane;
 use super::tally::{Counts, Tally};
+use super::task::{Task, Until};
 use super::{Refresher, UpstreamSettings};
 use crate::domain::resource::{ResourceId, SourceId};
 use crate::store::{Selection, StoreError};

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use headpond::api::{ApiState, router};
 use headpond::clock::{Clock, ManualClock};
-use headpond::refresh::lane::Until;
+use headpond::refresh::task::Until;
 use tokio::task::JoinHandle;
 use wiremock::matchers::method;
 use wiremock::{Mock, ResponseTemplate};

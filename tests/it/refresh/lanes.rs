@@ -5,7 +5,7 @@ use std::time::Duration;
 use headpond::domain::failure::FailureKind;
 use headpond::domain::resource::Params;
 use headpond::domain::schedule::Because;
-use headpond::refresh::lane::Until;
+use headpond::refresh::task::Until;
 use headpond::store::{Authority, Hastened, Registered};
 use wiremock::matchers::path;
 use wiremock::{Mock, ResponseTemplate};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headpond::refresh::lane::Until;
+use headpond::refresh::task::Until;
 use wiremock::matchers::method;
 use wiremock::{Mock, ResponseTemplate};
 

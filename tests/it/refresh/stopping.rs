@@ -1,6 +1,6 @@
 //! What a lane does with what is under way when it is told to end.
 
-use headpond::refresh::lane::Until;
+use headpond::refresh::task::Until;
 use headpond::store::{Backlog, Selection};
 
 use super::{HeldServer, Process, soon};

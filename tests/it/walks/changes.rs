@@ -5,7 +5,7 @@ use std::time::Duration;
 use headpond::domain::collection::Kind;
 use headpond::domain::failure::FailureKind;
 use headpond::domain::fingerprint::Fingerprint;
-use headpond::refresh::lane::Until;
+use headpond::refresh::task::Until;
 use headpond::store::Selection;
 
 use super::Pond;

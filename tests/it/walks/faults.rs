@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use headpond::domain::failure::FailureKind;
-use headpond::refresh::lane::Until;
+use headpond::refresh::task::Until;
 use serde_json::json;
 use tokio::sync::mpsc;
 use wiremock::{Request, ResponseTemplate};

@@ -32,8 +32,8 @@ struct Upstream {
 }
 
 impl Upstream {
-    fn new(seed: u64) -> Self {
-        let mut rng = Rng::with_seed(seed);
+    fn new(number: u64) -> Self {
+        let mut rng = Rng::with_seed(number);
         let now = 1_700_000_000 + rng.i64(0..1000);
         let seen = (0..rng.u32(1..40)).map(|id| (id, (now - rng.i64(0..100_000), 0))).collect();
         Self { rng, now, seen, late: Vec::new() }
