@@ -34,6 +34,8 @@ url = {database}
 requests_per_second_limit = 200
 max_concurrent_requests = 32
 timeout = \"5s\"
+# Its refusals are dice, and each is about one key.
+pause_scope = \"key\"
 
 # A forecast is new every 20 to 60 seconds.
 [sources.weather]

@@ -19,8 +19,9 @@ pub(super) const EXPORT: &str = "
     SELECT r.id, r.key, r.params, r.max_age, r.content_hash,
            r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
            r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
-           t.due_at, t.because, t.wanted_at, t.fetched_at, t.stale_after,
-           c.etag AS own_etag, c.changed_at, c.headers, c.body, NULL::bigint AS leased_until, NULL::bigint AS walk,
+           t.due_at, t.because, t.wanted_at, t.hastened_at, t.fetched_at, t.stale_after,
+           c.etag AS own_etag, c.changed_at, c.headers, c.body, NULL::bigint AS leased_until,
+           NULL::bigint AS walk, NULL::bigint AS walked_at, NULL::bigint AS walk,
            NULL::bigint AS walked_at,
            (SELECT string_agg(o.name, ',') FROM headpond.key_origin k JOIN headpond.origin o ON o.id = k.origin_id
              WHERE k.resource_id = r.id AND o.name IN ('api', 'cli')) AS hands

@@ -21,8 +21,8 @@ pub(super) const EXPORT: &str = "
     SELECT r.id, r.key, r.params, r.max_age, r.content_hash,
         r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
         r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
-        s.due_at, s.because, s.wanted_at, s.fetched_at, s.stale_after,
-        b.etag AS own_etag, b.changed_at, b.headers, b.body, NULL AS leased_until, NULL AS walk, NULL AS walked_at,
+        s.due_at, s.because, s.wanted_at, s.hastened_at, s.fetched_at, s.stale_after,
+        b.etag AS own_etag, b.changed_at, b.headers, b.body, NULL AS leased_until, NULL AS walk, NULL AS walked_at, NULL AS walk, NULL AS walked_at,
         (SELECT group_concat(o.name, ',') FROM headpond_key_origin AS k JOIN headpond_origin AS o ON o.id = k.origin_id
          WHERE k.resource_id = r.id AND o.name IN ('api', 'cli')) AS hands
     FROM headpond_resource AS r

@@ -195,7 +195,7 @@ async fn meta_tells_everything_known(test: &TestStore) {
         "changed_at": "2027-01-15T08:00:00Z", "etag": etag, "content_type": "application/json; charset=utf-8",
         "upstream": { "etag": "W/\"u\"", "last_modified": MODIFIED, "transformed": false, "moved_to": null, "terms": null },
         "due": { "at": null, "because": "interval" },
-        "leased_until": "2027-01-15T08:01:00Z", "gone_since": null, "failing": null, "refused": null,
+        "leased_until": "2027-01-15T08:01:00Z", "gone_since": null, "failing": null, "refused": null, "waits": null,
     });
     assert_eq!(meta, expected);
 

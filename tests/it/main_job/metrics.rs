@@ -71,12 +71,15 @@ fn documented() -> BTreeSet<(String, &'static str)> {
         Kind::Gauge => "gauge",
         Kind::Histogram(_) => "histogram",
     };
-    // No token was needed, nothing waited for a grant, no reader asked for an unlisted key, and the database did not fail.
+    // No token was needed, nothing waited for a grant or in a pause, no reader asked for an unlisted key or followed the feed,
+    // and the database did not fail.
     let silent = [
         "headpond_access_token_requests_total",
         "headpond_grants_waiting",
         "headpond_demanded_keys_total",
         "headpond_store_errors_total",
+        "headpond_streams",
+        "headpond_upstream_pauses_total",
     ];
     let told = ALL.iter().filter(|metric| !silent.contains(&metric.name));
     told.map(|metric| (metric.name.to_owned(), kind(metric.kind))).collect()
