@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::Together;
-use crate::domain::resource::SourceId;
+use super::grant::Offered;
+use crate::domain::resource::{ResourceId, SourceId};
 
 /// Something that may be leased.
 pub(super) trait Due {
-    /// Of which source.
-    fn source(&self) -> SourceId;
-    /// Since when.
-    fn due_at(&self) -> DateTime<Utc>;
+    /// What, of which source, and since when.
+    fn offered(&self) -> Offered;
 }
 
 /// How many resources are read to fill so many requests.
@@ -27,8 +26,8 @@ pub(super) fn pack<T: Due>(due: Vec<T>, due_by: DateTime<Utc>, together: &Togeth
     let mut requests: Vec<Vec<T>> = Vec::with_capacity(due.len());
     let mut open: HashMap<SourceId, usize> = HashMap::new();
     for one in due {
-        let source = one.source();
-        let most = together.get(&source).filter(|_| one.due_at() <= due_by).map_or(1, |most| *most as usize);
+        let Offered { source, due_at, .. } = one.offered();
+        let most = together.get(&source).filter(|_| due_at <= due_by).map_or(1, |most| *most as usize);
         let place = open.get(&source).copied().filter(|_| most > 1);
         let room = place.and_then(|place| requests.get_mut(place)).filter(|request| request.len() < most);
         if let Some(request) = room {
@@ -43,18 +42,29 @@ pub(super) fn pack<T: Due>(due: Vec<T>, due_by: DateTime<Utc>, together: &Togeth
     requests
 }
 
+/// Each request as it is offered: by its first.
+pub(super) fn offered<T: Due>(requests: &[Vec<T>]) -> Vec<Offered> {
+    requests.iter().filter_map(|members| members.first()).map(T::offered).collect()
+}
+
+/// What is granted, each with the first of its request. `granted` are places among the requests, in order.
+pub(super) fn ridden<T: Due>(requests: Vec<Vec<T>>, granted: &[usize]) -> Vec<(ResourceId, T)> {
+    let with_first = |(_, members): (usize, Vec<T>)| {
+        let first = members.first().map(|first| first.offered().resource);
+        members.into_iter().filter_map(move |one| Some((first?, one)))
+    };
+    let is_granted = |(place, _): &(usize, Vec<T>)| granted.binary_search(place).is_ok();
+    requests.into_iter().enumerate().filter(is_granted).flat_map(with_first).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     impl Due for (i64, i64) {
-        fn source(&self) -> SourceId {
-            SourceId(self.0)
-        }
-
-        fn due_at(&self) -> DateTime<Utc> {
-            DateTime::from_timestamp(self.1, 0).unwrap()
+        fn offered(&self) -> Offered {
+            Offered { resource: ResourceId(self.1), source: SourceId(self.0), due_at: at(self.1) }
         }
     }
 
@@ -70,6 +80,14 @@ mod tests {
         assert_eq!(packed, [vec![(1, 1), (1, 3), (1, 4)], vec![(2, 2)], vec![(2, 5)], vec![(1, 6)], vec![(1, 100)]]);
         let alone: Vec<_> = due.iter().map(|one| vec![*one]).collect();
         assert_eq!(pack(due, at(50), &Together::new()), alone);
+    }
+
+    #[test]
+    fn what_is_granted_is_known_by_the_first_of_its_request() {
+        let requests = vec![vec![(1, 1), (1, 3)], vec![(2, 2)], vec![(1, 6)]];
+        assert_eq!(offered(&requests).iter().map(|one| one.resource.0).collect::<Vec<_>>(), [1, 2, 6]);
+        let granted = ridden(requests, &[0, 2]);
+        assert_eq!(granted, [(ResourceId(1), (1, 1)), (ResourceId(1), (1, 3)), (ResourceId(6), (1, 6))]);
     }
 
     #[test]
@@ -94,7 +112,7 @@ mod tests {
             expected.sort_unstable();
             prop_assert_eq!(all, expected);
             for request in &packed {
-                let most = together.get(&request[0].source()).copied().unwrap_or(1) as usize;
+                let most = together.get(&request[0].offered().source).copied().unwrap_or(1) as usize;
                 prop_assert!(request.len() <= most);
                 prop_assert!(request.iter().all(|one| one.0 == request[0].0));
                 prop_assert!(request.len() == 1 || request.iter().all(|one| one.1 <= by));

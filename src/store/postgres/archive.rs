@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
+use super::apply::write_plan;
 use super::error::Result;
 use super::keys::lock_source;
-use super::{PostgresStore, lease, refusal, typed, write};
+use super::{PostgresStore, lease};
 use crate::domain::archive::Restored;
 use crate::domain::resource::{Key, SourceId};
 use crate::store::archive::{Imports, Stored, exported, with_copies};
 use crate::store::columns::{micros, params_json};
-use crate::store::tables::concerned;
 use crate::store::{Exported, Import, LeaseToken, StoreError};
 
 /// As `CURRENT` of one resource, and what an archive has besides.
@@ -82,14 +82,7 @@ pub(super) async fn import(store: &PostgresStore, source: SourceId, batch: &[Res
         return Ok(imports.fates);
     }
     let plan = imports.plan(&leases, now);
-    write::schedule(&mut tx, plan.schedule.clone()).await?;
-    write::resources(&mut tx, &plan).await?;
-    write::content(&mut tx, &plan.replaced).await?;
-    let tables = typed::open(&mut tx, concerned(&plan)).await?;
-    typed::write(&mut tx, &plan, &tables).await?;
-    refusal::write(&mut tx, &plan).await?;
-    lease::shrink(&mut tx, &leases, &plan.settled).await?;
-    write::number(&mut tx, &plan, now, false).await?;
+    write_plan(store, &mut tx, &plan, &leases, false).await?;
     tx.commit().await?;
     Ok(imports.fates)
 }

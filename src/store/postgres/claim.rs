@@ -16,7 +16,7 @@ use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
 use crate::store::heed::Note;
-use crate::store::pack::{Due, pack};
+use crate::store::pack::{Due, offered, pack, ridden};
 use crate::store::plan::Held;
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
@@ -37,7 +37,7 @@ pub(super) async fn claim(store: &PostgresStore, request: &ClaimRequest) -> Resu
     let wanted = Wanted::by(request, now);
     let (candidates, mut corrupt) = candidates(&mut tx, request, &upstream, &wanted).await?;
     let requests = pack(candidates, wanted.due_by, &request.together);
-    let offered: Vec<_> = requests.iter().filter_map(|members| members.first()).map(Candidate::offered).collect();
+    let offered = offered(&requests);
     let grant = upstream.grant(wanted, &offered);
     let chosen = ridden(requests, &grant.granted);
     if let Some(Note(standing)) = &grant.standing {
@@ -152,30 +152,10 @@ struct Candidate {
     wanted_at: Option<DateTime<Utc>>,
 }
 
-impl Candidate {
+impl Due for Candidate {
     fn offered(&self) -> Offered {
         Offered { resource: self.id, source: self.source, due_at: self.due_at }
     }
-}
-
-impl Due for Candidate {
-    fn source(&self) -> SourceId {
-        self.source
-    }
-
-    fn due_at(&self) -> DateTime<Utc> {
-        self.due_at
-    }
-}
-
-/// What is granted, each with the first of its request.
-fn ridden(requests: Vec<Vec<Candidate>>, granted: &[usize]) -> Vec<(ResourceId, Candidate)> {
-    let with_first = |(_, members): (usize, Vec<Candidate>)| {
-        let first = members.first().map(|first| first.id);
-        members.into_iter().filter_map(move |one| Some((first?, one)))
-    };
-    let is_granted = |(place, _): &(usize, Vec<Candidate>)| granted.contains(place);
-    requests.into_iter().enumerate().filter(is_granted).flat_map(with_first).collect()
 }
 
 /// The due index gives these in order; $5 is what is leased, $6 are closed sources. Without a filter it reads one that is not due yet, to know when to ask again.

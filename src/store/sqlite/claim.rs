@@ -19,7 +19,7 @@ use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
 use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
 use crate::store::heed::Note;
-use crate::store::pack::{Due, pack, to_read};
+use crate::store::pack::{Due, offered, pack, ridden, to_read};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
 
 pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_at <= ?1";
@@ -104,12 +104,8 @@ struct Candidate {
 }
 
 impl Due for Candidate {
-    fn source(&self) -> SourceId {
-        self.source
-    }
-
-    fn due_at(&self) -> DateTime<Utc> {
-        self.due_at
+    fn offered(&self) -> Offered {
+        Offered { resource: self.resource, source: self.source, due_at: self.due_at }
     }
 }
 
@@ -122,7 +118,7 @@ impl SqliteStore {
         let wanted = Wanted::by(request, now);
         work.add(UPSTREAM_AND_LEASES, &[request.upstream.0.into()])?;
         add_candidates(work.script(), request, &wanted, &BTreeSet::new())?;
-        let (upstream, ended, mut offered) = match work.run().await?.as_slice() {
+        let (upstream, ended, mut found) = match work.run().await?.as_slice() {
             [upstreams, rows] => {
                 let (upstream, ended) = upstream(upstreams, request.upstream, now)?;
                 (upstream, ended, candidates(rows)?)
@@ -133,11 +129,11 @@ impl SqliteStore {
         if !closed.is_empty() {
             add_candidates(work.script(), request, &wanted, &closed)?;
             let rows: Vec<SqliteRow> = work.run().await?.into_iter().flatten().collect();
-            offered = candidates(&rows)?;
+            found = candidates(&rows)?;
         }
-        let (candidates, mut corrupt) = offered;
+        let (candidates, mut corrupt) = found;
         let requests = pack(candidates, wanted.due_by, &request.together);
-        let offered: Vec<_> = requests.iter().filter_map(|members| members.first()).map(Candidate::offered).collect();
+        let offered = offered(&requests);
         let grant = upstream.grant(wanted, &offered);
         let chosen = ridden(requests, &grant.granted);
 
@@ -250,16 +246,6 @@ impl SqliteStore {
     }
 }
 
-/// What is granted, each with the first of its request.
-fn ridden(requests: Vec<Vec<Candidate>>, granted: &[usize]) -> Vec<(ResourceId, Candidate)> {
-    let with_first = |(_, members): (usize, Vec<Candidate>)| {
-        let first = members.first().map(|first| first.resource);
-        members.into_iter().filter_map(move |one| Some((first?, one)))
-    };
-    let is_granted = |(place, _): &(usize, Vec<Candidate>)| granted.contains(place);
-    requests.into_iter().enumerate().filter(is_granted).flat_map(with_first).collect()
-}
-
 /// The upstream with what is leased, and whether a lease has ended because it has expired.
 fn upstream(rows: &[SqliteRow], id: UpstreamId, now: DateTime<Utc>) -> Result<(Upstream, bool), StoreError> {
     let record = Record::of(rows.first().ok_or_else(|| unknown(id))?, "upstream", id.0);
@@ -346,11 +332,7 @@ fn add_candidates(
     Ok(())
 }
 
-impl Candidate {
-    fn offered(&self) -> Offered {
-        Offered { resource: self.resource, source: self.source, due_at: self.due_at }
-    }
-}
+impl Candidate {}
 
 /// What may be leased; what is corrupt comes as ids.
 fn candidates(rows: &[SqliteRow]) -> Result<(Vec<Candidate>, Vec<ResourceId>), StoreError> {
