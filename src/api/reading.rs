@@ -119,6 +119,24 @@ struct Known {
 }
 
 impl Known {
+    /// Where an answer comes from that was in the store when this reader looked: from a request all the same, if he made the key
+    /// known, and what it brought was there before he could wait for it.
+    fn way_of_first_read(&self, current: &Current, asked_at: DateTime<Utc>) -> Way {
+        // As precisely as times are stored.
+        let is_since = |at: DateTime<Utc>| at.timestamp_micros() >= asked_at.timestamp_micros();
+        let brought_content = current.freshness.is_some_and(|freshness| is_since(freshness.fetched_at));
+        if !self.is_new || !(brought_content || current.gone_since.is_some_and(is_since)) {
+            return Way::Stored;
+        }
+        Way::Fetched {
+            lack: Lack::Everything,
+            is_confirmed: brought_content,
+            is_shared: false,
+            status: brought_content.then_some(200),
+            is_stored: brought_content,
+        }
+    }
+
     /// Whether it is gone, and readers have been told so for as long as they may be.
     fn was_gone_for_long(&self, now: DateTime<Utc>) -> bool {
         let Some(rules) = &self.on_demand else { return false };
@@ -211,7 +229,7 @@ impl ApiState {
     /// # Errors
     /// As [`current`](Self::current).
     pub async fn reading(&self, path: &ResourcePath, demand: &Demand) -> Result<Reading, ApiError> {
-        let settings = self.settings();
+        let (settings, asked_at) = (self.settings(), self.clock.now());
         let known = self.known(path, demand, &settings).await?;
         let now = self.clock.now();
         let Some(lack) = demand.lack(&known, now) else {
@@ -219,22 +237,27 @@ impl ApiState {
             if !demand.bounds.only_if_cached && known.is_to_be_revalidated(is_polled, now) {
                 self.ask_again(path, &known.current);
             }
-            return Ok(Reading { current: known.current, way: Way::Stored });
+            let way = known.way_of_first_read(&known.current, asked_at);
+            return Ok(Reading { current: known.current, way });
         };
-        let Known { current, on_demand, .. } = known;
+        let Known { ref current, on_demand, .. } = known;
         let otherwise = on_demand.map_or(DEFAULT_WAIT, |rules| rules.wait);
         let deadline = later(now, self.patience(demand.wait.unwrap_or(otherwise)));
-        let with_echo = current.freshness.is_some_and(|freshness| demand.is_met_by(&current, freshness, now));
+        let with_echo = current.freshness.is_some_and(|freshness| demand.is_met_by(current, freshness, now));
         let content = Content { with_echo, gone_for: on_demand.map(|rules| rules.negative_for) };
-        match self.wait_for_outcome(path, &current, deadline, content).await {
+        match self.wait_for_outcome(path, current, deadline, content).await {
             Waited::Came { came, is_shared } => {
-                let (status, is_stored) = (came.status(&current), came.current.version > current.version);
+                let (status, is_stored) = (came.status(current), came.current.version > current.version);
                 let way = Way::Fetched { lack, is_confirmed: came.is_confirmed, is_shared, status, is_stored };
                 // Another outcome may have come on its heels: whoever has seen that must not see this after it.
                 let is_older = came.current.version < current.version;
-                Ok(Reading { current: if is_older { current } else { came.current.clone() }, way })
+                Ok(Reading { current: if is_older { known.current } else { came.current.clone() }, way })
             }
-            Waited::JustCame | Waited::InVain => Ok(Reading { current: self.current(path).await?, way: Way::Stored }),
+            Waited::JustCame | Waited::InVain => {
+                let current = self.current(path).await?;
+                let way = known.way_of_first_read(&current, asked_at);
+                Ok(Reading { current, way })
+            }
         }
     }
 
