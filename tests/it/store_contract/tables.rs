@@ -7,7 +7,7 @@ use headpond::domain::failure::FailureKind;
 use headpond::domain::observation::Via;
 use headpond::domain::resource::SourceName;
 use headpond::domain::table::{ColumnType, Table};
-use headpond::store::{Authority, Fate, PruneRules, TableState};
+use headpond::store::{Authority, Fate, PruneRules, Selection, TableState};
 
 use crate::support::outcomes::{HOUR, content, not_modified, policy, status};
 use crate::support::store::{TestStore, key, on_each_database};
@@ -51,6 +51,14 @@ async fn comes(test: &TestStore, table: &Arc<Table>, body: &str) -> Fate {
     test.settle_typed(table, &claim, content(body, &[JSON, ("etag", "\"a\"")])).await
 }
 
+/// Two hours later, someone wants `k0`, and it is the first that is due.
+async fn k0_is_wanted_later(test: &TestStore) {
+    test.clock.advance(2 * HOUR);
+    let users = test.store.source(&SourceName::new("users").unwrap()).await.unwrap().unwrap();
+    let first = test.store.find(users, &[key("k0")]).await.unwrap().remove(0).unwrap();
+    assert_eq!(test.store.want(&Selection::Resources(vec![first]), test.now()).await.unwrap(), 1);
+}
+
 async fn a_copy_and_its_row_are_stored_together(test: &TestStore) {
     with_table(test, &users(), 2).await;
     assert_eq!(test.rows("SELECT * FROM [users]").await, [""; 0]);
@@ -60,7 +68,7 @@ async fn a_copy_and_its_row_are_stored_together(test: &TestStore) {
         test.rows("SELECT key, name, age, version, state FROM [users] ORDER BY key").await,
         ["k0|Ada|36|1|fresh", "k1|Bob|-|1|fresh"]
     );
-    test.clock.advance(2 * HOUR);
+    k0_is_wanted_later(test).await;
     comes(test, &users(), r#"{"name":"Ada","age":37}"#).await;
     assert_eq!(test.rows("SELECT key, age, version FROM [users] ORDER BY key").await, ["k0|37|2", "k1|-|1"]);
     let same_times = "SELECT count(*) FROM [users] WHERE changed_at >= '2027-01-15' AND fetched_at < stale_after";
@@ -125,7 +133,7 @@ async fn the_rows_of_a_copy_are_replaced_as_a_set(test: &TestStore) {
     comes(test, &hours(), &body(&many)).await;
     comes(test, &hours(), &body(&[7])).await;
     assert_eq!(test.rows("SELECT key, count(*) FROM [hours] GROUP BY key ORDER BY key").await, ["k0|18", "k1|1"]);
-    test.clock.advance(2 * HOUR);
+    k0_is_wanted_later(test).await;
     comes(test, &hours(), &body(&[3, 4])).await;
     assert_eq!(
         test.rows("SELECT key, celsius, version FROM [hours] ORDER BY key, at").await,
@@ -196,6 +204,7 @@ async fn stored_copies_become_rows_and_newer_ones_stay(test: &TestStore) {
         // What comes meanwhile is written by who brings it, and stays.
         if copies == 2 {
             comes(test, &users(), r#"{"name":"later"}"#).await;
+            k0_is_wanted_later(test).await;
             comes(test, &users(), r#"{"name":"newer"}"#).await;
         }
         if filled.is_all {
