@@ -13,7 +13,10 @@ use crate::support::store::{Database, on_each_empty_database};
 
 const FILES: u32 = 500;
 
-on_each_empty_database!(what_is_restored_asks_by_the_etags_of_the_backup_that_was_made_under_load);
+on_each_empty_database!(
+    what_is_restored_asks_by_the_etags_of_the_backup_that_was_made_under_load,
+    a_follower_who_read_beyond_the_backup_is_told_to_start_from_the_list,
+);
 
 /// Backs up what is at `from` to where nothing is yet.
 async fn back_up(headpond: &Headpond, from: &Database, to: &Database) {
@@ -53,6 +56,47 @@ async fn what_is_restored_asks_by_the_etags_of_the_backup_that_was_made_under_lo
     serving.stop().await;
     let after = nginx.requests().split_off(before);
     assert!(after.iter().all(|request| request.status == 304), "every first request is conditional");
+    restored.drop().await;
+}
+
+async fn a_follower_who_read_beyond_the_backup_is_told_to_start_from_the_list(database: &Database) {
+    const FEW: u32 = 20;
+    let files = tempfile::tempdir().unwrap();
+    write_json_files(files.path(), "users", 1..=FEW, "");
+    let nginx = Nginx::start(files.path()).await;
+    let config = |database: &Database| files_config(database, &nginx.url(), FEW, "", "refresh_every = \"1h\"");
+    let refreshed = async |headpond: &Headpond| {
+        let printed = headpond.run(&["refresh", "--all", "--force"]).await;
+        assert_eq!(printed.code(), Some(0), "{printed:?}");
+    };
+    let old = Headpond::with_config(&config(database));
+    refreshed(&old).await;
+    let restored = database.empty().await;
+    back_up(&old, database, &restored).await;
+
+    // Both go on from there, and give their changes the same numbers.
+    write_json_files(files.path(), "users", 1..=FEW, "changed");
+    refreshed(&old).await;
+    let new = Headpond::with_config(&config(&restored));
+    refreshed(&new).await;
+    let serving = old.serve_with(&["--offline"]).await;
+    let (_, page) = get_json(&serving.url("/v1/-/changes?limit=1000")).await;
+    serving.stop().await;
+    let cursor = |index: u32| page["changes"][index as usize]["cursor"].as_str().unwrap().to_owned();
+    let (within, beyond) = (cursor(FEW - 1), cursor(FEW));
+
+    let serving = new.serve_with(&["--offline"]).await;
+    let (status, rest) = get_json(&serving.url(&format!("/v1/-/changes?since={within}"))).await;
+    assert_eq!((status, rest["changes"].as_array().unwrap().len()), (200, FEW as usize), "nothing is skipped");
+    let (status, problem) = get_json(&serving.url(&format!("/v1/-/changes?since={beyond}"))).await;
+    assert_eq!(status, 410, "{problem}");
+    let (_, list) = get_json(&serving.url("/v1/users?limit=1000")).await;
+    let items = list["items"].as_array().unwrap();
+    assert!(items.len() == FEW as usize && items.iter().all(|item| item["version"] == 2), "{list}");
+    let since = list["cursor"].as_str().unwrap();
+    let (status, rest) = get_json(&serving.url(&format!("/v1/-/changes?since={since}"))).await;
+    assert_eq!((status, rest["changes"].as_array().unwrap().len()), (200, 0), "list and feed fit together");
+    serving.stop().await;
     restored.drop().await;
 }
 
