@@ -1,4 +1,4 @@
-//! The same users by a collection and by single keys, behind OAuth2: requests, time, and how many answers of a second pass are
+//! The same users by a collection, by batches and by single keys, behind OAuth2: requests, time, and how many answers of a second pass are
 //! 304, printed beside each other.
 
 use std::fmt::Write as _;
@@ -44,11 +44,18 @@ impl Respond for Responder {
             return ResponseTemplate::new(401);
         }
         self.0.requests.fetch_add(1, Ordering::Relaxed);
-        let after =
-            request.url.query_pairs().find(|(name, _)| name == "after").map_or(0, |(_, after)| after.parse().unwrap());
-        let body = match path.strip_prefix("/users/") {
-            Some(id) => user(id.parse().unwrap()),
-            None => {
+        let parameter = |name: &str| {
+            let found = request.url.query_pairs().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.into_owned())
+        };
+        let after = parameter("after").map_or(0, |after| after.parse().unwrap());
+        let body = match (path.strip_prefix("/users/"), parameter("ids")) {
+            (Some(id), _) => user(id.parse().unwrap()),
+            (None, Some(ids)) => {
+                let data: Vec<Value> = ids.split(',').map(|id| user(id.parse().unwrap())).collect();
+                json!({ "data": data })
+            }
+            (None, None) => {
                 let last = (after + PAGE).min(self.0.users);
                 let data: Vec<Value> = (after + 1..=last).map(user).collect();
                 json!({ "data": data, "after": (last < self.0.users).then_some(last) })
@@ -92,7 +99,7 @@ async fn pass(directory: &Directory, headpond: &Headpond) -> Pass {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn collections_and_single_keys_beside_each_other() {
+async fn collections_batches_and_single_keys_beside_each_other() {
     let directory = Arc::new(Directory { users: users(), ..Directory::default() });
     let server = MockServer::builder().disable_request_recording().start().await;
     Mock::given(any()).respond_with(Responder(Arc::clone(&directory))).mount(&server).await;
@@ -108,10 +115,15 @@ async fn collections_and_single_keys_beside_each_other() {
         "{upstream}kind = 'collection'\nurl = '{origin}/users'\nitems = '$.data[*]'\nitem_key = '$.id'\n\
          paginate = {{ by = 'cursor', param = 'after', next = '$.after' }}\n"
     );
-    let single = format!("{upstream}url = '{origin}/users/{{key}}'\nkeys_from = {{ file = '{}' }}\n", keys.display());
+    let listed = format!("keys_from = {{ file = '{}' }}\n", keys.display());
+    let batch = format!(
+        "{upstream}url = '{origin}/users?ids={{keys}}'\nbatch = {PAGE}\nitems = '$.data[*]'\nitem_key = '$.id'\n{listed}"
+    );
+    let single = format!("{upstream}url = '{origin}/users/{{key}}'\n{listed}");
     let mut table =
         String::from("| | requests | seconds | second pass | seconds | of these 304 |\n|---|---|---|---|---|---|\n");
-    for (name, config) in [("collection, pages of 100", collection), ("single keys", single)] {
+    for (name, config) in [("collection, pages of 100", collection), ("batches of 100", batch), ("single keys", single)]
+    {
         let headpond = Headpond::with_config(&config);
         let (first, second) = (pass(&directory, &headpond).await, pass(&directory, &headpond).await);
         _ = writeln!(
