@@ -97,12 +97,16 @@ impl Demand {
         let broken = |freshness: Freshness| !self.is_met_by(current, freshness, now);
         let (is_bounded, has_more) = match ReadState::of(current.gone_since, current.freshness, now) {
             // Absence is an answer, for a while; what is retired stays as it is.
-            ReadState::Gone if known.is_new || known.was_gone_for_long(now) => (true, Lack::Everything),
+            ReadState::Gone if known.made_known_at.is_some() || known.was_gone_for_long(now) => {
+                (true, Lack::Everything)
+            }
             ReadState::Gone => return None,
             ReadState::Pending if current.due.is_none() => return None,
             ReadState::Pending => (self.bounds.are_some() || known.on_demand.is_some(), Lack::Everything),
             ReadState::Fresh => (current.freshness.is_some_and(broken), Lack::Request),
-            ReadState::Stale => (known.is_new || current.freshness.is_some_and(broken), Lack::Freshness),
+            ReadState::Stale => {
+                (known.made_known_at.is_some() || current.freshness.is_some_and(broken), Lack::Freshness)
+            }
         };
         let waits = !self.bounds.only_if_cached && (is_bounded || self.wait.is_some());
         waits.then_some(has_more)
@@ -114,18 +118,19 @@ struct Known {
     current: Current,
     /// Where keys exist for their readers.
     on_demand: Option<OnDemand>,
-    /// Whether this reader made it known.
-    is_new: bool,
+    /// When this reader made it known, if he did.
+    made_known_at: Option<DateTime<Utc>>,
 }
 
 impl Known {
     /// Where an answer comes from that was in the store when this reader looked: from a request all the same, if he made the key
     /// known, and what it brought was there before he could wait for it.
-    fn way_of_first_read(&self, current: &Current, asked_at: DateTime<Utc>) -> Way {
+    fn way_of_first_read(&self, current: &Current) -> Way {
+        let Some(made_known_at) = self.made_known_at else { return Way::Stored };
         // As precisely as times are stored.
-        let is_since = |at: DateTime<Utc>| at.timestamp_micros() >= asked_at.timestamp_micros();
+        let is_since = |at: DateTime<Utc>| at.timestamp_micros() >= made_known_at.timestamp_micros();
         let brought_content = current.freshness.is_some_and(|freshness| is_since(freshness.fetched_at));
-        if !self.is_new || !(brought_content || current.gone_since.is_some_and(is_since)) {
+        if !(brought_content || current.gone_since.is_some_and(is_since)) {
             return Way::Stored;
         }
         Way::Fetched {
@@ -229,7 +234,7 @@ impl ApiState {
     /// # Errors
     /// As [`current`](Self::current).
     pub async fn reading(&self, path: &ResourcePath, demand: &Demand) -> Result<Reading, ApiError> {
-        let (settings, asked_at) = (self.settings(), self.clock.now());
+        let settings = self.settings();
         let known = self.known(path, demand, &settings).await?;
         let now = self.clock.now();
         let Some(lack) = demand.lack(&known, now) else {
@@ -237,7 +242,7 @@ impl ApiState {
             if !demand.bounds.only_if_cached && known.is_to_be_revalidated(is_polled, now) {
                 self.ask_again(path, &known.current);
             }
-            let way = known.way_of_first_read(&known.current, asked_at);
+            let way = known.way_of_first_read(&known.current);
             return Ok(Reading { current: known.current, way });
         };
         let Known { ref current, on_demand, .. } = known;
@@ -255,7 +260,7 @@ impl ApiState {
             }
             Waited::JustCame | Waited::InVain => {
                 let current = self.current(path).await?;
-                let way = known.way_of_first_read(&current, asked_at);
+                let way = known.way_of_first_read(&current);
                 Ok(Reading { current, way })
             }
         }
@@ -265,23 +270,27 @@ impl ApiState {
     async fn known(&self, path: &ResourcePath, demand: &Demand, settings: &Settings) -> Result<Known, ApiError> {
         let found = self.current(path).await;
         let Some((source, rules)) = settings.on_demand(&path.source) else {
-            return Ok(Known { current: found?, on_demand: None, is_new: false });
+            return Ok(Known { current: found?, on_demand: None, made_known_at: None });
         };
-        let known = |current: Current, is_new| {
+        let known = |current: Current, made_known_at| {
             self.reads.note(current.resource);
-            Ok(Known { current, on_demand: Some(*rules), is_new })
+            Ok(Known { current, on_demand: Some(*rules), made_known_at })
+        };
+        let demand_it = async || {
+            let asked_at = self.clock.now();
+            self.demand(path, source, rules).await.map(|()| Some(asked_at))
         };
         match found {
-            Ok(current) if current.due.is_some() || demand.bounds.only_if_cached => known(current, false),
+            Ok(current) if current.due.is_some() || demand.bounds.only_if_cached => known(current, None),
             Err(ApiError::UnknownKey(path)) if demand.bounds.only_if_cached => Err(ApiError::not_cached(path)),
             // There is something to answer with, also where it can't be polled again now.
-            Ok(retired) if retired.content.is_some() => match self.demand(path, source, rules).await {
-                Ok(()) => known(self.current(path).await?, true),
-                Err(_) => known(retired, false),
+            Ok(retired) if retired.content.is_some() => match demand_it().await {
+                Ok(at) => known(self.current(path).await?, at),
+                Err(_) => known(retired, None),
             },
             Ok(_) | Err(ApiError::UnknownKey(_)) => {
-                self.demand(path, source, rules).await?;
-                known(self.current(path).await?, true)
+                let at = demand_it().await?;
+                known(self.current(path).await?, at)
             }
             Err(error) => Err(error),
         }
