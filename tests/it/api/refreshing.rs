@@ -164,8 +164,10 @@ async fn only_an_admin_may_refresh(test: &TestStore) {
         assert_eq!(refresh(&pond, fields).await.status(), status, "{fields:?}");
     }
     assert!(test.current("weather", "berlin").await.wanted_at.is_some());
+    pond.gets("berlin", &[JSON], "{}").await;
+    test.clock.advance(Duration::from_secs(5));
     // A reader may wait all the same: that costs an upstream no more than a refresh when it is due.
     let lines = ["Authorization: Bearer reader", "Prefer: wait=5"];
-    let (answer, ()) = tokio::join!(pond.get("/v1/weather/berlin", &lines), answer_when_wanted(&pond, "{}"));
-    assert_eq!(answer.status(), 200);
+    let (answer, ()) = tokio::join!(pond.get("/v1/weather/berlin", &lines), answer_when_wanted(&pond, "{\"t\":1}"));
+    assert_eq!((answer.status(), answer.text()), (200, "{\"t\":1}".into()));
 }
