@@ -1,5 +1,7 @@
 //! One request for many keys: fetched once, parted, and decided for each.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +15,7 @@ use crate::config::Source;
 use crate::domain::batch::{Batch, Shares};
 use crate::domain::decision::{Outcome, decide, defer};
 use crate::domain::failure::{Failure, FailureKind};
-use crate::domain::governor::{Said, Signal};
+use crate::domain::governor::Said;
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::Key;
 use crate::store::{Claim, StoreError};
@@ -43,8 +45,13 @@ pub fn by_request(claims: Vec<Claim>) -> Vec<Vec<Claim>> {
     requests
 }
 
-/// Takes out the claims for whose keys there is no room in one URL: long keys are asked for by fewer at once.
+/// Takes out the claims that do not go with the first: what failed and what did not are not asked for together, so that a key
+/// which the upstream can't take costs those nothing that it can; and long keys are asked for by fewer at once, as there is
+/// room in one URL.
 pub fn take_unfitting(source: &Source, claims: &mut Vec<Claim>) -> Vec<Claim> {
+    let is_failing = |claim: &Claim| claim.previous.failures > 0;
+    let is_first_failing = claims.first().is_some_and(is_failing);
+    let mut others: Vec<Claim> = claims.extract_if(.., |claim| is_failing(claim) != is_first_failing).collect();
     let length = |claims: &[Claim]| {
         let keys: Vec<&Key> = claims.iter().map(|claim| &claim.key).collect();
         source.ask_all(&keys).map_or(0, |ask| ask.url.as_str().len())
@@ -53,7 +60,8 @@ pub fn take_unfitting(source: &Source, claims: &mut Vec<Claim>) -> Vec<Claim> {
     while fitting > 1 && claims.get(..fitting).is_some_and(|some| length(some) > LONGEST_URL) {
         fitting = fitting.div_ceil(2);
     }
-    claims.split_off(fitting.min(claims.len()))
+    others.extend(claims.split_off(fitting.min(claims.len())));
+    others
 }
 
 /// Fetches what one request asks for, decides, and waits for the commit.
@@ -85,11 +93,9 @@ pub async fn fly(
     claims: Vec<Claim>,
     ticket: Ticket,
 ) -> Result<Flown, StoreError> {
-    let claims: Arc<[Arc<Claim>]> = claims.into_iter().map(Arc::new).collect();
-    let Some(first) = claims.first() else { return Ok(Flown { verdicts: Vec::new(), odd: None }) };
-    let ask = source.ask_all(&keys(&claims));
-    let (observation, signal) = match observe(refresher, first, source, ask, &ticket).await {
-        Ok(observed) => observed,
+    let claims: Vec<Arc<Claim>> = claims.into_iter().map(Arc::new).collect();
+    let (answers, said) = match ask(refresher, source, &claims, &ticket).await {
+        Ok(asked) => asked,
         Err(Halt::Store(error)) => return Err(error),
         Err(Halt::Quiet(_)) => {
             tokio::time::sleep(HELD_BACK).await;
@@ -97,15 +103,70 @@ pub async fn fly(
         }
     };
     let at = refresher.clock.now();
-    let (outcomes, odd) = decide_where_it_fits(source, batch, &claims, observation, at).await;
-    let settle = |(claim, outcome): (&Arc<Claim>, Outcome)| {
-        // There was one answer, which says what it says of the upstream once.
-        let said = if claim.resource == first.resource { signal.said } else { Said::Nothing };
-        let decided = Decided { at, outcome, signal: Signal { said, ..signal } };
-        committer.settle(Arc::clone(claim), Arc::clone(source), decided)
-    };
-    let verdicts = join_all(claims.iter().zip(outcomes).map(settle)).await;
-    Ok(Flown { verdicts, odd })
+    let (mut settling, mut odd) = (Vec::with_capacity(claims.len()), None);
+    for (range, observation) in answers {
+        let some: Arc<[Arc<Claim>]> = claims.get(range).unwrap_or_default().into();
+        let (outcomes, odd_ones) = decide_where_it_fits(source, batch, &some, observation, at).await;
+        odd = odd.or(odd_ones);
+        for (claim, outcome) in some.iter().zip(outcomes) {
+            // What was answered says what it says of the upstream once.
+            let said = if settling.is_empty() { said } else { Said::Nothing };
+            let signal = source.policy.hearing(claim.source).signal(said);
+            let decided = Decided { at, outcome, signal };
+            settling.push(committer.settle(Arc::clone(claim), Arc::clone(source), decided));
+        }
+    }
+    Ok(Flown { verdicts: join_all(settling).await, odd })
+}
+
+/// Parts of the claims, in their order, and what each was answered with.
+type Answers = Vec<(Range<usize>, Observation)>;
+
+/// Asks for all at once; and where the upstream can't take that, for halves of it, as often as it takes to find one key among
+/// all. So that fails alone, and the others do not starve by it.
+async fn ask(
+    refresher: &Refresher,
+    source: &Source,
+    claims: &[Arc<Claim>],
+    ticket: &Ticket,
+) -> Result<(Answers, Said), Halt> {
+    let (mut answers, mut said) = (Vec::new(), Said::Nothing);
+    let mut open: VecDeque<(Range<usize>, Option<Observation>)> = VecDeque::from([(0..claims.len(), None)]);
+    let mut requests_left = 2 * claims.len().next_power_of_two().ilog2();
+    while let Some((range, refusal)) = open.pop_front() {
+        let some = claims.get(range.clone()).unwrap_or_default();
+        let Some(first) = some.first() else { continue };
+        let observed =
+            observe(refresher, first, source, source.ask_all(&keys(some)), (ticket, refusal.is_none())).await;
+        let observation = match (observed, refusal) {
+            (Ok((observation, signal)), refusal) => {
+                said = said.and_then(signal.said);
+                refusal.filter(|_| was_not_asked(&observation.seen)).unwrap_or(observation)
+            }
+            // What was asked for has an answer, if not a good one.
+            (Err(_), Some(refusal)) => refusal,
+            (Err(halt), None) => return Err(halt),
+        };
+        if some.len() > 1 && requests_left >= 2 && is_about_what_was_asked(&observation.seen) {
+            requests_left -= 2;
+            let middle = range.start + some.len() / 2;
+            open.push_front((middle..range.end, Some(observation.clone())));
+            open.push_front((range.start..middle, Some(observation)));
+        } else {
+            answers.push((range, observation));
+        }
+    }
+    Ok((answers, said))
+}
+
+/// Whether an answer may be due to one of the keys.
+fn is_about_what_was_asked(seen: &Seen) -> bool {
+    matches!(seen, Seen::Refused { status, .. } if [400, 404, 410, 413, 414, 422].contains(&status.as_u16()))
+}
+
+/// Whether nothing was sent, for lack of a token.
+fn was_not_asked(seen: &Seen) -> bool {
+    matches!(seen, Seen::Unreachable { failure } if failure.kind == FailureKind::Limited)
 }
 
 fn keys(claims: &[Arc<Claim>]) -> Vec<&Key> {

@@ -60,7 +60,7 @@ pub async fn fly(
     }
     let claim = Arc::new(claim);
     let ask = source.ask(&claim.key, &claim.params);
-    let (observation, signal) = match observe(refresher, &claim, &source, ask, &ticket).await {
+    let (observation, signal) = match observe(refresher, &claim, &source, ask, (&ticket, true)).await {
         Ok(observed) => observed,
         Err(Halt::Store(error)) => return Err(error),
         Err(Halt::Quiet(_)) => {
@@ -96,13 +96,13 @@ async fn decide_where_it_fits(
     })
 }
 
-/// Asks, for this claim and all that ride with it.
+/// Asks, for this claim and all that ride with it; by the claim's own token, or by another where that is used up.
 pub(super) async fn observe(
     refresher: &Refresher,
     claim: &Claim,
     source: &Source,
     ask: Result<Ask, BadAsk>,
-    ticket: &Ticket,
+    (ticket, has_token): (&Ticket, bool),
 ) -> Result<(Observation, Signal), Halt> {
     let hearing = source.policy.hearing(claim.source);
     let ask = match ask {
@@ -120,7 +120,8 @@ pub(super) async fn observe(
             return Ok((observation, hearing.signal(Said::Nothing)));
         }
     };
-    let gate = TokenGate::for_claim(
+    let gate = if has_token { TokenGate::for_claim } else { TokenGate::for_page };
+    let gate = gate(
         Arc::clone(&refresher.store),
         Arc::clone(&refresher.clock),
         (ticket.upstream, &source.upstream),

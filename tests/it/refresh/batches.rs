@@ -17,6 +17,8 @@ on_each_database! {
     what_is_the_same_again_is_confirmed_without_conditions,
     a_key_that_is_absent_fails_or_goes_as_the_source_says,
     a_request_that_fails_fails_for_each_of_its_keys_and_takes_no_copy,
+    a_key_that_the_upstream_can_not_take_fails_alone,
+    what_refuses_every_key_is_not_asked_for_each,
     long_keys_go_in_several_requests,
 }
 
@@ -124,17 +126,19 @@ async fn a_request_that_fails_fails_for_each_of_its_keys_and_takes_no_copy(test:
     let good = json!({ "data": [{ "id": "u0" }, { "id": "u1" }] });
     let good = ResponseTemplate::new(200).set_body_json(good);
     Mock::given(method("GET")).respond_with(good).up_to_n_times(1).mount(&server).await;
+    // For both together, and for each.
     let answers = [
-        ResponseTemplate::new(404),
-        ResponseTemplate::new(500),
-        ResponseTemplate::new(200).set_body_json(json!({ "error": "no" })),
-        ResponseTemplate::new(200).set_body_string("<html>"),
+        (ResponseTemplate::new(404), 3),
+        (ResponseTemplate::new(500), 1),
+        (ResponseTemplate::new(200).set_body_json(json!({ "error": "no" })), 1),
+        (ResponseTemplate::new(200).set_body_string("<html>"), 1),
     ];
     let more = "absent_means_gone = true\ngone_after = 1\ngone_window = \"0s\"\nmax_delete_share = 1.0";
     let process = Process::with_config(test, &config(&server.uri(), 2, more)).await;
     process.refresh().await;
-    for (answer, kind) in answers.into_iter().zip(["client_error", "server_error", "unparsable", "unparsable"]) {
-        Mock::given(method("GET")).respond_with(answer).up_to_n_times(1).mount(&server).await;
+    for ((answer, times), kind) in answers.into_iter().zip(["client_error", "server_error", "unparsable", "unparsable"])
+    {
+        Mock::given(method("GET")).respond_with(answer).up_to_n_times(times).mount(&server).await;
         test.clock.advance(2 * HOUR);
         let counts = process.refresh().await;
         assert_eq!((counts.failed, counts.gone), (2, 0), "{kind}");
@@ -143,7 +147,49 @@ async fn a_request_that_fails_fails_for_each_of_its_keys_and_takes_no_copy(test:
             assert_eq!((current.version, current.failing.unwrap().last.kind.as_str()), (1, kind));
         }
     }
-    assert_eq!(server.received_requests().await.unwrap().len(), 5);
+    assert_eq!(server.received_requests().await.unwrap().len(), 7);
+}
+
+/// 422 where one of these is among those that are asked for.
+struct Picky(&'static Users, Vec<usize>);
+
+impl Respond for Picky {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let is_bad = |id: &String| self.1.iter().any(|bad| *id == format!("u{bad}"));
+        if ids(request).iter().any(is_bad) { ResponseTemplate::new(422) } else { self.0.respond(request) }
+    }
+}
+
+async fn picky(keys: usize, bad: Vec<usize>) -> (MockServer, &'static Users) {
+    let (source, users) = upstream(keys).await;
+    drop(source);
+    let server = mock_server().await;
+    Mock::given(method("GET")).respond_with(Picky(users, bad)).mount(&server).await;
+    (server, users)
+}
+
+async fn a_key_that_the_upstream_can_not_take_fails_alone(test: &TestStore) {
+    let (server, users) = picky(100, vec![37]).await;
+    let process = Process::with_config(test, &config(&server.uri(), 100, "")).await;
+    let counts = process.refresh().await;
+    assert_eq!((counts.new, counts.failed), (99, 1));
+    assert_eq!(counts.failures[0].failure.status, Some(422), "{counts:?}");
+    let asked = server.received_requests().await.unwrap().len();
+    assert!(asked <= 15, "{asked} requests to find one of a hundred");
+    // From then on it is asked for alone, however often it fails.
+    test.clock.advance(2 * HOUR);
+    users.0.lock().unwrap().insert("u38".into(), json!({ "id": "u38", "n": "other" }));
+    let counts = process.refresh().await;
+    assert_eq!((counts.changed, counts.unchanged, counts.failed), (1, 98, 1));
+    assert_eq!(server.received_requests().await.unwrap().len(), asked + 2);
+}
+
+async fn what_refuses_every_key_is_not_asked_for_each(test: &TestStore) {
+    let (server, _) = picky(100, (0..100).collect()).await;
+    let process = Process::with_config(test, &config(&server.uri(), 100, "")).await;
+    assert_eq!(process.refresh().await.failed, 100);
+    let asked = server.received_requests().await.unwrap().len();
+    assert!(asked <= 15, "{asked} requests");
 }
 
 async fn long_keys_go_in_several_requests(test: &TestStore) {
