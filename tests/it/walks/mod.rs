@@ -3,6 +3,7 @@
 mod changes;
 mod faults;
 mod seeds;
+mod served;
 pub mod upstream;
 mod whole;
 
