@@ -440,6 +440,8 @@ pub struct SourceSpec {
     pub limits: Limits,
     /// What it asks for.
     pub fingerprint: Fingerprint,
+    /// Whether its resources come with walks: then they are not due by themselves.
+    pub is_walked: bool,
 }
 
 impl SourceSpec {
@@ -451,6 +453,7 @@ impl SourceSpec {
             upstream: source.upstream.clone(),
             limits: upstream.limits,
             fingerprint: source.fingerprint(),
+            is_walked: source.collection.is_some(),
         }
     }
 }

@@ -48,15 +48,16 @@ const MOVE: &str = "
              WHERE r.source_id = $1 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS moved
      WHERE s.resource_id = moved.resource_id";
 
-/// What these sources ask for is something else now. Members of a collection (11) come with its walk. `wanted_at` leaves what is being fetched due, and without the
-/// validators that come; the retired have one too, for those of them that are still being fetched.
+/// What these sources ask for is something else now. Members of a collection (11) come with its walk, where it still has one
+/// ($4). `wanted_at` leaves what is being fetched due, and without the validators that come; the retired have one too, for
+/// those of them that are still being fetched.
 const DUE_ANEW: &str = "
     UPDATE headpond.schedule s
        SET due_at = CASE WHEN s.due_at IS NOT NULL THEN least(s.due_at, $2) END,
            because = CASE s.because WHEN 1 THEN 1 ELSE $3 END, wanted_at = $2
       FROM (SELECT s.resource_id
               FROM headpond.resource r JOIN headpond.schedule s ON s.resource_id = r.id
-             WHERE r.source_id = ANY($1) AND s.because <> 11 ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS anew
+             WHERE r.source_id = ANY($1) AND (s.because <> 11 OR r.source_id <> ALL($4)) ORDER BY s.resource_id FOR NO KEY UPDATE OF s) AS anew
      WHERE s.resource_id = anew.resource_id";
 
 /// The validators of a collection's pages were given for something else.
@@ -107,7 +108,7 @@ async fn take_over<'s>(
     known: impl Iterator<Item = (&'s SourceSpec, Registered, (i64, Option<i64>))>,
     now: i64,
 ) -> Result<()> {
-    let (mut has_moved, mut asks_anew) = (false, Vec::new());
+    let (mut has_moved, mut asks_anew, mut walked) = (false, Vec::new(), Vec::new());
     for (source, ids, (upstream, asked)) in known {
         if upstream != ids.upstream.0 {
             sqlx::query(MOVE).bind(ids.source.0).bind(ids.upstream.0).execute(&mut *tx).await?;
@@ -115,10 +116,12 @@ async fn take_over<'s>(
         }
         if asked.is_some_and(|asked| asked != source.fingerprint.0) {
             asks_anew.push(ids.source.0);
+            walked.extend(source.is_walked.then_some(ids.source.0));
         }
     }
     if !asks_anew.is_empty() {
-        sqlx::query(DUE_ANEW).bind(&asks_anew).bind(now).bind(Because::Manual.code()).execute(&mut *tx).await?;
+        let due = sqlx::query(DUE_ANEW).bind(&asks_anew).bind(now).bind(Because::Manual.code()).bind(walked);
+        due.execute(&mut *tx).await?;
         sqlx::query(FORGET).bind(&asks_anew).execute(&mut *tx).await?;
         sqlx::query(FORGET_REFUSED).bind(&asks_anew).execute(&mut *tx).await?;
         sqlx::query(FORGET_PAGES).bind(&asks_anew).execute(&mut *tx).await?;

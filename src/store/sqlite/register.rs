@@ -32,12 +32,13 @@ const MOVE_RESOURCES: &str = "
 
 const KEEP_FINGERPRINT: &str = "UPDATE headpond_source SET fingerprint = ?2 WHERE id = ?1";
 
-/// What a source asks for is something else now. Members of a collection (11) come with its walk. `wanted_at` leaves what is being fetched due, and without the validators
-/// that come; the retired have one too, for those of them that are still being fetched.
+/// What a source asks for is something else now. Members of a collection (11) come with its walk, if it still has one (?3).
+/// `wanted_at` leaves what is being fetched due, and without the validators that come; the retired have one too, for those
+/// of them that are still being fetched.
 const DUE_ANEW: &str = "
     UPDATE headpond_schedule
     SET due_at = min(due_at, ?2), wanted_at = ?2, because = CASE because WHEN 1 THEN 1 ELSE 8 END
-    WHERE because <> 11 AND resource_id IN (SELECT id FROM headpond_resource WHERE source_id = ?1)";
+    WHERE (because <> 11 OR NOT ?3) AND resource_id IN (SELECT id FROM headpond_resource WHERE source_id = ?1)";
 
 /// 404s for something else count for nothing.
 const FORGET: &str = "
@@ -120,7 +121,7 @@ impl SqliteStore {
             keep.execute(&mut **transaction).await.map_err(failed)?;
         }
         if asks_anew {
-            let due = sqlx::query(DUE_ANEW).bind(id).bind(micros(self.clock.now()));
+            let due = sqlx::query(DUE_ANEW).bind(id).bind(micros(self.clock.now())).bind(spec.is_walked);
             due.execute(&mut **transaction).await.map_err(failed)?;
             for statement in [FORGET, FORGET_REFUSED, FORGET_PAGES] {
                 sqlx::query(statement).bind(id).execute(&mut **transaction).await.map_err(failed)?;

@@ -338,7 +338,13 @@ impl Database {
 
 /// A source by name on an upstream by name.
 pub fn spec(name: &str, upstream: &str, limits: Limits) -> SourceSpec {
-    SourceSpec { name: SourceName::new(name).unwrap(), upstream: upstream.into(), limits, fingerprint: Fingerprint(1) }
+    SourceSpec {
+        name: SourceName::new(name).unwrap(),
+        upstream: upstream.into(),
+        limits,
+        fingerprint: Fingerprint(1),
+        is_walked: false,
+    }
 }
 
 pub fn key(name: &str) -> Key {
