@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::bounds::Bound;
 use super::freshness_headers::timestamp;
+use super::history::NoVersion;
 use super::problem::Problem;
 use super::reload::NotReloaded;
 use super::resource_path::ResourcePath;
@@ -58,6 +59,8 @@ pub enum ApiError {
     UnknownKey(ResourcePath),
     /// The key is known, but there is no content to answer with, or none that the request wants.
     Missing(Box<Missing>),
+    /// There is no such version of it.
+    Version(Box<NoVersion>),
     /// The key is not polled any more, so it can't be refreshed.
     NotPolled(ResourcePath),
     /// The body is not what the route takes.
@@ -221,6 +224,7 @@ impl ApiError {
                 about(&path, Problem::new(StatusCode::NOT_FOUND, "unknown-key", "Unknown key", detail))
             }
             Self::Missing(missing) => missing.problem(),
+            Self::Version(missing) => missing.problem(),
             Self::NotPolled(path) => {
                 let detail = "The configuration no longer has this key, so it is not refreshed. What there is of it is served \
                               until its retention ends.";

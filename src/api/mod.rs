@@ -10,6 +10,7 @@
 //! | `GET /v1/{source}` | a list of the source, page by page or in lines |
 //! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
+//! | `GET /v1/{source}/{key}/history` | its contents that were replaced and are kept; `?version=` of the resource reads one |
 //! | `GET /v1/{source}/{key}/explain` | the same in sentences, with the rules that led to it |
 //! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
 //! | `GET /v1/-/changes` | the change feed, page by page or as events |
@@ -49,6 +50,7 @@ pub mod explain;
 pub mod feed;
 pub mod freshness_headers;
 pub mod health;
+pub mod history;
 pub mod item;
 pub mod keys;
 pub mod list;
@@ -152,6 +154,7 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}", get(collection::collection))
         .route("/v1/{source}/{key}", get(read::read).put(keys::put).delete(keys::delete))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/{source}/{key}/history", get(history::history))
         .route("/v1/{source}/{key}/explain", get(explain::explain))
         .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
         .route("/v1/-/sources", get(status::sources))

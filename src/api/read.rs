@@ -14,6 +14,7 @@ use super::freshness_headers::{
     CACHE_STATUS, cache_status, entity_tag, freshness_fields, http_date_value, last_modified, seconds_until,
     state_fields, time_fields,
 };
+use super::history;
 use super::parameters::Parameters;
 use super::prefer::applied;
 use super::reading::{Demand, Reading, Way};
@@ -36,8 +37,10 @@ pub async fn read(
     uri: Uri,
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
-    Parameters::of(&uri, &[])?;
-    read_copy(&api, path, &request).await
+    match history::asked(&Parameters::of(&uri, &[history::PARAMETER])?)? {
+        Some(version) => api.read_version(path, version, &request).await,
+        None => read_copy(&api, path, &request).await,
+    }
 }
 
 /// The answer to a request for this resource, however its URL names it.

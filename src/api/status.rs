@@ -63,6 +63,15 @@ struct Source {
     next_due_not_before: Option<DateTime<Utc>>,
     /// Whether it has passed or not.
     last_failure: Option<Failed>,
+    /// What is kept of contents that were replaced.
+    history: Kept,
+}
+
+/// How many contents, and the bytes of their bodies.
+#[derive(Debug, Serialize)]
+struct Kept {
+    versions: u64,
+    bytes: u64,
 }
 
 /// Where keys come from.
@@ -209,6 +218,7 @@ impl Source {
             next_due_at,
             next_due_not_before,
             last_failure: status.last_failure.map(Failed::of),
+            history: Kept { versions: status.history.versions, bytes: status.history.bytes },
         }
     }
 }

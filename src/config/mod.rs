@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod fields;
 mod headers;
+mod history;
 mod keys;
 mod keys_from;
 mod kinds;
@@ -46,6 +47,7 @@ use secrecy::SecretString;
 
 use crate::domain::batch::Batch;
 use crate::domain::collection::Collection;
+use crate::domain::history::History;
 use crate::domain::limit::Limits;
 use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
@@ -172,6 +174,8 @@ pub struct Source {
     pub policy: Policy,
     /// The share of its keys that may become gone within one interval, 0 to 1.
     pub max_delete_share: f64,
+    /// What is kept of contents that were replaced.
+    pub history: Option<History>,
     /// How to ask.
     pub request: RequestSettings,
 }
@@ -191,6 +195,7 @@ impl std::fmt::Debug for Source {
             .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)
+            .field("history", &self.history)
             .field("request", &self.request)
             .finish()
     }

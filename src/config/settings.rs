@@ -12,6 +12,7 @@ use secrecy::SecretString;
 
 use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::governor::PauseScope;
+use crate::domain::history::History;
 use crate::domain::policy::Heed;
 use crate::domain::table::Table;
 use crate::domain::template::UrlTemplate;
@@ -21,6 +22,7 @@ use super::certificates::ClientCertificate;
 use super::collection::{Pages, Since, SourceKind};
 use super::credentials::Credentials;
 use super::environment::Text;
+use super::history::HISTORY as REPLACED;
 use super::keys_from::KeysFrom;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
@@ -116,6 +118,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &GONE_WINDOW,
     &GONE_RECHECK,
     &MAX_DELETE_SHARE,
+    &HISTORY,
 ];
 
 /// The settings of one kind of table.
@@ -524,6 +527,10 @@ pub(super) static GONE_RECHECK: Setting<Duration> =
 /// The share of a source's keys that may become gone within one interval; the rest is held back and reported.
 pub(super) static MAX_DELETE_SHARE: Setting<f64> =
     Setting { name: "max_delete_share", scopes: POLICY, kind: &SHARE, default: Is("0.1"), shows: Shows::Value };
+
+/// What is kept of contents that were replaced: so many of each resource, for so long. Default: nothing.
+pub(super) static HISTORY: Setting<History> =
+    Setting { name: "history", scopes: POLICY, kind: &REPLACED, default: Computed, shows: Shows::Value };
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ pub mod failure;
 pub mod fingerprint;
 pub mod freshness;
 pub mod governor;
+pub mod history;
 pub mod hop_by_hop;
 pub mod json_path;
 pub mod limit;

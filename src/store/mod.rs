@@ -10,6 +10,8 @@
 //! | `resource` | resource: identity, validators and what else came with its content, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
+//! | `history` | content that was replaced, where its source keeps such | never; the oldest go out with a new one, and by their age |
+//! | `kept_size` | source: how many those are, and their bytes | by triggers |
 //! | `origin` | where keys of a source come from: its own list in the configuration, a file, a query, another source, hands | when it is read anew, and differs |
 //! | `key_origin` | key that an origin has, with its parameters; a key is polled while there is one | when one of these changes; by the minute, those of readers that were read |
 //! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
@@ -64,6 +66,7 @@ mod describe;
 mod grant;
 mod hasten;
 mod heed;
+mod history;
 mod listing;
 mod measure;
 mod migrations;
@@ -90,7 +93,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 
-pub use self::status::{Counts, Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
+pub use self::status::{
+    Counts, Disk, HistorySize, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus,
+};
 use crate::clock::Clock;
 use crate::config::{self, TableHome};
 use crate::domain::archive::Restored;
@@ -100,6 +105,7 @@ use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::governor::{Signal, Turn, Wait};
+use crate::domain::history::History;
 use crate::domain::limit::Limits;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
@@ -111,6 +117,7 @@ use crate::domain::validators::Validators;
 
 pub use crate::domain::resource::LeaseToken;
 pub use archive::{Exported, Import};
+pub use history::KeptVersion;
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
 pub use reads::Reads;
@@ -362,6 +369,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The body of this resource that was refused last, if nothing usable has come since and it is still kept.
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError>;
 
+    /// The contents of this resource that were replaced and are kept, the newest first; their bodies are left out.
+    async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError>;
+
+    /// One of those.
+    async fn version(&self, source: &SourceName, key: &Key, version: u64) -> Result<Option<StoredContent>, StoreError>;
+
     /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;
 
@@ -440,6 +453,8 @@ pub struct SourceSpec {
     pub limits: Limits,
     /// What it asks for.
     pub fingerprint: Fingerprint,
+    /// What is kept of contents that were replaced.
+    pub history: Option<History>,
 }
 
 impl SourceSpec {
@@ -451,6 +466,7 @@ impl SourceSpec {
             upstream: source.upstream.clone(),
             limits: upstream.limits,
             fingerprint: source.fingerprint(),
+            history: source.history,
         }
     }
 }

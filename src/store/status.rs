@@ -65,6 +65,17 @@ pub struct SourceStatus {
     pub next_due: NextDue,
     /// The latest failure, whether it has passed or not.
     pub last_failure: Option<LastFailure>,
+    /// What is kept of contents that were replaced.
+    pub history: HistorySize,
+}
+
+/// How much is kept of contents that were replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HistorySize {
+    /// How many contents.
+    pub versions: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
 }
 
 /// Keys that are polled, by the state that a reader is told.
@@ -140,10 +151,12 @@ pub(super) struct SourceRow {
     name: SourceName,
     is_ready: bool,
     last_failure: Option<LastFailure>,
+    history: HistorySize,
 }
 
 impl SourceRow {
-    /// `id, name, upstream_id, keys, ready` of `source`, and `key, at, kind, status, detail` of `last_failure`.
+    /// `id, name, upstream_id, keys, ready` of `source`, `key, at, kind, status, detail` of `last_failure`, and `versions, bytes`
+    /// of `kept_size`.
     pub(super) fn read<R: Cells>(row: &R) -> Result<Self, StoreError> {
         let source = Record::identified_by(row, "source", "id")?;
         Ok(Self {
@@ -153,6 +166,7 @@ impl SourceRow {
             name: source.source_name("name")?,
             is_ready: source.integer("ready")? != 0,
             last_failure: last_failure(&Record::of(row, "last_failure", source.id()))?,
+            history: HistorySize { versions: source.count("versions")?, bytes: source.count("bytes")? },
         })
     }
 }
@@ -278,6 +292,7 @@ impl Reading {
             oldest_fetched_at: oldest.map(|at: DateTime<Utc>| at.min(self.now)),
             next_due: queue.map_or(NextDue::Never, |queue| queue.next_due(source)),
             last_failure: source.last_failure.clone(),
+            history: source.history,
         }
     }
 

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use super::error::Result;
-use super::{PostgresStore, lease, refusal, typed, wish, write};
+use super::{PostgresStore, history, lease, refusal, typed, wish, write};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
@@ -45,6 +45,7 @@ pub(super) async fn write_plan(
     let tables = typed::open(tx, tables::concerned(plan)).await?;
     let heeded = heed(tx, plan, now).await?;
     write::schedule(tx, plan.schedule.clone()).await?;
+    history::write(tx, plan).await?;
     write::resources(tx, plan).await?;
     write::content(tx, &plan.replaced).await?;
     typed::write(tx, plan, &tables).await?;

@@ -14,6 +14,7 @@ mod error;
 mod feed;
 mod follow;
 mod hasten;
+mod history;
 mod keys;
 mod lease;
 mod list;
@@ -53,10 +54,10 @@ use super::columns::micros;
 use super::retry::retrying;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
-    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
-    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
-    Wish,
+    Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken,
+    ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed,
+    Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, StoredContent,
+    TableId, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -362,6 +363,14 @@ impl Store for PostgresStore {
 
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
         bounded(refusal::read(self, source, key)).await
+    }
+
+    async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {
+        bounded(history::versions(self, source, key)).await
+    }
+
+    async fn version(&self, source: &SourceName, key: &Key, version: u64) -> Result<Option<StoredContent>, StoreError> {
+        bounded(history::version(self, source, key, version)).await
     }
 
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {

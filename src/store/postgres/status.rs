@@ -18,8 +18,11 @@ use crate::store::{OriginStatus, StoreError};
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 pub(super) const SOURCES: &str = "
-    SELECT s.id, s.name, s.upstream_id, s.keys, s.ready::integer AS ready, f.key, f.at, f.kind, f.status, f.detail
+    SELECT s.id, s.name, s.upstream_id, s.keys, s.ready::integer AS ready, f.key, f.at, f.kind, f.status, f.detail,
+           coalesce(h.versions, 0)::bigint AS versions, coalesce(h.bytes, 0)::bigint AS bytes
       FROM headpond.source s LEFT JOIN headpond.last_failure f ON f.source_id = s.id
+      LEFT JOIN (SELECT source_id, sum(versions) AS versions, sum(bytes) AS bytes
+                   FROM headpond.kept_size GROUP BY source_id) AS h ON h.source_id = s.id
      ORDER BY s.name";
 
 pub(super) const UPSTREAMS: &str = "

@@ -16,6 +16,7 @@ mod error;
 mod feed;
 mod follow;
 mod hasten;
+mod history;
 mod keys;
 mod lease;
 mod list;
@@ -59,10 +60,10 @@ use self::writer::Writer;
 use super::columns::micros;
 use super::{
     Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
-    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
-    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
-    Wish,
+    Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken,
+    ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed,
+    Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, StoredContent,
+    TableId, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -347,6 +348,14 @@ impl Store for SqliteStore {
 
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
         self.read_refusal(source, key).await
+    }
+
+    async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {
+        self.read_versions(source, key).await
+    }
+
+    async fn version(&self, source: &SourceName, key: &Key, version: u64) -> Result<Option<StoredContent>, StoreError> {
+        self.read_version(source, key, version).await
     }
 
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {

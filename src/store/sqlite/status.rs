@@ -15,8 +15,10 @@ use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow,
 use crate::store::{OriginStatus, StoreError};
 
 pub(super) const SOURCES: &str = "
-    SELECT source.id, source.name, source.upstream_id, source.keys, source.ready, f.key, f.at, f.kind, f.status, f.detail
+    SELECT source.id, source.name, source.upstream_id, source.keys, source.ready, f.key, f.at, f.kind, f.status, f.detail,
+        coalesce(h.versions, 0) AS versions, coalesce(h.bytes, 0) AS bytes
     FROM headpond_source AS source LEFT JOIN headpond_last_failure AS f ON f.source_id = source.id
+    LEFT JOIN headpond_kept_size AS h ON h.source_id = source.id
     ORDER BY source.name";
 
 pub(super) const UPSTREAMS: &str = "

@@ -42,6 +42,7 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
         upstream: "u".into(),
         limits,
         fingerprint: Fingerprint(1),
+        history: None,
     };
     let weather = store.register(std::slice::from_ref(&spec), Authority::Owns).await.unwrap()[0];
     let keys = ["a", "b"].map(|key| (Key::new(key).unwrap(), Params::new()));
@@ -69,6 +70,7 @@ async fn what_is_served_waits_for_the_disk_and_claims_do_not() {
         upstream: "u".into(),
         limits,
         fingerprint: Fingerprint(1),
+        history: None,
     };
     let weather = store.register(&[spec], Authority::Owns).await.unwrap()[0];
     store.add_keys(weather.source, &[(Key::new("a").unwrap(), Params::new())], Authority::Owns).await.unwrap();

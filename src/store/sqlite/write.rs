@@ -13,7 +13,7 @@ use super::error::failed;
 use super::script::Argument::Text;
 use super::script::{Argument, Script};
 use super::work::Work;
-use super::{WISH, json, lease, refusal, typed};
+use super::{WISH, history, json, lease, refusal, typed};
 use crate::domain::decision::Replacement;
 use crate::domain::resource::{ResourceId, UpstreamId};
 use crate::domain::schedule::Because;
@@ -132,6 +132,7 @@ pub(super) async fn write(
     upstreams: &Upstreams,
     now: DateTime<Utc>,
 ) -> Result<(i64, Turns), StoreError> {
+    history::write(work.connection()?, plan).await?;
     write_content(work.connection()?, &plan.replaced).await?;
     typed::write(work.connection()?, plan).await?;
     refusal::write(work.connection()?, &plan.refused).await?;

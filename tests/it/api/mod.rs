@@ -10,6 +10,7 @@ mod errors;
 mod events;
 mod feed;
 mod followers;
+mod history;
 mod keys;
 mod listing;
 mod openapi;

@@ -11,6 +11,7 @@ mod demand;
 mod feed;
 mod gone;
 mod hasten;
+mod history;
 mod keys;
 mod letter;
 mod limits;

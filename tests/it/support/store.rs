@@ -338,7 +338,8 @@ impl Database {
 
 /// A source by name on an upstream by name.
 pub fn spec(name: &str, upstream: &str, limits: Limits) -> SourceSpec {
-    SourceSpec { name: SourceName::new(name).unwrap(), upstream: upstream.into(), limits, fingerprint: Fingerprint(1) }
+    let name = SourceName::new(name).unwrap();
+    SourceSpec { name, upstream: upstream.into(), limits, fingerprint: Fingerprint(1), history: None }
 }
 
 pub fn key(name: &str) -> Key {
