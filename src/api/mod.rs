@@ -13,6 +13,8 @@
 //! | `GET /v1/{source}/{key}/history` | its contents that were replaced and are kept; `?version=` of the resource reads one |
 //! | `GET /v1/{source}/{key}/explain` | the same in sentences, with the rules that led to it |
 //! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
+//! | `POST /v1/{source}/{key}/erase` | nothing is kept of the key, nor will be |
+//! | `POST /v1/{source}/{key}/allow` | the key may be fetched again |
 //! | `GET /v1/-/changes` | the change feed, page by page or as events |
 //! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
 //! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
@@ -45,6 +47,7 @@ pub mod crowd;
 pub mod deadline;
 pub mod demand;
 pub mod encoding;
+pub mod erase;
 pub mod error;
 pub mod explain;
 pub mod feed;
@@ -56,6 +59,7 @@ pub mod keys;
 pub mod list;
 pub mod measure;
 pub mod meta;
+pub mod missing;
 pub mod ndjson;
 pub mod openapi;
 pub mod parameters;
@@ -157,6 +161,8 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}/{key}/history", get(history::history))
         .route("/v1/{source}/{key}/explain", get(explain::explain))
         .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
+        .route("/v1/{source}/{key}/erase", post(erase::erase))
+        .route("/v1/{source}/{key}/allow", post(erase::allow))
         .route("/v1/-/sources", get(status::sources))
         .route("/v1/-/status", get(status::status))
         .route("/metrics", get(measure::metrics))

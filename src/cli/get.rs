@@ -50,6 +50,9 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     let wait = if args.meta { store.wait(&source).await? } else { None };
     store.close().await;
     let current = current.ok_or_else(|| CliError::failed(format!("{named} is not known")))?;
+    if current.erased_at.is_some() {
+        return Err(CliError::failed(format!("{named} is erased")));
+    }
     if args.meta {
         let meta = Meta::of(source, key, current, Beside { refusal: refusal.as_ref(), wait }, clock.now());
         let text = serde_json::to_string_pretty(&meta).map_err(|error| CliError::failed(error.to_string()))?;

@@ -1,9 +1,9 @@
-//! `history` of a source: what is kept of contents that were replaced.
+//! `history` and `on_gone` of a source: what is kept of contents that were replaced, and of what is gone.
 
 use std::time::Duration;
 
 use super::fields::Fields;
-use super::kinds::{COUNT, Kind, POSITIVE_SPAN};
+use super::kinds::{COUNT, Kind, POSITIVE_SPAN, one_of};
 use super::reader::Reader;
 use super::value::{Value, Wants};
 use crate::domain::history::History;
@@ -19,6 +19,12 @@ pub(super) static HISTORY: Kind<History> = Kind {
         example: "{ versions = 10, keep = \"30d\" }",
     },
     read,
+};
+
+/// Whether it is erased.
+pub(super) static KEEP_OR_ERASE: Kind<bool> = Kind {
+    wants: Wants { noun: "one of \"keep\" and \"erase\"", example: "\"keep\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&[("keep", false), ("erase", true)], text)),
 };
 
 const VERSIONS: Wants = Wants { noun: "a whole number from 1 to 1000", example: "10" };

@@ -176,6 +176,8 @@ pub struct Source {
     pub max_delete_share: f64,
     /// What is kept of contents that were replaced.
     pub history: Option<History>,
+    /// Whether what is gone upstream is erased.
+    pub erase_gone: bool,
     /// How to ask.
     pub request: RequestSettings,
 }
@@ -196,6 +198,7 @@ impl std::fmt::Debug for Source {
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)
             .field("history", &self.history)
+            .field("erase_gone", &self.erase_gone)
             .field("request", &self.request)
             .finish()
     }

@@ -22,7 +22,7 @@ use super::certificates::ClientCertificate;
 use super::collection::{Pages, Since, SourceKind};
 use super::credentials::Credentials;
 use super::environment::Text;
-use super::history::HISTORY as REPLACED;
+use super::history::{HISTORY as REPLACED, KEEP_OR_ERASE};
 use super::keys_from::KeysFrom;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
@@ -119,6 +119,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &GONE_RECHECK,
     &MAX_DELETE_SHARE,
     &HISTORY,
+    &ON_GONE,
 ];
 
 /// The settings of one kind of table.
@@ -531,6 +532,10 @@ pub(super) static MAX_DELETE_SHARE: Setting<f64> =
 /// What is kept of contents that were replaced: so many of each resource, for so long. Default: nothing.
 pub(super) static HISTORY: Setting<History> =
     Setting { name: "history", scopes: POLICY, kind: &REPLACED, default: Computed, shows: Shows::Value };
+
+/// What becomes of what was kept of a resource that is gone upstream: `"keep"` or `"erase"`.
+pub(super) static ON_GONE: Setting<bool> =
+    Setting { name: "on_gone", scopes: POLICY, kind: &KEEP_OR_ERASE, default: Is("\"keep\""), shows: Shows::Value };
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,7 @@ pub(super) fn read(
     let policy = policy::read(reader, &layers, name);
     let max_delete_share = layers.get(reader, &set::MAX_DELETE_SHARE);
     let history = layers.optional(reader, &set::HISTORY);
+    let erase_gone = layers.get(reader, &set::ON_GONE);
     let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
     let url = url(reader, section);
     let request = request(reader, section, &layers, url.as_ref());
@@ -91,6 +92,7 @@ pub(super) fn read(
         policy: policy?,
         max_delete_share: max_delete_share?,
         history: history?,
+        erase_gone: erase_gone?,
         request: request?,
         url,
     })

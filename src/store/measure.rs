@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken,
-    ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed,
-    Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, StoredContent,
-    TableId, WalkEnd, WalkPage, Wish,
+    Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
+    Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
+    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError,
+    StoredContent, TableId, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::monotonic;
 use crate::config::TableHome;
@@ -278,6 +278,14 @@ impl Store for Measured {
 
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
         measured("refusal", self.0.refusal(source, key)).await
+    }
+
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError> {
+        measured("erase", self.0.erase(source, keys, unseen)).await
+    }
+
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
+        measured("allow", self.0.allow(source, keys)).await
     }
 
     async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {

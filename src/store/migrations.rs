@@ -93,6 +93,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0015_history.sql"),
         postgres: include_str!("../../migrations/postgres/0015_history.sql"),
     },
+    Migration {
+        version: 16,
+        name: "erase",
+        sqlite: include_str!("../../migrations/sqlite/0016_erase.sql"),
+        postgres: include_str!("../../migrations/postgres/0016_erase.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

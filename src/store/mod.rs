@@ -63,6 +63,7 @@
 mod archive;
 mod columns;
 mod describe;
+mod erase;
 mod grant;
 mod hasten;
 mod heed;
@@ -117,6 +118,7 @@ use crate::domain::validators::Validators;
 
 pub use crate::domain::resource::LeaseToken;
 pub use archive::{Exported, Import};
+pub use erase::{Allowed, Erased};
 pub use history::KeptVersion;
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
@@ -369,6 +371,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The body of this resource that was refused last, if nothing usable has come since and it is still kept.
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError>;
 
+    /// Erases keys of a source: snapshots, rows of tables, history, refused bodies, and all else that is known of them, in one
+    /// transaction, in which refreshes that are under way lose them. The keys stay, so that nothing has them fetched or stored
+    /// again until they are [allowed](Self::allow); with `unseen`, also those of which nothing is known. In the order given.
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError>;
+
+    /// Lets keys of a source be fetched again that were erased. Those that are listed are due at once. In the order given.
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError>;
+
     /// The contents of this resource that were replaced and are kept, the newest first; their bodies are left out.
     async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError>;
 
@@ -455,6 +465,8 @@ pub struct SourceSpec {
     pub fingerprint: Fingerprint,
     /// What is kept of contents that were replaced.
     pub history: Option<History>,
+    /// Whether what is gone upstream is erased.
+    pub erase_gone: bool,
 }
 
 impl SourceSpec {
@@ -467,6 +479,7 @@ impl SourceSpec {
             limits: upstream.limits,
             fingerprint: source.fingerprint(),
             history: source.history,
+            erase_gone: source.erase_gone,
         }
     }
 }
@@ -668,6 +681,8 @@ pub struct Current {
     pub validators: Validators,
     /// Since when it is gone.
     pub gone_since: Option<DateTime<Utc>>,
+    /// Since when nothing may be kept of it.
+    pub erased_at: Option<DateTime<Utc>>,
     /// The run of failures that it is in.
     pub failing: Option<Failing>,
     /// When it is next due; `None` when it is retired.

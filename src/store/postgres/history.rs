@@ -4,11 +4,10 @@ use sqlx::{PgConnection, Row};
 
 use super::PostgresStore;
 use super::error::Result;
-use crate::domain::history::History;
 use crate::domain::resource::{Key, SourceId, SourceName};
 use crate::store::history::{self, KeptVersion};
 use crate::store::plan::Plan;
-use crate::store::{StoreError, StoredContent};
+use crate::store::{SourceSpec, StoreError, StoredContent};
 
 /// Before `resource` is rewritten: its version and whether it is gone are those of the content that is there.
 pub(super) const KEEP: &str = "
@@ -76,13 +75,14 @@ pub(super) async fn version(
 }
 
 const RULE: &str = "
-    UPDATE headpond.source SET history_versions = $2, history_keep = $3
-     WHERE id = $1 AND (history_versions, history_keep) IS DISTINCT FROM ($2, $3)";
+    UPDATE headpond.source SET history_versions = $2, history_keep = $3, erase_gone = $4
+     WHERE id = $1 AND (history_versions, history_keep, erase_gone) IS DISTINCT FROM ($2, $3, $4)";
 
 /// Says what a source keeps from now on.
-pub(super) async fn rule(tx: &mut PgConnection, SourceId(source): SourceId, history: Option<History>) -> Result<()> {
-    let (versions, keep) = history::stored(history);
-    sqlx::query(RULE).bind(source).bind(versions).bind(keep).execute(tx).await?;
+pub(super) async fn rule(tx: &mut PgConnection, SourceId(source): SourceId, spec: &SourceSpec) -> Result<()> {
+    let (versions, keep) = history::stored(spec.history);
+    let rule = sqlx::query(RULE).bind(source).bind(versions).bind(keep).bind(i16::from(spec.erase_gone));
+    rule.execute(tx).await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod archive;
 mod claim;
 mod connect;
 mod demand;
+mod erase;
 mod error;
 mod feed;
 mod follow;
@@ -53,11 +54,11 @@ use self::error::Result;
 use super::columns::micros;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken,
-    ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed,
-    Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, StoredContent,
-    TableId, WalkEnd, WalkPage, Wish,
+    Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
+    Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
+    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError,
+    StoredContent, TableId, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -363,6 +364,14 @@ impl Store for PostgresStore {
 
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
         bounded(refusal::read(self, source, key)).await
+    }
+
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError> {
+        retrying(|| bounded(erase::erase(self, source, keys, unseen))).await
+    }
+
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
+        retrying(|| bounded(erase::allow(self, source, keys))).await
     }
 
     async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {

@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
-    PostgresStore, apply, archive, claim, demand, feed, hasten, history, keys, lease, list, origins, read, refusal,
-    reschedule, status, tables, typed, upkeep, walk, want, write,
+    PostgresStore, apply, archive, claim, demand, erase, feed, hasten, history, keys, lease, list, origins, read,
+    refusal, reschedule, status, tables, typed, upkeep, walk, want, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -129,6 +129,17 @@ fn cases() -> Vec<Case> {
         ("export", archive::EXPORT.into(), "1, 'key 7', 32".into()),
         ("import: stored", archive::STORED.into(), format!("1, {texts}")),
         ("import: leases", archive::LEASES.into(), format!("1, {texts}")),
+        ("erase: found", erase::FOUND.into(), format!("1, {texts}")),
+        ("erase: leases", erase::LEASES.into(), ids.clone()),
+        ("erase: lock", erase::LOCK.into(), ids.clone()),
+        ("erase: unlist", erase::UNLIST.into(), ids.clone()),
+        ("erase: no params", erase::NO_PARAMS.into(), ids.clone()),
+        ("erase: schedule", erase::SCHEDULE.into(), ids.clone()),
+        ("erase: resource", erase::RESOURCE.into(), format!("{ids}, 5, 5")),
+        ("erase: content", erase::CONTENT.into(), ids.clone()),
+        ("erase: history", erase::HISTORY.into(), ids.clone()),
+        ("erase: gone", erase::GONE.into(), ids.clone()),
+        ("erase: allow", erase::ALLOW.into(), format!("{ids}, 5, 5")),
         ("history: keep", history::KEEP.into(), format!("{ids}, {zeros}")),
         ("history: trim", history::TRIM.into(), ids.clone()),
         ("history: versions", history::VERSIONS.into(), "'a', 'key 7'".into()),

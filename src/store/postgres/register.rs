@@ -95,7 +95,7 @@ pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> R
     let ids = |source: &SourceSpec| registered.get(&source.name).copied();
     for source in by_name.values() {
         if let Some(ids) = ids(source) {
-            history::rule(&mut tx, ids.source, source.history).await?;
+            history::rule(&mut tx, ids.source, source).await?;
         }
     }
     let before: HashMap<_, _> =

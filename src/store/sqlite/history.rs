@@ -5,11 +5,10 @@ use sqlx::sqlite::SqliteConnection;
 use super::error::failed;
 use super::writer::Durability;
 use super::{SqliteStore, json};
-use crate::domain::history::History;
 use crate::domain::resource::{Key, SourceName};
 use crate::store::history::{self, KeptVersion};
 use crate::store::plan::Plan;
-use crate::store::{StoreError, StoredContent};
+use crate::store::{SourceSpec, StoreError, StoredContent};
 
 /// Before `resource` and `content` are rewritten: its version and whether it is gone are those of the content that is there.
 pub(super) const KEEP: &str = "
@@ -61,17 +60,14 @@ pub(super) const VERSION: &str = "
     WHERE source.name = ?1 AND h.version = ?3";
 
 const RULE: &str = "
-    UPDATE headpond_source SET history_versions = ?2, history_keep = ?3
-    WHERE id = ?1 AND (history_versions IS NOT ?2 OR history_keep IS NOT ?3)";
+    UPDATE headpond_source SET history_versions = ?2, history_keep = ?3, erase_gone = ?4
+    WHERE id = ?1 AND (history_versions IS NOT ?2 OR history_keep IS NOT ?3 OR erase_gone <> ?4)";
 
 /// Says what a source keeps from now on.
-pub(super) async fn rule(
-    connection: &mut SqliteConnection,
-    source: i64,
-    history: Option<History>,
-) -> Result<(), StoreError> {
-    let (versions, keep) = history::stored(history);
-    sqlx::query(RULE).bind(source).bind(versions).bind(keep).execute(connection).await.map_err(failed)?;
+pub(super) async fn rule(connection: &mut SqliteConnection, source: i64, spec: &SourceSpec) -> Result<(), StoreError> {
+    let (versions, keep) = history::stored(spec.history);
+    let rule = sqlx::query(RULE).bind(source).bind(versions).bind(keep).bind(spec.erase_gone);
+    rule.execute(connection).await.map_err(failed)?;
     Ok(())
 }
 

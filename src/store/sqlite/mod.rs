@@ -12,6 +12,7 @@ mod backup;
 mod claim;
 mod connect;
 mod demand;
+mod erase;
 mod error;
 mod feed;
 mod follow;
@@ -59,11 +60,11 @@ pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::columns::micros;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken,
-    ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed,
-    Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, StoredContent,
-    TableId, WalkEnd, WalkPage, Wish,
+    Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
+    Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
+    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError,
+    StoredContent, TableId, WalkEnd, WalkPage, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -348,6 +349,14 @@ impl Store for SqliteStore {
 
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError> {
         self.read_refusal(source, key).await
+    }
+
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError> {
+        self.erase_keys(source, keys, unseen).await
+    }
+
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
+        self.allow_keys(source, keys).await
     }
 
     async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::tests::store;
 use super::{
-    apply, archive, claim, demand, feed, hasten, history, keys, lease, list, origins, prune, read, refusal, reschedule,
-    status, tables, typed, walk, want, write,
+    apply, archive, claim, demand, erase, feed, hasten, history, keys, lease, list, origins, prune, read, refusal,
+    reschedule, status, tables, typed, walk, want, write,
 };
 
 /// Two sources of one upstream, all with content.
@@ -132,6 +132,16 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("typed: sources", typed::SOURCES),
     ("typed: copies", tables::COPIES),
     ("typed: versions", tables::VERSIONS),
+    ("erase: found", erase::FOUND),
+    ("erase: schedule", erase::SCHEDULE),
+    ("erase: resource", erase::RESOURCE),
+    ("erase: uncount", erase::UNCOUNT),
+    ("erase: unlist", erase::UNLIST),
+    ("erase: no params", erase::NO_PARAMS),
+    ("erase: content", erase::CONTENT),
+    ("erase: history", erase::HISTORY),
+    ("erase: gone", erase::GONE),
+    ("erase: allow", erase::ALLOW),
     ("history: keep", history::KEEP),
     ("history: trim", history::TRIM),
     ("history: versions", history::VERSIONS),

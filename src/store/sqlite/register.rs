@@ -61,7 +61,7 @@ impl SqliteStore {
         for spec in sources {
             let upstream = self.upsert_upstream(&mut transaction, spec).await?;
             let source = self.put_source(&mut transaction, spec, upstream).await?;
-            history::rule(&mut transaction, source.0, spec.history).await?;
+            history::rule(&mut transaction, source.0, spec).await?;
             registered.push(Registered { source, upstream });
         }
         transaction.commit().await.map_err(failed)?;

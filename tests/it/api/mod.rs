@@ -6,6 +6,7 @@ mod bounds;
 mod connection;
 mod cors;
 mod encoding;
+mod erase;
 mod errors;
 mod events;
 mod feed;

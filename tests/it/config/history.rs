@@ -33,3 +33,13 @@ fn each_thing_that_is_wrong_with_a_history_is_said() {
         assert!(all.contains(said), "{written}: {all}");
     }
 }
+
+#[test]
+fn what_is_gone_is_kept_or_erased() {
+    assert!(!source(SOURCE_BY_THE_HOUR).erase_gone);
+    for (written, erase_gone) in [("keep", false), ("erase", true)] {
+        assert_eq!(source(&format!("{SOURCE_BY_THE_HOUR}\non_gone = '{written}'")).erase_gone, erase_gone);
+    }
+    let wrong = said_of("refresh_every = '1h'\non_gone = 'erse'");
+    assert!(wrong.contains("did you mean \"erase\"?"), "{wrong}");
+}

@@ -8,6 +8,7 @@ mod census;
 mod claims;
 mod databases;
 mod demand;
+mod erase;
 mod feed;
 mod gone;
 mod hasten;

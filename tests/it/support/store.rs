@@ -339,7 +339,14 @@ impl Database {
 /// A source by name on an upstream by name.
 pub fn spec(name: &str, upstream: &str, limits: Limits) -> SourceSpec {
     let name = SourceName::new(name).unwrap();
-    SourceSpec { name, upstream: upstream.into(), limits, fingerprint: Fingerprint(1), history: None }
+    SourceSpec {
+        name,
+        upstream: upstream.into(),
+        limits,
+        fingerprint: Fingerprint(1),
+        history: None,
+        erase_gone: false,
+    }
 }
 
 pub fn key(name: &str) -> Key {
