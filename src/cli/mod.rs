@@ -31,6 +31,7 @@ mod signals;
 mod status;
 mod systemd;
 mod table;
+mod webhooks;
 
 use outcome::{CliError, Exit};
 
@@ -81,6 +82,8 @@ enum Command {
     Erase(erase::Args),
     /// Copy the SQLite database to a file, consistent and while `serve` runs.
     Backup(backup::Args),
+    /// List webhooks, and send again to those that were given up.
+    Webhooks(webhooks::Args),
     /// Print what describes Headpond to other programs.
     Print(print::Args),
     /// Bring the database's schema up to date.
@@ -134,6 +137,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Export(args) => export::run(&cli.config, &args).await,
             Command::Import(args) => import::run(&cli.config, &args).await,
             Command::Erase(args) => erase::run(&cli.config, &args).await,
+            Command::Webhooks(args) => webhooks::run(&cli.config, &args).await,
             Command::Backup(args) => backup::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Print(args) => print::run(&cli.config, &args),

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::table::{Table, span};
+use super::webhooks;
 use crate::api::status::{Report, keep};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -55,7 +56,8 @@ fn text(status: &Status, config: &Config, database: &str) -> String {
     let unknown = unknown.collect::<String>();
     let origins = origins(status).map_or(String::new(), |table| format!("{table}\n"));
     let history = history(status).map_or(String::new(), |table| format!("{table}\n"));
-    format!("{}\n{origins}{history}{}\n{unknown}{database}", sources(status), upstreams(status))
+    let webhooks = webhooks::table(&status.webhooks, status.at).map_or(String::new(), |table| format!("{table}\n"));
+    format!("{}\n{origins}{history}{}\n{webhooks}{unknown}{database}", sources(status), upstreams(status))
 }
 
 fn sources(status: &Status) -> Table {

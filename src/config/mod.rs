@@ -36,6 +36,7 @@ mod tokens;
 mod transport;
 mod upstream;
 mod value;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,14 +45,17 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
 use secrecy::SecretString;
+use url::Url;
 
 use crate::domain::batch::Batch;
+use crate::domain::change::ChangeKind;
 use crate::domain::collection::Collection;
 use crate::domain::history::History;
 use crate::domain::limit::Limits;
 use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
 use crate::domain::template::UrlTemplate;
+use crate::domain::webhook::Secret;
 
 pub use ask::{Ask, BadAsk, Body};
 pub use certificates::ClientCertificate;
@@ -74,6 +78,44 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// `[sources.*]`, in the order of their names.
     pub sources: Vec<Source>,
+    /// `[[webhooks]]`.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// Who is told of changes.
+#[derive(Clone)]
+pub struct Webhook {
+    /// Its name.
+    pub name: String,
+    /// Where it is told.
+    pub url: Url,
+    /// What messages are signed with.
+    pub secret: Secret,
+    /// Of which sources; `None` is all.
+    pub sources: Option<Vec<SourceName>>,
+    /// Of which changes; `None` is all.
+    pub kinds: Option<Vec<ChangeKind>>,
+    /// Whether the resources come with their changes.
+    pub includes_data: bool,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// After how long without success it is given up.
+    pub give_up_after: Duration,
+}
+
+impl std::fmt::Debug for Webhook {
+    /// Without the URL's path and query, which may have a credential in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook")
+            .field("name", &self.name)
+            .field("origin", &self.url.origin().ascii_serialization())
+            .field("sources", &self.sources)
+            .field("kinds", &self.kinds)
+            .field("includes_data", &self.includes_data)
+            .field("timeout", &self.timeout)
+            .field("give_up_after", &self.give_up_after)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the read API is served.

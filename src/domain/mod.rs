@@ -36,3 +36,4 @@ pub mod template;
 pub mod terms;
 pub mod time;
 pub mod validators;
+pub mod webhook;

@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use super::{
     Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
     Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
-    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
-    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError,
-    StoredContent, TableId, WalkEnd, WalkPage, Wish,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
+    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
+    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::monotonic;
 use crate::config::TableHome;
@@ -342,6 +342,31 @@ impl Store for Measured {
 
     async fn backup(&self, file: &Path) -> Result<u64, StoreError> {
         measured("backup", self.0.backup(file)).await
+    }
+
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError> {
+        measured("register_webhooks", self.0.register_webhooks(names)).await
+    }
+
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError> {
+        measured("webhook_outbox", self.0.webhook_outbox(name, worker, until)).await
+    }
+
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError> {
+        measured("webhook_sent", self.0.webhook_sent(name, worker, sent)).await
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError> {
+        measured("webhooks", self.0.webhooks()).await
+    }
+
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError> {
+        measured("resume_webhook", self.0.resume_webhook(name)).await
     }
 
     async fn close(&self) {

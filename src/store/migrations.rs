@@ -99,6 +99,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0016_erase.sql"),
         postgres: include_str!("../../migrations/postgres/0016_erase.sql"),
     },
+    Migration {
+        version: 17,
+        name: "webhooks",
+        sqlite: include_str!("../../migrations/sqlite/0017_webhooks.sql"),
+        postgres: include_str!("../../migrations/postgres/0017_webhooks.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

@@ -24,6 +24,8 @@
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
 //! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
+//! | `webhook` | webhook: its place in the feed, failures in a row, who sends | by each message |
+//! | `webhook_queue` | change that an endpoint did not take, and those behind it of the same resource | by each attempt |
 //! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
 //!
 //! Apps and people read the view of all copies (`headpond_snapshots` on SQLite, `headpond.snapshots` on Postgres): bodies as
@@ -84,6 +86,7 @@ mod sqlite;
 mod status;
 mod tables;
 mod walks;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -128,6 +131,7 @@ pub use row_select::{RowPage, RowRequest};
 pub use select::{KeyQuery, Rows, SelectedRow};
 pub use tables::{Filled, KnownTable, TableId, TableState};
 pub use walks::{Brought, Ended, HowItEnded, Missing, PageContent, PageFate, WalkEnd, WalkLease, WalkPage, held_back};
+pub use webhooks::{Enqueued, Outbox, Queued, Sent, WebhookState};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -421,6 +425,27 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`StoreError::Unusable`] on Postgres, which has its own tools for it.
     async fn backup(&self, file: &Path) -> Result<u64, StoreError>;
+
+    /// Makes these webhooks known, each at the feed's end, and forgets all others.
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError>;
+
+    /// What a webhook's sender has before it, if this worker may send until then: it does already, or nobody else does, and
+    /// the webhook is not dead.
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError>;
+
+    /// Stores what a worker has sent; `false` when it may not send any more, and then nothing is stored.
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError>;
+
+    /// How all webhooks stand.
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError>;
+
+    /// Has a webhook sent to again, at once and from where it was; `false` when there is none of this name.
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError>;
 
     /// Closes all connections; work under way is finished first.
     async fn close(&self);

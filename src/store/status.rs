@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 
 use super::columns::{Cells, Record};
-use super::{OriginStatus, StoreError};
+use super::{OriginStatus, StoreError, WebhookState};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::resource::{Key, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Because;
@@ -42,6 +42,8 @@ pub struct Status {
     pub upstreams: Vec<UpstreamStatus>,
     /// What the database takes up.
     pub disk: Disk,
+    /// Who is told of changes, by name.
+    pub webhooks: Vec<WebhookState>,
 }
 
 /// How a source stands.
@@ -140,6 +142,7 @@ pub(super) struct Reading {
     /// With the source's id.
     pub(super) origins: Vec<(i64, OriginStatus)>,
     pub(super) disk: Disk,
+    pub(super) webhooks: Vec<WebhookState>,
 }
 
 /// A row of `source`, with its last failure.
@@ -268,7 +271,7 @@ impl Reading {
     pub(super) fn status(self) -> Status {
         let sources: Vec<_> = self.sources.iter().map(|source| self.source(source)).collect();
         let upstreams = self.upstreams.iter().map(|upstream| self.upstream(upstream, &sources)).collect();
-        Status { at: self.now, owner: self.owner, sources, upstreams, disk: self.disk }
+        Status { at: self.now, owner: self.owner, sources, upstreams, disk: self.disk, webhooks: self.webhooks }
     }
 
     fn source(&self, source: &SourceRow) -> SourceStatus {

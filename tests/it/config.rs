@@ -5,6 +5,7 @@ mod collections;
 mod history;
 mod overrides;
 mod tables;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

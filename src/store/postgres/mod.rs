@@ -37,6 +37,7 @@ mod upkeep;
 mod views;
 mod walk;
 mod want;
+mod webhooks;
 mod write;
 
 use std::path::Path;
@@ -56,9 +57,9 @@ use super::retry::retrying;
 use super::{
     Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
     Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
-    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
-    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError,
-    StoredContent, TableId, WalkEnd, WalkPage, Wish,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
+    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
+    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -431,6 +432,32 @@ impl Store for PostgresStore {
             "a Postgres database is backed up by Postgres' own tools: `pg_dump`, or a backup of the whole server"
                 .into(),
         ))
+    }
+
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError> {
+        let end = self.feed_end().await?;
+        bounded(webhooks::register(self, names, end)).await
+    }
+
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError> {
+        bounded(webhooks::lease(self, name, worker, until)).await
+    }
+
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError> {
+        bounded(webhooks::sent(self, name, worker, sent)).await
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError> {
+        bounded(webhooks::states(self)).await
+    }
+
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError> {
+        bounded(webhooks::resume(self, name)).await
     }
 
     async fn close(&self) {

@@ -42,6 +42,7 @@ mod typed;
 mod views;
 mod walk;
 mod want;
+mod webhooks;
 mod work;
 mod write;
 mod writer;
@@ -62,9 +63,9 @@ use super::columns::micros;
 use super::{
     Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
     Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
-    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
-    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError,
-    StoredContent, TableId, WalkEnd, WalkPage, Wish,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
+    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
+    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -413,6 +414,32 @@ impl Store for SqliteStore {
 
     async fn backup(&self, file: &Path) -> Result<u64, StoreError> {
         self.copy_to(file).await
+    }
+
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError> {
+        let end = self.feed_end().await?;
+        webhooks::register(self, names, end).await
+    }
+
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError> {
+        webhooks::lease(self, name, worker, until).await
+    }
+
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError> {
+        webhooks::sent(self, name, worker, sent).await
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError> {
+        webhooks::states(self).await
+    }
+
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError> {
+        webhooks::resume(self, name).await
     }
 
     async fn close(&self) {
