@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use headpond::clock::{Clock, SystemClock};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -41,7 +42,7 @@ async fn serve_calls_and_what_is_given_up_is_resumed_by_hand(database: &Database
     endpoint.answers(|_| 200);
     endpoint.forget().await;
     assert_eq!(headpond.run(&["webhooks", "resume", "app"]).await.code(), Some(0));
-    let now = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let now = SystemClock::new().now() + chrono::TimeDelta::hours(1);
     eventually("both are told", PATIENCE, async || (endpoint.told(now).await.len() == 2).then_some(())).await;
     let mut keys: Vec<_> = endpoint.told(now).await.iter().map(|one| one.key().to_owned()).collect();
     keys.sort();
