@@ -59,7 +59,15 @@ async fn measure(database: &Database, resources: u64) -> (f64, f64) {
 async fn fill(store: &dyn Store, resources: u64) -> UpstreamId {
     let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: BATCH };
     let name = SourceName::new("users").expect("a name");
-    let spec = SourceSpec { name, upstream: "bench".into(), limits, fingerprint: Fingerprint(1), is_walked: false };
+    let spec = SourceSpec {
+        name,
+        upstream: "bench".into(),
+        limits,
+        fingerprint: Fingerprint(1),
+        is_walked: false,
+        history: None,
+        erase_gone: false,
+    };
     let registered = store.register(&[spec], Authority::Owns).await.expect("to register");
     let keys: Vec<_> = (0..resources).map(|n| (Key::new(format!("user-{n}")).expect("a key"), Params::new())).collect();
     for chunk in keys.chunks(5000) {

@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::ApiState;
 use super::accept::{NDJSON, asks_for};
 use super::error::ApiError;
+use super::history;
 use super::item::Item;
 use super::list::list;
 use super::ndjson::ndjson;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, bad};
 use super::read::read_copy;
 use super::resource_path::{ResourcePath, SourcePath};
 use super::rows;
@@ -21,7 +22,7 @@ use crate::domain::resource::{Key, SourceName};
 use crate::store::Bodies;
 
 /// The parameters of lists of copies. With any other, the columns of the source's table are meant, if it has one.
-const OF_COPIES: [&str; 7] = ["after", "cursor", "data", "key", "keys", "limit", "state"];
+const OF_COPIES: [&str; 8] = ["after", "cursor", "data", "key", "keys", "limit", "state", history::PARAMETER];
 
 /// Keys that may be named in one request.
 const MOST_KEYS: usize = 1000;
@@ -56,11 +57,22 @@ pub async fn collection(
         return rows::list(&api, (source, table), &uri, &request).await;
     }
     let parameters = Parameters::of(&uri, &OF_COPIES)?;
-    parameters.only_with("key", &[])?;
+    parameters.only_with("key", &[history::PARAMETER])?;
+    parameters.only_with(history::PARAMETER, &["key"])?;
     parameters.only_with("keys", &["data"])?;
     if let Some(key) = parameters.get("key", "", |key| Some(Key::new(key)))? {
         let path = ResourcePath { source, key: key.map_err(|reason| ApiError::BadKey { reason })? };
-        return read_copy(&api, path, &request).await;
+        return match history::asked(&parameters)? {
+            Some(version) => api.read_version(path, version, &request).await,
+            None => read_copy(&api, path, &request).await,
+        };
+    }
+    if let Some(version) = history::asked(&parameters)? {
+        return Err(bad(
+            history::PARAMETER,
+            &version.to_string(),
+            "it is the version of one resource: name that by `key`.",
+        ));
     }
     match keys(&parameters)? {
         Some(keys) => batch(&api, source, &keys, bodies(&parameters)?).await,

@@ -1,15 +1,14 @@
 //! Everything that a request can fail with, and the one map from it to a response.
 
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::bounds::Bound;
-use super::freshness_headers::timestamp;
+use super::history::NoVersion;
+use super::missing::{Missing, MissingBecause};
 use super::problem::Problem;
 use super::reload::NotReloaded;
 use super::resource_path::ResourcePath;
-use crate::domain::read_state::Withheld;
 use crate::domain::resource::{BadKey, SourceName};
 use crate::store::StoreError;
 
@@ -58,6 +57,8 @@ pub enum ApiError {
     UnknownKey(ResourcePath),
     /// The key is known, but there is no content to answer with, or none that the request wants.
     Missing(Box<Missing>),
+    /// There is no such version of it.
+    Version(Box<NoVersion>),
     /// The key is not polled any more, so it can't be refreshed.
     NotPolled(ResourcePath),
     /// The body is not what the route takes.
@@ -79,6 +80,8 @@ pub enum ApiError {
         /// Seconds after which to ask again.
         retry_after: u64,
     },
+    /// It is not erased, so there is nothing to allow.
+    NotErased(ResourcePath),
     /// The key was not added by hand, so it can't be removed like that.
     ListedElsewhere {
         /// The key.
@@ -129,38 +132,6 @@ pub enum Forbidden {
     WebPage,
 }
 
-/// A known resource without content that would do.
-#[derive(Debug)]
-pub struct Missing {
-    /// Which.
-    pub path: ResourcePath,
-    /// Why.
-    pub because: MissingBecause,
-    /// The header fields that tell its state.
-    pub fields: HeaderMap,
-}
-
-/// Why a known resource has no content that would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MissingBecause {
-    /// The upstream never had anything under its key.
-    Absent,
-    /// There was content, and the upstream has removed it.
-    Gone {
-        /// When that was confirmed.
-        since: DateTime<Utc>,
-    },
-    /// Nothing was fetched for it yet.
-    Pending {
-        /// Seconds after which to ask again.
-        retry_after: u64,
-    },
-    /// There is a copy, and the upstream's terms don't allow to answer with it now.
-    Withheld(Withheld),
-    /// The request's Cache-Control asks for a better copy than there is.
-    Bound(Bound),
-}
-
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -180,7 +151,11 @@ impl IntoResponse for ApiError {
 impl ApiError {
     /// Of a key of which nothing is stored, for who wants no request made.
     pub(super) fn not_cached(path: ResourcePath) -> Self {
-        let because = MissingBecause::Bound(Bound::OnlyIfCached);
+        Self::missing(path, MissingBecause::Bound(Bound::OnlyIfCached))
+    }
+
+    /// Of a key of which nothing more is to be told than this.
+    pub(super) fn missing(path: ResourcePath, because: MissingBecause) -> Self {
         Self::Missing(Box::new(Missing { path, because, fields: HeaderMap::new() }))
     }
 
@@ -221,6 +196,7 @@ impl ApiError {
                 about(&path, Problem::new(StatusCode::NOT_FOUND, "unknown-key", "Unknown key", detail))
             }
             Self::Missing(missing) => missing.problem(),
+            Self::Version(missing) => missing.problem(),
             Self::NotPolled(path) => {
                 let detail = "The configuration no longer has this key, so it is not refreshed. What there is of it is served \
                               until its retention ends.";
@@ -233,6 +209,7 @@ impl ApiError {
                 about(&path, Problem::new(status, "unusable-key", "Unusable key", detail))
             }
             Self::TooManyNewKeys { source, retry_after } => too_many_new_keys(&source, retry_after),
+            Self::NotErased(path) => not_erased(&path),
             Self::ListedElsewhere { path, origins } => listed_elsewhere(&path, origins),
             Self::NotAcceptable => {
                 let detail = "Accept-Encoding refuses everything that could be sent: leave `identity` possible, or accept \
@@ -302,49 +279,6 @@ impl Forbidden {
     }
 }
 
-impl Missing {
-    fn problem(self) -> Problem {
-        let problem = match self.because {
-            MissingBecause::Absent => {
-                let detail = "The key is known, but its upstream says that there is nothing under it.";
-                Problem::new(StatusCode::NOT_FOUND, "absent", "Absent upstream", detail)
-            }
-            MissingBecause::Gone { since } => {
-                let detail = "There was content under this key, and its upstream has removed it.";
-                Problem::new(StatusCode::GONE, "gone", "Gone", detail).with("gone_since", timestamp(since))
-            }
-            MissingBecause::Pending { retry_after } => {
-                let detail = "The key is known, but its content has not been fetched yet. Its /meta says when it is due, \
-                              and what went wrong if it was tried.";
-                unavailable("pending", "Not fetched yet", detail, retry_after)
-            }
-            MissingBecause::Withheld(why) => {
-                let detail = format!(
-                    "{} There is a copy, and its source respects the upstream's Cache-Control (cache_control = \"respect\").",
-                    why.sentence()
-                );
-                Problem::new(StatusCode::GATEWAY_TIMEOUT, "withheld", "Withheld by the upstream's terms", detail)
-            }
-            // RFC 9111 §5.2.1.7 names the status for only-if-cached; the others fail alike.
-            MissingBecause::Bound(bound) => {
-                let detail = format!(
-                    "{}, and the request's Cache-Control allows no other answer. The key's /meta says when it is due, and \
-                     what went wrong if it was tried.",
-                    bound.complaint()
-                );
-                Problem::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "bound-not-kept",
-                    "No copy within the request's bounds",
-                    detail,
-                )
-                .with("bound", bound.to_string())
-            }
-        };
-        about(&self.path, problem).with_fields(self.fields)
-    }
-}
-
 fn bad_parameter(parameter: String, value: String, expected: String) -> Problem {
     let detail = format!("The query parameter `{parameter}` is wrong: {expected}");
     bad_request("bad-parameter", "Bad query parameter", detail)
@@ -357,7 +291,7 @@ fn bad_request(kind: &str, title: &'static str, detail: impl Into<String>) -> Pr
     Problem::new(StatusCode::BAD_REQUEST, kind, title, detail)
 }
 
-fn unavailable(kind: &str, title: &'static str, detail: &str, retry_after: u64) -> Problem {
+pub(super) fn unavailable(kind: &str, title: &'static str, detail: &str, retry_after: u64) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail).with_field(header::RETRY_AFTER, retry_after)
 }
 
@@ -373,6 +307,11 @@ fn too_many_new_keys(source: &SourceName, retry_after: u64) -> Problem {
         .with_field(header::RETRY_AFTER, retry_after)
 }
 
+fn not_erased(path: &ResourcePath) -> Problem {
+    let detail = "The key is not erased, so there is nothing to allow.";
+    about(path, Problem::new(StatusCode::CONFLICT, "not-erased", "Not erased", detail))
+}
+
 fn listed_elsewhere(path: &ResourcePath, origins: Vec<String>) -> Problem {
     let detail = format!(
         "The key was not added by hand: it comes from {}, and is polled until it is taken out there.",
@@ -382,7 +321,7 @@ fn listed_elsewhere(path: &ResourcePath, origins: Vec<String>) -> Problem {
     about(path, problem).with("origins", origins)
 }
 
-fn about(path: &ResourcePath, problem: Problem) -> Problem {
+pub(super) fn about(path: &ResourcePath, problem: Problem) -> Problem {
     problem.with("source", path.source.as_str()).with("key", path.key.as_str())
 }
 

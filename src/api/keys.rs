@@ -57,6 +57,9 @@ pub async fn put(
     body: Body,
 ) -> Result<Response, ApiError> {
     Parameters::of(&uri, &[])?;
+    if let Err(erased @ ApiError::Missing(_)) = api.current(&path).await {
+        return Err(erased);
+    }
     let source = api.asked(&path)?;
     let bytes = to_bytes(body, LARGEST).await.map_err(|_| ApiError::BadBody { expected: EXPECTED })?;
     let params = params(&bytes).ok_or(ApiError::BadBody { expected: EXPECTED })?;

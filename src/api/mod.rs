@@ -10,8 +10,11 @@
 //! | `GET /v1/{source}` | a list of the source, page by page or in lines |
 //! | `GET /v1/{source}?keys=` | many resources at once |
 //! | `GET /v1/{source}/{key}/meta` | what is known of the resource: freshness, schedule, failures |
+//! | `GET /v1/{source}/{key}/history` | its contents that were replaced and are kept; `?version=` of the resource reads one |
 //! | `GET /v1/{source}/{key}/explain` | the same in sentences, with the rules that led to it |
 //! | `POST /v1/{source}/{key}/refresh` | makes the key due; 202 |
+//! | `POST /v1/{source}/{key}/erase` | nothing is kept of the key, nor will be |
+//! | `POST /v1/{source}/{key}/allow` | the key may be fetched again |
 //! | `GET /v1/-/changes` | the change feed, page by page or as events |
 //! | `GET /v1/-/sources` | how each source stands: its keys by state, what is due, its last failure |
 //! | `GET /v1/-/status` | the same, and how upstreams and the database stand |
@@ -44,16 +47,19 @@ pub mod crowd;
 pub mod deadline;
 pub mod demand;
 pub mod encoding;
+pub mod erase;
 pub mod error;
 pub mod explain;
 pub mod feed;
 pub mod freshness_headers;
 pub mod health;
+pub mod history;
 pub mod item;
 pub mod keys;
 pub mod list;
 pub mod measure;
 pub mod meta;
+pub mod missing;
 pub mod ndjson;
 pub mod openapi;
 pub mod parameters;
@@ -152,8 +158,11 @@ fn reading(state: &ApiState) -> Router<ApiState> {
         .route("/v1/{source}", get(collection::collection))
         .route("/v1/{source}/{key}", get(read::read).put(keys::put).delete(keys::delete))
         .route("/v1/{source}/{key}/meta", get(meta::meta))
+        .route("/v1/{source}/{key}/history", get(history::history))
         .route("/v1/{source}/{key}/explain", get(explain::explain))
         .route("/v1/{source}/{key}/refresh", post(refresh::refresh))
+        .route("/v1/{source}/{key}/erase", post(erase::erase))
+        .route("/v1/{source}/{key}/allow", post(erase::allow))
         .route("/v1/-/sources", get(status::sources))
         .route("/v1/-/status", get(status::status))
         .route("/metrics", get(measure::metrics))

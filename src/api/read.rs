@@ -9,11 +9,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use super::ApiState;
 use super::bounds::Bound;
 use super::conditional::{Preconditions, evaluate};
-use super::error::{ApiError, Missing, MissingBecause};
+use super::error::ApiError;
 use super::freshness_headers::{
     CACHE_STATUS, cache_status, entity_tag, freshness_fields, http_date_value, last_modified, seconds_until,
     state_fields, time_fields,
 };
+use super::history;
+use super::missing::{Missing, MissingBecause};
 use super::parameters::Parameters;
 use super::prefer::applied;
 use super::reading::{Demand, Reading, Way};
@@ -36,8 +38,10 @@ pub async fn read(
     uri: Uri,
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
-    Parameters::of(&uri, &[])?;
-    read_copy(&api, path, &request).await
+    match history::asked(&Parameters::of(&uri, &[history::PARAMETER])?)? {
+        Some(version) => api.read_version(path, version, &request).await,
+        None => read_copy(&api, path, &request).await,
+    }
 }
 
 /// The answer to a request for this resource, however its URL names it.
@@ -57,10 +61,13 @@ impl ApiState {
     /// What the store holds of a resource.
     ///
     /// # Errors
-    /// [`ApiError::UnknownKey`], or [`ApiError::UnknownSource`] when the config has no such source either: a source that
+    /// That the key is erased; [`ApiError::UnknownKey`], or [`ApiError::UnknownSource`] when the config has no such source either: a source that
     /// was taken out of the config is served until its data is pruned, as is a key.
     pub async fn current(&self, path: &ResourcePath) -> Result<Current, ApiError> {
         match self.store.current(&path.source, &path.key).await? {
+            Some(Current { erased_at: Some(since), .. }) => {
+                Err(ApiError::missing(path.clone(), MissingBecause::Erased { since }))
+            }
             Some(current) => Ok(current),
             None if self.settings().sources.contains(&path.source) => Err(ApiError::UnknownKey(path.clone())),
             None => Err(ApiError::UnknownSource { source: path.source.to_string() }),

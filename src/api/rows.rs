@@ -11,6 +11,7 @@ use url::form_urlencoded;
 use super::ApiState;
 use super::conditional::is_held;
 use super::error::ApiError;
+use super::history;
 use super::parameters::{Parameters, bad, pairs};
 use super::prefer;
 use crate::domain::project::Cell;
@@ -39,9 +40,14 @@ struct Place {
     at: Vec<Option<String>>,
 }
 
-/// Whether a request is about columns: it has parameters that lists of copies don't have.
+/// Whether a request is about columns: it has parameters that lists of copies don't have. `version` is a column too, but no
+/// condition is a number alone.
 pub fn is_asked(uri: &Uri, of_copies: &[&str]) -> bool {
-    pairs(uri).any(|(name, _)| !of_copies.contains(&name.as_str()))
+    let is_number = |value: &str| value.bytes().all(|byte| byte.is_ascii_digit());
+    pairs(uri).any(|(name, value)| {
+        let is_version = name == history::PARAMETER && value.is_none_or(|value| is_number(&value));
+        !is_version && (name == history::PARAMETER || !of_copies.contains(&name.as_str()))
+    })
 }
 
 /// Answers with a page of rows.

@@ -15,7 +15,9 @@ use super::parameters::Parameters;
 use crate::domain::failure::FailureKind;
 use crate::domain::resource::{Key, SourceName};
 use crate::domain::schedule::Because;
-use crate::store::{Disk, LastFailure, NextDue, OriginStatus, Pause, SourceStatus, Status, UpstreamStatus};
+use crate::store::{
+    Disk, LastFailure, NextDue, OriginStatus, Pause, SourceStatus, Status, UpstreamStatus, WebhookState,
+};
 
 /// Everything. What is not there is `null`.
 #[derive(Debug, Serialize)]
@@ -27,6 +29,46 @@ pub struct Report {
     sources: Vec<Source>,
     upstreams: Vec<Upstream>,
     disk: Sizes,
+    /// Who is told of changes.
+    webhooks: Vec<Webhook>,
+}
+
+/// Who is told of changes.
+#[derive(Debug, Serialize)]
+pub struct Webhook {
+    name: String,
+    /// How many messages its endpoint has taken.
+    delivered: u64,
+    /// Entries of the feed that it has not got to.
+    behind: u64,
+    /// Messages that its endpoint has not taken, and those behind them.
+    queued: u64,
+    /// Failures in a row.
+    failures: u32,
+    paused_until: Option<DateTime<Utc>>,
+    /// Nothing is sent since then, until `headpond webhooks resume`.
+    dead_since: Option<DateTime<Utc>>,
+    error: Option<String>,
+    error_at: Option<DateTime<Utc>>,
+}
+
+impl Webhook {
+    /// What the store knows of it.
+    #[must_use]
+    pub fn of(state: WebhookState) -> Self {
+        let (error, error_at) = state.error.unzip();
+        Self {
+            name: state.name,
+            delivered: state.delivered,
+            behind: state.behind,
+            queued: state.queued,
+            failures: state.failures,
+            paused_until: state.paused_until,
+            dead_since: state.dead_since,
+            error,
+            error_at,
+        }
+    }
 }
 
 /// The sources alone.
@@ -63,6 +105,15 @@ struct Source {
     next_due_not_before: Option<DateTime<Utc>>,
     /// Whether it has passed or not.
     last_failure: Option<Failed>,
+    /// What is kept of contents that were replaced.
+    history: Kept,
+}
+
+/// How many contents, and the bytes of their bodies.
+#[derive(Debug, Serialize)]
+struct Kept {
+    versions: u64,
+    bytes: u64,
 }
 
 /// Where keys come from.
@@ -182,6 +233,7 @@ impl Report {
             sources: status.sources.into_iter().map(Source::of).collect(),
             upstreams: status.upstreams.into_iter().map(Upstream::of).collect(),
             disk: Sizes { bytes, free_bytes: free, log_bytes: log },
+            webhooks: status.webhooks.into_iter().map(Webhook::of).collect(),
         }
     }
 }
@@ -209,6 +261,7 @@ impl Source {
             next_due_at,
             next_due_not_before,
             last_failure: status.last_failure.map(Failed::of),
+            history: Kept { versions: status.history.versions, bytes: status.history.bytes },
         }
     }
 }

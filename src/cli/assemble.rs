@@ -100,6 +100,10 @@ pub(super) struct Known {
 /// the config's sources, limits and keys in the database and not others; done again, it does the rest.
 pub(super) async fn register(store: &dyn Store, config: &Config, authority: Authority) -> Result<Known, CliError> {
     let registered = register_sources(store, config, authority).await?;
+    if authority == Authority::Owns {
+        let names: Vec<_> = config.webhooks.iter().map(|webhook| webhook.name.clone()).collect();
+        store.register_webhooks(&names).await?;
+    }
     let mut stored = Vec::new();
     for (source, ids) in config.sources.iter().zip(&registered) {
         if authority == Authority::Adds {

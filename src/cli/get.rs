@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::domain::read_state::ReadState;
 use crate::domain::refused::Refused;
 use crate::domain::resource::{Key, SourceName};
-use crate::store::{Current, Refusal};
+use crate::store::{Current, Refusal, Store, StoredContent};
 
 /// Arguments of `get`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Print the body that was refused last instead, if nothing usable has come since.
     #[arg(long, conflicts_with = "meta")]
     refused: bool,
+    /// Print this version of the content, where the source keeps contents that were replaced.
+    #[arg(long, value_name = "N", conflicts_with_all = ["meta", "refused"], value_parser = clap::value_parser!(u64).range(1..))]
+    version: Option<u64>,
 }
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
@@ -40,9 +43,16 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     };
     let current = store.current(&source, &key).await?;
     let refusal = if args.meta || args.refused { store.refusal(&source, &key).await? } else { None };
+    let kept = match args.version {
+        Some(version) => Some(kept(store.as_ref(), &source, &key, version).await?),
+        None => None,
+    };
     let wait = if args.meta { store.wait(&source).await? } else { None };
     store.close().await;
     let current = current.ok_or_else(|| CliError::failed(format!("{named} is not known")))?;
+    if current.erased_at.is_some() {
+        return Err(CliError::failed(format!("{named} is erased")));
+    }
     if args.meta {
         let meta = Meta::of(source, key, current, Beside { refusal: refusal.as_ref(), wait }, clock.now());
         let text = serde_json::to_string_pretty(&meta).map_err(|error| CliError::failed(error.to_string()))?;
@@ -50,6 +60,9 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
     }
     if args.refused {
         return refused(&named, refusal.as_ref());
+    }
+    if let Some(kept) = kept {
+        return version(&named, args.version.unwrap_or_default(), &current, &kept);
     }
     let state = ReadState::of(current.gone_since, current.freshness, clock.now());
     body(&named, state, &current)
@@ -67,6 +80,30 @@ fn body(named: &str, state: ReadState, current: &Current) -> Result<Exit, CliErr
         eprintln!("{named} is stale, fetched at {}{because}", freshness.fetched_at.to_rfc3339());
     }
     write(&content.body)
+}
+
+/// A version that was replaced, if it is kept, and those that are.
+struct Kept {
+    content: Option<StoredContent>,
+    versions: Vec<u64>,
+}
+
+async fn kept(store: &dyn Store, source: &SourceName, key: &Key, version: u64) -> Result<Kept, CliError> {
+    let content = store.version(source, key, version).await?;
+    let versions = store.history(source, key).await?.iter().map(|kept| kept.version).collect();
+    Ok(Kept { content, versions })
+}
+
+/// Prints a version of the content, be it current or kept.
+fn version(named: &str, version: u64, current: &Current, kept: &Kept) -> Result<Exit, CliError> {
+    let now = current.content.as_ref().filter(|_| current.version == version);
+    if let Some(content) = now.or(kept.content.as_ref()) {
+        return write(&content.body);
+    }
+    let now = current.content.is_some().then_some(current.version);
+    let there: Vec<_> = now.iter().chain(&kept.versions).map(u64::to_string).collect();
+    let there = if there.is_empty() { "none is there".into() } else { format!("there are {}", there.join(", ")) };
+    Err(CliError::failed(format!("{named} has no version {version}, or keeps it no longer: {there}")))
 }
 
 /// Prints a refused body; what it is goes to stderr.

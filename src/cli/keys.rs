@@ -116,7 +116,8 @@ async fn carry_out(
                 keys.iter().map(|key| Ok((usable(key)?, params.clone()))).collect::<Result<Vec<_>, CliError>>()?;
             let id = registered(config, source, store, clock).await?;
             let changed = store.add_by_hand(id, Hand::Cli, &keys).await?;
-            say(&told(keys.len() as u64, changed))
+            say(&told(keys.len() as u64, changed))?;
+            erased(store, id, &keys).await
         }
         Command::Remove { keys, .. } => match store.source(&source.name).await? {
             Some(id) => remove(store, id, keys).await,
@@ -153,6 +154,17 @@ fn named(param: &str) -> Result<(String, String), CliError> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(CliError::usage(format!("--param {param}: write it like lat=52.52"))),
     }
+}
+
+/// Names those that are not polled all the same.
+async fn erased(store: &dyn Store, source: SourceId, keys: &[(Key, Params)]) -> Result<Exit, CliError> {
+    let keys: Vec<Key> = keys.iter().map(|(key, _)| key.clone()).collect();
+    let mut exit = Exit::Well;
+    for (key, _) in keys.iter().zip(store.find(source, &keys).await?).filter(|(_, id)| id.is_none()) {
+        exit = Exit::Failed;
+        say(&format!("{key}: not polled, since it is erased; `headpond erase --allow` undoes that"))?;
+    }
+    Ok(exit)
 }
 
 fn told(keys: u64, KeysChanged { added, revived, updated }: KeysChanged) -> String {

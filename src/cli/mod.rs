@@ -11,6 +11,7 @@ mod assemble;
 mod backup;
 mod check;
 mod demo;
+mod erase;
 mod explain;
 mod export;
 mod get;
@@ -30,6 +31,7 @@ mod signals;
 mod status;
 mod systemd;
 mod table;
+mod webhooks;
 
 use outcome::{CliError, Exit};
 
@@ -76,8 +78,12 @@ enum Command {
     Export(export::Args),
     /// Take in what `export` wrote, or what was written by hand.
     Import(import::Args),
+    /// Erase all that is kept of keys, which are not fetched again until it is allowed.
+    Erase(erase::Args),
     /// Copy the SQLite database to a file, consistent and while `serve` runs.
     Backup(backup::Args),
+    /// List webhooks, and send again to those that were given up.
+    Webhooks(webhooks::Args),
     /// Print what describes Headpond to other programs.
     Print(print::Args),
     /// Bring the database's schema up to date.
@@ -130,6 +136,8 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
             Command::Check(args) => check::run(&cli.config, &args).await,
             Command::Export(args) => export::run(&cli.config, &args).await,
             Command::Import(args) => import::run(&cli.config, &args).await,
+            Command::Erase(args) => erase::run(&cli.config, &args).await,
+            Command::Webhooks(args) => webhooks::run(&cli.config, &args).await,
             Command::Backup(args) => backup::run(&cli.config, &args).await,
             Command::Migrate(args) => migrate::run(&cli.config, &args).await,
             Command::Print(args) => print::run(&cli.config, &args),

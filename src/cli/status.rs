@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::assemble::{self, Schema};
 use super::outcome::{CliError, Exit};
 use super::table::{Table, span};
+use super::webhooks;
 use crate::api::status::{Report, keep};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -54,7 +55,9 @@ fn text(status: &Status, config: &Config, database: &str) -> String {
     let unknown = unknown.map(|name| format!("{name}: in the configuration, and not registered yet\n"));
     let unknown = unknown.collect::<String>();
     let origins = origins(status).map_or(String::new(), |table| format!("{table}\n"));
-    format!("{}\n{origins}{}\n{unknown}{database}", sources(status), upstreams(status))
+    let history = history(status).map_or(String::new(), |table| format!("{table}\n"));
+    let webhooks = webhooks::table(&status.webhooks, status.at).map_or(String::new(), |table| format!("{table}\n"));
+    format!("{}\n{origins}{history}{}\n{webhooks}{unknown}{database}", sources(status), upstreams(status))
 }
 
 fn sources(status: &Status) -> Table {
@@ -105,6 +108,18 @@ fn origins(status: &Status) -> Option<Table> {
                 origin.problem.as_ref().map_or("-".into(), |(problem, at)| format!("{}, {problem}", since(at))),
             ]);
         }
+    }
+    Some(table)
+}
+
+/// What is kept of contents that were replaced, if there is any.
+fn history(status: &Status) -> Option<Table> {
+    let mut kept = status.sources.iter().filter(|source| source.history.versions > 0).peekable();
+    kept.peek()?;
+    let mut table = Table::new(&["source", ">replaced contents kept", ">size"]);
+    for SourceStatus { name, history, .. } in kept {
+        let size = ByteSize::b(history.bytes).display().iec().to_string();
+        table.row([name.to_string(), history.versions.to_string(), size]);
     }
     Some(table)
 }

@@ -14,10 +14,10 @@ use super::section::{Section, did_you_mean};
 use super::setting::Scope;
 use super::upstream::DeclaredUpstreams;
 use super::value::{Value, Wants, dotted};
-use super::{Config, keys_from, overrides, policy, server, source, table, tokens};
+use super::{Config, keys_from, overrides, policy, server, source, table, tokens, webhook};
 
 /// The tables that a document may have.
-const TABLES: [&str; 5] = ["server", "database", "defaults", "upstreams", "sources"];
+const TABLES: [&str; 6] = ["server", "database", "defaults", "upstreams", "sources", "webhooks"];
 
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
@@ -117,8 +117,9 @@ fn config(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Option<Config> {
     }
     keys_from::check_fan_out(reader, &sources, &tables);
     table::check_names(reader, &sources, &tables);
+    let webhooks = webhook::all(reader, root, &sources);
     let upstreams = upstreams.resolve(reader, &sources, &defaults);
-    Some(Config { server: server?, database: database?, upstreams, sources })
+    Some(Config { server: server?, database: database?, upstreams, sources, webhooks: webhooks? })
 }
 
 /// A table that can be there once.

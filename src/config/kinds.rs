@@ -293,7 +293,7 @@ fn json_path(reader: &mut Reader<'_>, element: Value<'_>) -> Option<JsonPath> {
 }
 
 /// The value of that name.
-fn one_of<T: Copy>(known: &[(&str, T)], text: &str) -> Result<T, Wrong> {
+pub(super) fn one_of<T: Copy>(known: &[(&str, T)], text: &str) -> Result<T, Wrong> {
     let found = known.iter().find(|(name, _)| *name == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = known.iter().map(|(name, _)| format!("{name:?}")).collect();

@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod fields;
 mod headers;
+mod history;
 mod keys;
 mod keys_from;
 mod kinds;
@@ -35,6 +36,7 @@ mod tokens;
 mod transport;
 mod upstream;
 mod value;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,13 +45,17 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
 use secrecy::SecretString;
+use url::Url;
 
 use crate::domain::batch::Batch;
+use crate::domain::change::ChangeKind;
 use crate::domain::collection::Collection;
+use crate::domain::history::History;
 use crate::domain::limit::Limits;
 use crate::domain::policy::Policy;
 use crate::domain::resource::{Key, Params, SourceName};
 use crate::domain::template::UrlTemplate;
+use crate::domain::webhook::Secret;
 
 pub use ask::{Ask, BadAsk, Body};
 pub use certificates::ClientCertificate;
@@ -72,6 +78,44 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// `[sources.*]`, in the order of their names.
     pub sources: Vec<Source>,
+    /// `[[webhooks]]`.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// Who is told of changes.
+#[derive(Clone)]
+pub struct Webhook {
+    /// Its name.
+    pub name: String,
+    /// Where it is told.
+    pub url: Url,
+    /// What messages are signed with.
+    pub secret: Secret,
+    /// Of which sources; `None` is all.
+    pub sources: Option<Vec<SourceName>>,
+    /// Of which changes; `None` is all.
+    pub kinds: Option<Vec<ChangeKind>>,
+    /// Whether the resources come with their changes.
+    pub includes_data: bool,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// After how long without success it is given up.
+    pub give_up_after: Duration,
+}
+
+impl std::fmt::Debug for Webhook {
+    /// Without the URL's path and query, which may have a credential in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook")
+            .field("name", &self.name)
+            .field("origin", &self.url.origin().ascii_serialization())
+            .field("sources", &self.sources)
+            .field("kinds", &self.kinds)
+            .field("includes_data", &self.includes_data)
+            .field("timeout", &self.timeout)
+            .field("give_up_after", &self.give_up_after)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the read API is served.
@@ -172,6 +216,10 @@ pub struct Source {
     pub policy: Policy,
     /// The share of its keys that may become gone within one interval, 0 to 1.
     pub max_delete_share: f64,
+    /// What is kept of contents that were replaced.
+    pub history: Option<History>,
+    /// Whether what is gone upstream is erased.
+    pub erase_gone: bool,
     /// How to ask.
     pub request: RequestSettings,
 }
@@ -191,6 +239,8 @@ impl std::fmt::Debug for Source {
             .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)
+            .field("history", &self.history)
+            .field("erase_gone", &self.erase_gone)
             .field("request", &self.request)
             .finish()
     }

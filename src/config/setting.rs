@@ -12,11 +12,13 @@ pub(super) enum Scope {
     Defaults,
     Upstream,
     Source,
+    Webhook,
 }
 
 impl Scope {
     /// All of them, in the order of the example.
-    pub(super) const ALL: [Self; 5] = [Self::Server, Self::Database, Self::Defaults, Self::Upstream, Self::Source];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Server, Self::Database, Self::Defaults, Self::Upstream, Self::Source, Self::Webhook];
 
     /// The table's heading.
     pub(super) fn heading(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Scope {
             Self::Defaults => "[defaults]",
             Self::Upstream => "[upstreams.NAME]",
             Self::Source => "[sources.NAME]",
+            Self::Webhook => "[[webhooks]]",
         }
     }
 }

@@ -9,18 +9,24 @@ use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
+use url::Url;
 
+use crate::domain::change::ChangeKind;
 use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::governor::PauseScope;
+use crate::domain::history::History;
 use crate::domain::policy::Heed;
+use crate::domain::resource::SourceName;
 use crate::domain::table::Table;
 use crate::domain::template::UrlTemplate;
+use crate::domain::webhook::Secret;
 
 use super::CorsOrigins;
 use super::certificates::ClientCertificate;
 use super::collection::{Pages, Since, SourceKind};
 use super::credentials::Credentials;
 use super::environment::Text;
+use super::history::{HISTORY as REPLACED, KEEP_OR_ERASE};
 use super::keys_from::KeysFrom;
 use super::kinds::{
     ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
@@ -36,12 +42,13 @@ use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
 use super::table::{ROLES, SCHEMA, TYPED};
 use super::tokens::TOKENS;
-use super::transport;
+use super::{transport, webhook};
 
 /// Where requests of a source are described.
 const REQUEST: &[Scope] = &[Scope::Source, Scope::Upstream, Scope::Defaults];
 /// Where limits are set.
 const LIMITS: &[Scope] = &[Scope::Upstream, Scope::Defaults];
+const WEBHOOK: &[Scope] = &[Scope::Webhook];
 /// Where a source's schedule and rules are set.
 const POLICY: &[Scope] = &[Scope::Source, Scope::Defaults];
 
@@ -116,6 +123,16 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &GONE_WINDOW,
     &GONE_RECHECK,
     &MAX_DELETE_SHARE,
+    &HISTORY,
+    &ON_GONE,
+    &WEBHOOK_NAME,
+    &WEBHOOK_URL,
+    &WEBHOOK_SECRET,
+    &WEBHOOK_SOURCES,
+    &WEBHOOK_KINDS,
+    &INCLUDE,
+    &WEBHOOK_TIMEOUT,
+    &GIVE_UP_AFTER,
 ];
 
 /// The settings of one kind of table.
@@ -524,6 +541,56 @@ pub(super) static GONE_RECHECK: Setting<Duration> =
 /// The share of a source's keys that may become gone within one interval; the rest is held back and reported.
 pub(super) static MAX_DELETE_SHARE: Setting<f64> =
     Setting { name: "max_delete_share", scopes: POLICY, kind: &SHARE, default: Is("0.1"), shows: Shows::Value };
+
+/// What is kept of contents that were replaced: so many of each resource, for so long. Default: nothing.
+pub(super) static HISTORY: Setting<History> =
+    Setting { name: "history", scopes: POLICY, kind: &REPLACED, default: Computed, shows: Shows::Value };
+
+/// What becomes of what was kept of a resource that is gone upstream: `"keep"` or `"erase"`.
+pub(super) static ON_GONE: Setting<bool> =
+    Setting { name: "on_gone", scopes: POLICY, kind: &KEEP_OR_ERASE, default: Is("\"keep\""), shows: Shows::Value };
+
+/// The name of a webhook, by which its place in the feed is remembered.
+pub(super) static WEBHOOK_NAME: Setting<String> =
+    Setting { name: "name", scopes: WEBHOOK, kind: &webhook::NAME, default: Computed, shows: Shows::Value };
+
+/// Where it is told.
+pub(super) static WEBHOOK_URL: Setting<Url> =
+    Setting { name: "url", scopes: WEBHOOK, kind: &webhook::ENDPOINT, default: Computed, shows: Shows::Name };
+
+/// What messages are signed with.
+pub(super) static WEBHOOK_SECRET: Setting<Secret> =
+    Setting { name: "secret", scopes: WEBHOOK, kind: &webhook::SECRET, default: Computed, shows: Shows::Name };
+
+/// The sources whose changes it is told. Default: all.
+pub(super) static WEBHOOK_SOURCES: Setting<Vec<SourceName>> =
+    Setting { name: "sources", scopes: WEBHOOK, kind: &webhook::SOURCES, default: Computed, shows: Shows::Value };
+
+/// The kinds of changes that it is told. Default: all.
+pub(super) static WEBHOOK_KINDS: Setting<Vec<ChangeKind>> =
+    Setting { name: "kinds", scopes: WEBHOOK, kind: &webhook::KINDS, default: Computed, shows: Shows::Value };
+
+/// Whether the resources come with their changes: `"data"`.
+pub(super) static INCLUDE: Setting<bool> = Setting {
+    name: "include",
+    scopes: WEBHOOK,
+    kind: &webhook::INCLUDE,
+    default: Is("\"nothing\""),
+    shows: Shows::Value,
+};
+
+/// How long it may take to answer.
+pub(super) static WEBHOOK_TIMEOUT: Setting<Duration> =
+    Setting { name: "timeout", scopes: WEBHOOK, kind: &POSITIVE_SPAN, default: Is("\"15s\""), shows: Shows::Value };
+
+/// After how long a message that it does not take ends all sending.
+pub(super) static GIVE_UP_AFTER: Setting<Duration> = Setting {
+    name: "give_up_after",
+    scopes: WEBHOOK,
+    kind: &POSITIVE_SPAN,
+    default: Is("\"5d\""),
+    shows: Shows::Value,
+};
 
 #[cfg(test)]
 mod tests {

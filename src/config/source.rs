@@ -52,6 +52,8 @@ pub(super) fn read(
     let layers = Layers { sections: [Some(section), declared, Some(defaults)].into_iter().flatten().collect() };
     let policy = policy::read(reader, &layers, name);
     let max_delete_share = layers.get(reader, &set::MAX_DELETE_SHARE);
+    let history = layers.optional(reader, &set::HISTORY);
+    let erase_gone = layers.get(reader, &set::ON_GONE);
     let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
     let url = url(reader, section);
     let request = request(reader, section, &layers, url.as_ref());
@@ -89,6 +91,8 @@ pub(super) fn read(
         read_tokens: read_tokens?,
         policy: policy?,
         max_delete_share: max_delete_share?,
+        history: history?,
+        erase_gone: erase_gone?,
         request: request?,
         url,
     })

@@ -20,6 +20,8 @@ pub enum ChangeKind {
     Gone,
     /// It was gone and has content again.
     Returned,
+    /// Nothing is kept of it any more: whoever has a copy of his own should erase it, too.
+    Erased,
 }
 
 impl ChangeKind {
@@ -31,13 +33,16 @@ impl ChangeKind {
             Self::Changed => "changed",
             Self::Gone => "gone",
             Self::Returned => "returned",
+            Self::Erased => "erased",
         }
     }
 
     /// The kind of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Created, Self::Changed, Self::Gone, Self::Returned].into_iter().find(|kind| kind.as_str() == name)
+        [Self::Created, Self::Changed, Self::Gone, Self::Returned, Self::Erased]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
     }
 }
 

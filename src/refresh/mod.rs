@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::announce::Announcer;
 use crate::clock::Clock;
-use crate::config::{Config, Source, TableHome};
+use crate::config::{Config, Source, TableHome, Webhook};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
@@ -44,6 +44,7 @@ pub mod tally;
 pub mod task;
 mod turns;
 mod walk;
+pub mod webhooks;
 
 /// What every part of a running refresher shares.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub struct Roster {
     upstreams: Vec<UpstreamSettings>,
     /// What holds for all typed tables.
     pub tables: TableRules,
+    /// Who is told of changes.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// What holds for all typed tables.
@@ -139,7 +142,7 @@ impl Roster {
             }
         }
         let tables = TableRules { home: config.database.tables.clone(), may_lose: config.database.allow_table_changes };
-        Self { sources, upstreams, tables }
+        Self { sources, upstreams, tables, webhooks: config.webhooks.clone() }
     }
 
     /// All sources, with their ids.

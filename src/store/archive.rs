@@ -39,7 +39,7 @@ pub enum Import {
     Stored,
     /// The content was there already; it is confirmed as of the archive's time.
     Confirmed,
-    /// What is stored is as new or newer, and stays.
+    /// What is stored is as new or newer, and stays; or it is erased, and stays so.
     Kept,
     /// The archive says nothing of it but its key.
     Nothing,
@@ -70,10 +70,11 @@ pub(super) struct Stored {
     due_at: i64,
     because: i16,
     fetched_at: Option<i64>,
+    is_erased: bool,
 }
 
 impl Stored {
-    /// `id, key, version, content_hash, gone_since, due_at, because, fetched_at`.
+    /// `id, key, version, content_hash, gone_since, due_at, because, fetched_at, erased_at`.
     pub(super) fn read<R: Cells>(row: &R) -> Result<(String, Self), StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
         let stored = Self {
@@ -85,6 +86,7 @@ impl Stored {
             due_at: record.maybe_integer("due_at")?.unwrap_or_default(),
             because: record.count("because")?,
             fetched_at: record.maybe_integer("fetched_at")?,
+            is_erased: record.maybe_integer("erased_at")?.is_some(),
         };
         Ok((record.text("key")?, stored))
     }
@@ -131,6 +133,9 @@ impl Imports {
     fn add(&mut self, restored: &Restored, stored: &Stored) -> Import {
         let fetched_at = restored.content.as_ref().map(|content| micros(content.freshness.fetched_at));
         let gone = restored.gone_since;
+        if stored.is_erased {
+            return Import::Kept;
+        }
         let Some(known_at) = fetched_at.max(gone.map(micros)) else { return Import::Nothing };
         if known_at <= stored.known_at() {
             return Import::Kept;

@@ -17,7 +17,7 @@ use crate::domain::validators::Validators;
 
 /// The format of the tables that this program knows. A migration that an older program could not work with raises the
 /// database's `needs_format` above that program's number.
-pub(super) const FORMAT: i64 = 3;
+pub(super) const FORMAT: i64 = 4;
 
 /// Refuses a database that asks for a newer program. `stored` is the value of `needs_format` in `meta`.
 pub(super) fn check_format(stored: &str) -> Result<(), StoreError> {
@@ -38,7 +38,6 @@ pub(super) fn parse_seed(stored: &str) -> Result<u64, StoreError> {
 
 /// The name in `meta` of who owns the configuration.
 pub(super) const CONFIG_OWNER: &str = "config_owner";
-
 /// The value of `config_owner`: until when, and who.
 pub(super) fn config_owner(worker: &str, until: DateTime<Utc>) -> String {
     format!("{} {worker}", micros(until))
@@ -166,7 +165,7 @@ impl<'r, R: Cells> Record<'r, R> {
         self.required(column, self.maybe_integer(column)?)
     }
 
-    /// An integer that fits a narrower type, such as a count.
+    /// One that fits a narrower type, such as a count.
     pub(super) fn maybe_count<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
         let Some(integer) = self.maybe_integer(column)? else { return Ok(None) };
         T::try_from(integer).map(Some).map_err(|_| self.corrupt(column, format_args!("{integer} is out of range")))
@@ -301,8 +300,8 @@ impl<R: Cells> Record<'_, R> {
     /// A reason that we don't know is a newer program's: `due_at` decides, and the reason is only told.
     pub(super) fn due(&self) -> Result<Option<Due>, StoreError> {
         let Some(due_at) = self.maybe_time("due_at")? else { return Ok(None) };
-        let code = i16::try_from(self.integer("because")?).ok();
-        let because = code.and_then(Because::from_code).unwrap_or(Because::Interval);
+        let because = i16::try_from(self.integer("because")?).ok().and_then(Because::from_code);
+        let because = because.unwrap_or(Because::Interval);
         Ok(Some(readable_due(due_at, self.maybe_time("wanted_at")?, because)))
     }
 
@@ -362,6 +361,7 @@ pub(super) fn current<R: Cells>(row: &R) -> Result<Current, StoreError> {
         freshness: schedule.freshness()?,
         validators: resource.validators()?,
         gone_since: resource.maybe_time("gone_since")?,
+        erased_at: resource.maybe_time("erased_at")?,
         failing: resource.failing()?,
         due: schedule.due()?,
         wanted_at: schedule.maybe_time("wanted_at")?,

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
-    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
-    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
-    Wish,
+    Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
+    Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
+    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
+    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::monotonic;
 use crate::config::TableHome;
@@ -280,6 +280,22 @@ impl Store for Measured {
         measured("refusal", self.0.refusal(source, key)).await
     }
 
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError> {
+        measured("erase", self.0.erase(source, keys, unseen)).await
+    }
+
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
+        measured("allow", self.0.allow(source, keys)).await
+    }
+
+    async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {
+        measured("history", self.0.history(source, key)).await
+    }
+
+    async fn version(&self, source: &SourceName, key: &Key, version: u64) -> Result<Option<StoredContent>, StoreError> {
+        measured("version", self.0.version(source, key, version)).await
+    }
+
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
         measured("list", self.0.list(source, request)).await
     }
@@ -326,6 +342,31 @@ impl Store for Measured {
 
     async fn backup(&self, file: &Path) -> Result<u64, StoreError> {
         measured("backup", self.0.backup(file)).await
+    }
+
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError> {
+        measured("register_webhooks", self.0.register_webhooks(names)).await
+    }
+
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError> {
+        measured("webhook_outbox", self.0.webhook_outbox(name, worker, until)).await
+    }
+
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError> {
+        measured("webhook_sent", self.0.webhook_sent(name, worker, sent)).await
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError> {
+        measured("webhooks", self.0.webhooks()).await
+    }
+
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError> {
+        measured("resume_webhook", self.0.resume_webhook(name)).await
     }
 
     async fn close(&self) {

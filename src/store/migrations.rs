@@ -87,6 +87,24 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0014_batch.sql"),
         postgres: include_str!("../../migrations/postgres/0014_batch.sql"),
     },
+    Migration {
+        version: 15,
+        name: "history",
+        sqlite: include_str!("../../migrations/sqlite/0015_history.sql"),
+        postgres: include_str!("../../migrations/postgres/0015_history.sql"),
+    },
+    Migration {
+        version: 16,
+        name: "erase",
+        sqlite: include_str!("../../migrations/sqlite/0016_erase.sql"),
+        postgres: include_str!("../../migrations/postgres/0016_erase.sql"),
+    },
+    Migration {
+        version: 17,
+        name: "webhooks",
+        sqlite: include_str!("../../migrations/sqlite/0017_webhooks.sql"),
+        postgres: include_str!("../../migrations/postgres/0017_webhooks.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

@@ -10,6 +10,8 @@
 //! | `resource` | resource: identity, validators and what else came with its content, hashes, failures | when one of these changes; not by a plain 304 |
 //! | `schedule` | resource: due, wanted, fetched, stale (narrow) | by each refresh |
 //! | `content` | snapshot: headers and body (wide) | when the content changes |
+//! | `history` | content that was replaced, where its source keeps such | never; the oldest go out with a new one, and by their age |
+//! | `kept_size` | source: how many those are, and their bytes | by triggers |
 //! | `origin` | where keys of a source come from: its own list in the configuration, a file, a query, another source, hands | when it is read anew, and differs |
 //! | `key_origin` | key that an origin has, with its parameters; a key is polled while there is one | when one of these changes; by the minute, those of readers that were read |
 //! | `census` | kind of polled resource: how many are alike in source, reason, standing and rounded times | by triggers |
@@ -22,6 +24,8 @@
 //! | `change` | change of content, numbered in commit order | never |
 //! | `applied` | committed batch, numbered in commit order: the ids it touched | never; pruned after an hour |
 //! | `counter` | one row: the last numbers given to `change` and `applied`, and the number of wishes | by each apply and wish |
+//! | `webhook` | webhook: its place in the feed, failures in a row, who sends | by each message |
+//! | `webhook_queue` | change that an endpoint did not take, and those behind it of the same resource | by each attempt |
 //! | `meta` | name and value: seed, schema versions, owner of the configuration | at migration; the owner's row by `serve` |
 //!
 //! Apps and people read the view of all copies (`headpond_snapshots` on SQLite, `headpond.snapshots` on Postgres): bodies as
@@ -61,9 +65,11 @@
 mod archive;
 mod columns;
 mod describe;
+mod erase;
 mod grant;
 mod hasten;
 mod heed;
+mod history;
 mod listing;
 mod measure;
 mod migrations;
@@ -80,6 +86,7 @@ mod sqlite;
 mod status;
 mod tables;
 mod walks;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -90,7 +97,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 
-pub use self::status::{Counts, Disk, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus};
+pub use self::status::{
+    Counts, Disk, HistorySize, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus,
+};
 use crate::clock::Clock;
 use crate::config::{self, TableHome};
 use crate::domain::archive::Restored;
@@ -100,6 +109,7 @@ use crate::domain::decision::{Freshness, Outcome, Previous};
 use crate::domain::failure::Failing;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::governor::{Signal, Turn, Wait};
+use crate::domain::history::History;
 use crate::domain::limit::Limits;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
@@ -111,6 +121,8 @@ use crate::domain::validators::Validators;
 
 pub use crate::domain::resource::LeaseToken;
 pub use archive::{Exported, Import};
+pub use erase::{Allowed, Erased};
+pub use history::KeptVersion;
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
 pub use reads::Reads;
@@ -119,6 +131,7 @@ pub use row_select::{RowPage, RowRequest};
 pub use select::{KeyQuery, Rows, SelectedRow};
 pub use tables::{Filled, KnownTable, TableId, TableState};
 pub use walks::{Brought, Ended, HowItEnded, Missing, PageContent, PageFate, WalkEnd, WalkLease, WalkPage, held_back};
+pub use webhooks::{Enqueued, Outbox, Queued, Sent, WebhookState};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -362,6 +375,20 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The body of this resource that was refused last, if nothing usable has come since and it is still kept.
     async fn refusal(&self, source: &SourceName, key: &Key) -> Result<Option<Refusal>, StoreError>;
 
+    /// Erases keys of a source: snapshots, rows of tables, history, refused bodies, and all else that is known of them, in one
+    /// transaction, in which refreshes that are under way lose them. The keys stay, so that nothing has them fetched or stored
+    /// again until they are [allowed](Self::allow); with `unseen`, also those of which nothing is known. In the order given.
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError>;
+
+    /// Lets keys of a source be fetched again that were erased. Those that are listed are due at once. In the order given.
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError>;
+
+    /// The contents of this resource that were replaced and are kept, the newest first; their bodies are left out.
+    async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError>;
+
+    /// One of those.
+    async fn version(&self, source: &SourceName, key: &Key, version: u64) -> Result<Option<StoredContent>, StoreError>;
+
     /// The entries of the change feed after `since` (from its beginning when `None`), at most `limit`.
     async fn changes(&self, since: Option<Cursor>, limit: u32) -> Result<Changes, StoreError>;
 
@@ -398,6 +425,27 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`StoreError::Unusable`] on Postgres, which has its own tools for it.
     async fn backup(&self, file: &Path) -> Result<u64, StoreError>;
+
+    /// Makes these webhooks known, each at the feed's end, and forgets all others.
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError>;
+
+    /// What a webhook's sender has before it, if this worker may send until then: it does already, or nobody else does, and
+    /// the webhook is not dead.
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError>;
+
+    /// Stores what a worker has sent; `false` when it may not send any more, and then nothing is stored.
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError>;
+
+    /// How all webhooks stand.
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError>;
+
+    /// Has a webhook sent to again, at once and from where it was; `false` when there is none of this name.
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError>;
 
     /// Closes all connections; work under way is finished first.
     async fn close(&self);
@@ -442,6 +490,10 @@ pub struct SourceSpec {
     pub fingerprint: Fingerprint,
     /// Whether its resources come with walks: then they are not due by themselves.
     pub is_walked: bool,
+    /// What is kept of contents that were replaced.
+    pub history: Option<History>,
+    /// Whether what is gone upstream is erased.
+    pub erase_gone: bool,
 }
 
 impl SourceSpec {
@@ -454,6 +506,8 @@ impl SourceSpec {
             limits: upstream.limits,
             fingerprint: source.fingerprint(),
             is_walked: source.collection.is_some(),
+            history: source.history,
+            erase_gone: source.erase_gone,
         }
     }
 }
@@ -655,6 +709,8 @@ pub struct Current {
     pub validators: Validators,
     /// Since when it is gone.
     pub gone_since: Option<DateTime<Utc>>,
+    /// Since when nothing may be kept of it.
+    pub erased_at: Option<DateTime<Utc>>,
     /// The run of failures that it is in.
     pub failing: Option<Failing>,
     /// When it is next due; `None` when it is retired.

@@ -212,6 +212,7 @@ pub(super) struct KnownKey {
     id: i64,
     params: String,
     is_retired: bool,
+    is_erased: bool,
     /// What this origin said last, if it has the key.
     own: Option<String>,
     /// The first other origin that has it.
@@ -219,13 +220,14 @@ pub(super) struct KnownKey {
 }
 
 impl KnownKey {
-    /// `id, key, params, retired_at` of `resource`; `own, other`.
+    /// `id, key, params, retired_at, erased_at` of `resource`; `own, other`.
     pub(super) fn read<R: Cells>(row: &R) -> Result<(String, Self), StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
         let known = Self {
             id: record.id(),
             params: record.text("params")?,
             is_retired: record.maybe_integer("retired_at")?.is_some(),
+            is_erased: record.maybe_integer("erased_at")?.is_some(),
             own: record.maybe_text("own")?,
             other: record.maybe_integer("other")?,
         };
@@ -270,6 +272,8 @@ impl Changes {
             match known.remove(key.as_str()) {
                 None => changes.new.push((key.as_str().to_owned(), params_json(params))),
                 Some(known) if seen.has(ResourceId(known.id)) => changes.duplicates += 1,
+                // Nobody has it fetched again by listing it.
+                Some(known) if known.is_erased => changes.known.push(ResourceId(known.id)),
                 Some(known) if authority == Authority::Adds && !known.is_retired => {
                     changes.known.push(ResourceId(known.id));
                 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 
 use super::columns::{Cells, Record};
-use super::{OriginStatus, StoreError};
+use super::{OriginStatus, StoreError, WebhookState};
 use crate::domain::failure::{Failure, FailureKind};
 use crate::domain::resource::{Key, SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Because;
@@ -42,6 +42,8 @@ pub struct Status {
     pub upstreams: Vec<UpstreamStatus>,
     /// What the database takes up.
     pub disk: Disk,
+    /// Who is told of changes, by name.
+    pub webhooks: Vec<WebhookState>,
 }
 
 /// How a source stands.
@@ -65,6 +67,17 @@ pub struct SourceStatus {
     pub next_due: NextDue,
     /// The latest failure, whether it has passed or not.
     pub last_failure: Option<LastFailure>,
+    /// What is kept of contents that were replaced.
+    pub history: HistorySize,
+}
+
+/// How much is kept of contents that were replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HistorySize {
+    /// How many contents.
+    pub versions: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
 }
 
 /// Keys that are polled, by the state that a reader is told.
@@ -129,6 +142,7 @@ pub(super) struct Reading {
     /// With the source's id.
     pub(super) origins: Vec<(i64, OriginStatus)>,
     pub(super) disk: Disk,
+    pub(super) webhooks: Vec<WebhookState>,
 }
 
 /// A row of `source`, with its last failure.
@@ -140,10 +154,12 @@ pub(super) struct SourceRow {
     name: SourceName,
     is_ready: bool,
     last_failure: Option<LastFailure>,
+    history: HistorySize,
 }
 
 impl SourceRow {
-    /// `id, name, upstream_id, keys, ready` of `source`, and `key, at, kind, status, detail` of `last_failure`.
+    /// `id, name, upstream_id, keys, ready` of `source`, `key, at, kind, status, detail` of `last_failure`, and `versions, bytes`
+    /// of `kept_size`.
     pub(super) fn read<R: Cells>(row: &R) -> Result<Self, StoreError> {
         let source = Record::identified_by(row, "source", "id")?;
         Ok(Self {
@@ -153,6 +169,7 @@ impl SourceRow {
             name: source.source_name("name")?,
             is_ready: source.integer("ready")? != 0,
             last_failure: last_failure(&Record::of(row, "last_failure", source.id()))?,
+            history: HistorySize { versions: source.count("versions")?, bytes: source.count("bytes")? },
         })
     }
 }
@@ -254,7 +271,7 @@ impl Reading {
     pub(super) fn status(self) -> Status {
         let sources: Vec<_> = self.sources.iter().map(|source| self.source(source)).collect();
         let upstreams = self.upstreams.iter().map(|upstream| self.upstream(upstream, &sources)).collect();
-        Status { at: self.now, owner: self.owner, sources, upstreams, disk: self.disk }
+        Status { at: self.now, owner: self.owner, sources, upstreams, disk: self.disk, webhooks: self.webhooks }
     }
 
     fn source(&self, source: &SourceRow) -> SourceStatus {
@@ -278,6 +295,7 @@ impl Reading {
             oldest_fetched_at: oldest.map(|at: DateTime<Utc>| at.min(self.now)),
             next_due: queue.map_or(NextDue::Never, |queue| queue.next_due(source)),
             last_failure: source.last_failure.clone(),
+            history: source.history,
         }
     }
 

@@ -177,12 +177,13 @@ pub(super) struct KnownMember {
     content_hash: Option<ContentHash>,
     is_gone: bool,
     is_retired: bool,
+    is_erased: bool,
     is_member: bool,
     was_absent: bool,
 }
 
 impl KnownMember {
-    /// `id, key, version, content_hash, gone_since, retired_at, absences` of `resource`, `because` of `schedule`.
+    /// `id, key, version, content_hash, gone_since, retired_at, erased_at, absences` of `resource`, `because` of `schedule`.
     pub(super) fn read<R: Cells>(row: &R) -> Result<(String, Self), StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
         let known = Self {
@@ -191,6 +192,7 @@ impl KnownMember {
             content_hash: record.maybe_hash("content_hash")?,
             is_gone: record.maybe_integer("gone_since")?.is_some(),
             is_retired: record.maybe_integer("retired_at")?.is_some(),
+            is_erased: record.maybe_integer("erased_at")?.is_some(),
             is_member: record.integer("because")? == i64::from(Because::Walk.code()),
             was_absent: record.integer("absences")? > 0,
         };
@@ -199,12 +201,12 @@ impl KnownMember {
 
     /// Whether it becomes a member by this page.
     pub(super) fn joins(&self) -> bool {
-        self.is_retired || !self.is_member
+        !self.is_erased && (self.is_retired || !self.is_member)
     }
 
     /// Whether it counts as one more of the source's keys by this page.
     pub(super) fn is_retired(&self) -> bool {
-        self.is_retired
+        self.is_retired && !self.is_erased
     }
 
     /// Whether a page that is as it was can confirm it.
@@ -227,7 +229,7 @@ impl Draft {
     pub(super) fn of_items(page: &WalkPage, items: &[Item], known: &HashMap<String, KnownMember>) -> Self {
         let mut draft = Self::default();
         for item in items {
-            let Some(member) = known.get(item.key.as_str()) else { continue };
+            let Some(member) = known.get(item.key.as_str()).filter(|member| !member.is_erased) else { continue };
             if member.content_hash == Some(item.snapshot.content_hash) && !member.is_gone {
                 draft.confirm(member);
                 continue;

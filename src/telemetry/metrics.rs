@@ -63,6 +63,7 @@ const STORE_ERRORS: &str = "headpond_store_errors_total";
 const READS: &str = "headpond_reads_total";
 const STREAMS: &str = "headpond_streams";
 const DEMANDED: &str = "headpond_demanded_keys_total";
+const WEBHOOKS: &str = "headpond_webhook_messages_total";
 const REQUESTS: &str = "headpond_http_request_duration_seconds";
 
 /// All metrics.
@@ -184,6 +185,12 @@ pub static ALL: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["kind"],
         help: "Answers that go on for long now: the feed as events (`feed`), whole sources (`list`).",
+    },
+    Metric {
+        name: WEBHOOKS,
+        kind: Kind::Counter,
+        labels: &["webhook", "outcome"],
+        help: "Messages sent to webhooks: delivered, failed (sent again later), dead (nothing more is sent).",
     },
     Metric {
         name: DEMANDED,
@@ -358,6 +365,11 @@ impl Drop for Streams {
     fn drop(&mut self) {
         gauge!(STREAMS, "kind" => self.kind).decrement(1);
     }
+}
+
+/// A message was sent to a webhook.
+pub fn webhook(webhook: &str, outcome: &'static str) {
+    counter!(WEBHOOKS, "webhook" => webhook.to_owned(), "outcome" => outcome).increment(1);
 }
 
 /// A reader asked for a key that nobody listed, and it was added or refused.

@@ -55,6 +55,7 @@
 mod auth;
 mod body;
 mod client;
+mod courier;
 pub mod fetch;
 mod fetchers;
 pub mod gate;
@@ -66,6 +67,7 @@ mod request;
 mod trouble;
 
 pub use client::BadClient;
+pub use courier::{Courier, Message};
 pub use fetch::{Exchange, FetchRequest, Fetcher, Hop};
 pub use fetchers::Fetchers;
 pub use gate::{Gate, Halt, NoPass, OpenGate, TokenGate};

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod collections;
+mod history;
 mod overrides;
 mod tables;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

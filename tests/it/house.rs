@@ -13,6 +13,7 @@ const LONGER: &[(&str, &str)] = &[
     ("store/postgres/mod.rs", "the same contract, each method in a line or two"),
     ("store/sqlite/mod.rs", "the same"),
     ("config/settings.rs", "one table of all settings"),
+    ("telemetry/metrics.rs", "one table of all metrics, and who counts"),
     ("domain/decision/tests.rs", "one table of all decisions, and what holds for every history"),
 ];
 

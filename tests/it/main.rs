@@ -22,3 +22,4 @@ mod support;
 mod tables;
 mod upstream;
 mod walks;
+mod webhooks;

@@ -88,6 +88,7 @@ async fn a_refresh_is_told_by_source_and_upstream(database: &Database) {
                 "key": "failing", "kind": "server_error", "status": 500,
                 "detail": told["sources"][0]["last_failure"]["detail"],
             },
+            "history": { "versions": 0, "bytes": 0 },
         }],
         "upstreams": [{
             "name": "origin",
@@ -95,6 +96,7 @@ async fn a_refresh_is_told_by_source_and_upstream(database: &Database) {
             "pace": 1.0,
             "in_flight": 0, "due": 1, "due_is_more": false, "pauses": [],
         }],
+        "webhooks": [],
     });
     assert_eq!(told, expected);
 

@@ -32,7 +32,7 @@ use crate::refresh::clockwork::Clockwork;
 use crate::refresh::committer::Committer;
 use crate::refresh::fleet;
 use crate::refresh::follow::follow;
-use crate::refresh::{origins, readers, tables};
+use crate::refresh::{origins, readers, tables, webhooks};
 use crate::store::{Reads, Store};
 use crate::telemetry::metrics;
 
@@ -159,6 +159,7 @@ async fn serve_until_stopped(
         parts.spawn(origins::keep(present.refreshers(), present.ownership(), stop.stop.clone()).map_err(ended));
         parts.spawn(commits.map(Ok));
         parts.spawn(readers::keep(present.refreshers(), present.ownership(), reads, stop.stop.clone()).map(Ok));
+        parts.spawn(webhooks::keep(present.refreshers(), stop.stop.clone()).map(Ok));
         parts.spawn(fleet::fly(refreshers, committer, stop.stop.clone(), stop.abandon.clone()).map_err(ended));
     }
     parts.spawn(tables::keep(present.refreshers(), stop.stop.clone()).map(Ok));

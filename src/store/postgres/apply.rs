@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use super::error::Result;
-use super::{PostgresStore, lease, refusal, typed, wish, write};
+use super::{PostgresStore, erase, history, lease, refusal, typed, wish, write};
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
@@ -45,6 +45,8 @@ pub(super) async fn write_plan(
     let tables = typed::open(tx, tables::concerned(plan)).await?;
     let heeded = heed(tx, plan, now).await?;
     write::schedule(tx, plan.schedule.clone()).await?;
+    history::write(tx, plan).await?;
+    let erased = erase::gone(tx, plan).await?;
     write::resources(tx, plan).await?;
     write::content(tx, &plan.replaced).await?;
     typed::write(tx, plan, &tables).await?;
@@ -55,7 +57,7 @@ pub(super) async fn write_plan(
     if has_retried || heeded.iter().any(|(_, _, after)| after.opens()) {
         wish(tx).await?;
     }
-    let number = write::number(tx, plan, now, may_be_lost).await?;
+    let number = write::number(tx, (plan, &erased), now, may_be_lost).await?;
     let turns = heeded.into_iter().flat_map(|(id, _, after)| after.turns.into_iter().map(move |turn| (id, turn)));
     Ok((number, turns.collect()))
 }

@@ -20,9 +20,8 @@ pub(super) const EXPORT: &str = "
            r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
            r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
            t.due_at, t.because, t.wanted_at, t.hastened_at, t.fetched_at, t.stale_after,
-           c.etag AS own_etag, c.changed_at, c.headers, c.body, NULL::bigint AS leased_until,
-           NULL::bigint AS walk, NULL::bigint AS walked_at, NULL::bigint AS walk,
-           NULL::bigint AS walked_at,
+           c.etag AS own_etag, c.changed_at, c.headers, c.body, NULL::bigint AS leased_until, NULL::bigint AS erased_at,
+           NULL::bigint AS walk, NULL::bigint AS walked_at,
            (SELECT string_agg(o.name, ',') FROM headpond.key_origin k JOIN headpond.origin o ON o.id = k.origin_id
              WHERE k.resource_id = r.id AND o.name IN ('api', 'cli')) AS hands
       FROM headpond.resource r
@@ -59,7 +58,7 @@ const LOCK_UPSTREAM: &str = "
      WHERE s.id = $1 FOR NO KEY UPDATE OF u";
 
 pub(super) const STORED: &str = "
-    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, t.due_at, t.because, t.fetched_at
+    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, t.due_at, t.because, t.fetched_at, r.erased_at
       FROM headpond.resource r JOIN headpond.schedule t ON t.resource_id = r.id
      WHERE r.source_id = $1 AND r.key = ANY($2)
      ORDER BY r.id FOR NO KEY UPDATE OF t";

@@ -123,7 +123,7 @@ const LOCK_UPSTREAM: &str = "
 
 /// `own` is what the origin $3 says, `other` the place of the first other one.
 pub(super) const KNOWN: &str = "
-    SELECT r.id, r.key, r.params, r.retired_at, k.params AS own,
+    SELECT r.id, r.key, r.params, r.retired_at, r.erased_at, k.params AS own,
            (SELECT min(o.place) FROM headpond.key_origin x JOIN headpond.origin o ON o.id = x.origin_id
              WHERE x.resource_id = r.id AND x.origin_id <> $3) AS other
       FROM headpond.resource r LEFT JOIN headpond.key_origin k ON k.origin_id = $3 AND k.resource_id = r.id
@@ -146,7 +146,7 @@ const ADD: &str = "
  RETURNING resource_id";
 
 /// `wanted_at` leaves a resource due that is being fetched right now, with the parameters that it had.
-const DUE: &str = "
+pub(super) const DUE: &str = "
     UPDATE headpond.schedule SET due_at = $2, because = CASE because WHEN 1 THEN 1 ELSE $3 END, wanted_at = $2
      WHERE resource_id = ANY($1)";
 

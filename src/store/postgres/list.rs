@@ -27,7 +27,7 @@ pub(super) const NAMED: &str = "
     SELECT r.id, r.key, r.version, r.gone_since, r.retired_at, r.terms, r.failures, r.failing_since, r.failed_at,
            r.failure_kind, r.failure_status, r.failure_detail, t.fetched_at, t.stale_after
       FROM headpond.resource r JOIN headpond.schedule t ON t.resource_id = r.id
-     WHERE r.source_id = $1 AND r.key = ANY($2)";
+     WHERE r.source_id = $1 AND r.key = ANY($2) AND r.erased_at IS NULL";
 
 /// The length of a body is known without reading it.
 pub(super) const DESCRIBED: &str = "

@@ -10,10 +10,12 @@ mod archive;
 mod claim;
 mod connect;
 mod demand;
+mod erase;
 mod error;
 mod feed;
 mod follow;
 mod hasten;
+mod history;
 mod keys;
 mod lease;
 mod list;
@@ -35,6 +37,7 @@ mod upkeep;
 mod views;
 mod walk;
 mod want;
+mod webhooks;
 mod write;
 
 use std::path::Path;
@@ -52,11 +55,11 @@ use self::error::Result;
 use super::columns::micros;
 use super::retry::retrying;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
-    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
-    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
-    Wish,
+    Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
+    Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
+    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
+    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -364,6 +367,22 @@ impl Store for PostgresStore {
         bounded(refusal::read(self, source, key)).await
     }
 
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError> {
+        retrying(|| bounded(erase::erase(self, source, keys, unseen))).await
+    }
+
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
+        retrying(|| bounded(erase::allow(self, source, keys))).await
+    }
+
+    async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {
+        bounded(history::versions(self, source, key)).await
+    }
+
+    async fn version(&self, source: &SourceName, key: &Key, version: u64) -> Result<Option<StoredContent>, StoreError> {
+        bounded(history::version(self, source, key, version)).await
+    }
+
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
         bounded(list::list(self, source, request)).await
     }
@@ -413,6 +432,32 @@ impl Store for PostgresStore {
             "a Postgres database is backed up by Postgres' own tools: `pg_dump`, or a backup of the whole server"
                 .into(),
         ))
+    }
+
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError> {
+        let end = self.feed_end().await?;
+        bounded(webhooks::register(self, names, end)).await
+    }
+
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError> {
+        bounded(webhooks::lease(self, name, worker, until)).await
+    }
+
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError> {
+        bounded(webhooks::sent(self, name, worker, sent)).await
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError> {
+        bounded(webhooks::states(self)).await
+    }
+
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError> {
+        bounded(webhooks::resume(self, name)).await
     }
 
     async fn close(&self) {

@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
-    PostgresStore, apply, archive, claim, demand, feed, hasten, keys, lease, list, origins, read, refusal, reschedule,
-    status, tables, typed, upkeep, walk, want, write,
+    PostgresStore, apply, archive, claim, demand, erase, feed, hasten, history, keys, lease, list, origins, read,
+    refusal, reschedule, status, tables, typed, upkeep, walk, want, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -28,6 +28,8 @@ const LOAD: &str = "
            FROM headpond.resource;
     INSERT INTO headpond.content (resource_id, etag, changed_at, headers, body)
          SELECT id, '\\x00', 0, '', '\\x7b7d' FROM headpond.resource;
+    INSERT INTO headpond.history (resource_id, version, source_id, changed_at, until, gone, size, etag, headers, body)
+         SELECT id, 0, source_id, 0, 5, 0, 0, '\\x00', '', '' FROM headpond.resource;
     INSERT INTO headpond.lease (token, upstream_id, worker, granted_at, expires_at, resources)
          SELECT n, 1, 'w', 0, 9000000000000000, ARRAY[n] FROM generate_series(1, 20) AS n;
     INSERT INTO headpond.change SELECT n, 1, n, 'a', 'key', 'created', 1, 0 FROM generate_series(1, $rows) AS n;
@@ -38,7 +40,7 @@ const LOAD: &str = "
     ANALYZE";
 
 /// Tables that are too large to be read as a whole.
-const LARGE: [&str; 6] = ["schedule", "resource", "content", "change", "applied", "key_origin"];
+const LARGE: [&str; 7] = ["schedule", "resource", "content", "history", "change", "applied", "key_origin"];
 
 /// What to explain: a name, the statement, and arguments as SQL.
 type Case = (&'static str, String, String);
@@ -127,6 +129,22 @@ fn cases() -> Vec<Case> {
         ("export", archive::EXPORT.into(), "1, 'key 7', 32".into()),
         ("import: stored", archive::STORED.into(), format!("1, {texts}")),
         ("import: leases", archive::LEASES.into(), format!("1, {texts}")),
+        ("erase: found", erase::FOUND.into(), format!("1, {texts}")),
+        ("erase: leases", erase::LEASES.into(), ids.clone()),
+        ("erase: lock", erase::LOCK.into(), ids.clone()),
+        ("erase: unlist", erase::UNLIST.into(), ids.clone()),
+        ("erase: no params", erase::NO_PARAMS.into(), ids.clone()),
+        ("erase: schedule", erase::SCHEDULE.into(), ids.clone()),
+        ("erase: resource", erase::RESOURCE.into(), format!("{ids}, 5, 5")),
+        ("erase: content", erase::CONTENT.into(), ids.clone()),
+        ("erase: history", erase::HISTORY.into(), ids.clone()),
+        ("erase: gone", erase::GONE.into(), ids.clone()),
+        ("erase: allow", erase::ALLOW.into(), format!("{ids}, 5, 5")),
+        ("history: keep", history::KEEP.into(), format!("{ids}, {zeros}")),
+        ("history: trim", history::TRIM.into(), ids.clone()),
+        ("history: versions", history::VERSIONS.into(), "'a', 'key 7'".into()),
+        ("history: version", history::VERSION.into(), "'a', 'key 7', 0".into()),
+        ("prune history", history::OUTLIVED.into(), "5, 1000".into()),
         ("prune leases", upkeep::LEASES.into(), "5, 1000".into()),
         ("prune retired", upkeep::RETIRED.into(), "7, 1000".into()),
         ("prune applied", upkeep::APPLIED[1].into(), "1, 1001".into()),

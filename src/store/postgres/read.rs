@@ -21,7 +21,7 @@ pub(super) async fn clock(store: &PostgresStore) -> Result<DateTime<Utc>> {
 /// One statement, so that all of it is of one moment. `w` is the walk of which the resource is a member (11); what asks for it
 /// is the walk then (`f` and `d`), else the resource itself.
 pub(super) const CURRENT: &str = "
-    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
+    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.erased_at, r.terms, r.transformed, r.moved_to,
            f.failures, f.failing_since, f.failed_at, f.failure_kind, f.failure_status, f.failure_detail,
            d.due_at, d.because, d.wanted_at, d.hastened_at, t.fetched_at, t.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
            c.etag AS own_etag, c.changed_at, c.headers, c.body,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::PgConnection;
 
 use super::error::Result;
-use super::{PostgresStore, wish};
+use super::{PostgresStore, history, wish};
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::domain::schedule::Because;
@@ -94,6 +94,11 @@ pub(super) async fn register(store: &PostgresStore, sources: &[SourceSpec]) -> R
         registered.insert(record.source_name("name")?, ids);
     }
     let ids = |source: &SourceSpec| registered.get(&source.name).copied();
+    for source in by_name.values() {
+        if let Some(ids) = ids(source) {
+            history::rule(&mut tx, ids.source, source).await?;
+        }
+    }
     let before: HashMap<_, _> =
         known.iter().map(|(name, upstream, asked)| (name.as_str(), (*upstream, *asked))).collect();
     let known = by_name.values().filter_map(|source| Some((*source, ids(source)?, *before.get(source.name.as_str())?)));

@@ -8,18 +8,22 @@ use sqlx::PgConnection;
 use super::PostgresStore;
 use super::error::Result;
 use super::owner::OWNER;
+use super::webhooks::STATES;
 use crate::domain::resource::UpstreamId;
 use crate::domain::schedule::FIRST_ASIDE;
 use crate::store::columns::{CONFIG_OWNER, micros, parse_config_owner};
 use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow, Status, UpstreamRow, depth};
-use crate::store::{OriginStatus, StoreError};
+use crate::store::{OriginStatus, StoreError, WebhookState};
 
 /// All of it is of one moment.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 pub(super) const SOURCES: &str = "
-    SELECT s.id, s.name, s.upstream_id, s.keys, s.ready::integer AS ready, f.key, f.at, f.kind, f.status, f.detail
+    SELECT s.id, s.name, s.upstream_id, s.keys, s.ready::integer AS ready, f.key, f.at, f.kind, f.status, f.detail,
+           coalesce(h.versions, 0)::bigint AS versions, coalesce(h.bytes, 0)::bigint AS bytes
       FROM headpond.source s LEFT JOIN headpond.last_failure f ON f.source_id = s.id
+      LEFT JOIN (SELECT source_id, sum(versions) AS versions, sum(bytes) AS bytes
+                   FROM headpond.kept_size GROUP BY source_id) AS h ON h.source_id = s.id
      ORDER BY s.name";
 
 pub(super) const UPSTREAMS: &str = "
@@ -94,9 +98,11 @@ pub(super) async fn status(store: &PostgresStore, now: DateTime<Utc>) -> Result<
     }
     let origins = sqlx::query(ORIGINS).fetch_all(&mut *snapshot).await?;
     let origins = origins.iter().map(OriginStatus::read).collect::<Result<Vec<_>, StoreError>>()?;
+    let webhooks = sqlx::query(STATES).fetch_all(&mut *snapshot).await?;
+    let webhooks = webhooks.iter().map(WebhookState::of).collect::<Result<Vec<_>, StoreError>>()?;
     let bytes: i64 = sqlx::query_scalar(TABLES).fetch_one(&mut *snapshot).await?;
     let disk = Disk { bytes: bytes.unsigned_abs(), free: None, log: None };
-    Ok(Reading { now, owner, sources, upstreams, census, queues, origins, disk }.status())
+    Ok(Reading { now, owner, sources, upstreams, census, queues, origins, disk, webhooks }.status())
 }
 
 async fn queue(snapshot: &mut PgConnection, upstream: UpstreamId, depth: i64, now: DateTime<Utc>) -> Result<Queue> {

@@ -143,7 +143,7 @@ fn time(micros: &str) -> String {
     format!("timestamptz 'epoch' + {micros} * interval '1 microsecond'")
 }
 
-fn clear_sql(TableId(id): TableId) -> String {
+pub(super) fn clear_sql(TableId(id): TableId) -> String {
     format!("DELETE FROM headpond.typed_{id} WHERE headpond_id = ANY($1)")
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::refusal::TOO_MANY;
-use super::{PostgresStore, bounded};
+use super::{PostgresStore, bounded, history};
 use crate::domain::time::earlier;
 use crate::store::columns::micros;
 use crate::store::{MOST_REFUSED, PruneRules};
@@ -75,7 +75,9 @@ pub(super) async fn prune(store: &PostgresStore, rules: &PruneRules) -> Result<u
         + cut(store, APPLIED, until(rules.applied)).await?
         + cut(store, CHANGES, until(rules.changes)).await?
         + delete(store, RETIRED, until(rules.retired)).await?
-        + delete(store, TOO_MANY, MOST_REFUSED.into()).await?)
+        + delete(store, TOO_MANY, MOST_REFUSED.into()).await?
+        + delete(store, history::OUTLIVED, micros(rules.now)).await?
+        + history::trim(store, CHUNK).await?)
 }
 
 /// Runs a statement, whose first argument this is, as long as it finds rows.

@@ -13,6 +13,7 @@ use crate::domain::schedule::Because;
 use crate::domain::snapshot::encode_headers;
 use crate::domain::terms::Terms;
 use crate::store::columns::micros;
+use crate::store::erase::{self, GoneErased};
 use crate::store::plan::{Plan, ScheduleRow};
 use crate::store::{AT_ONCE, describe};
 
@@ -261,7 +262,7 @@ pub(super) const NUMBER: &str = "
 /// Gives the batch its number and its changes theirs, and tells whoever follows.
 pub(super) async fn number(
     tx: &mut PgConnection,
-    plan: &Plan<'_>,
+    (plan, erased): (&Plan<'_>, &GoneErased),
     now: DateTime<Utc>,
     may_be_lost: bool,
 ) -> Result<i64> {
@@ -271,7 +272,7 @@ pub(super) async fn number(
         .bind(plan.touched().map(|id| id.0).collect::<Vec<_>>())
         .bind(column(changes, |change| change.resource.0))
         .bind(column(changes, |change| i64::from(change.tag)))
-        .bind(column(changes, |change| change.kind.as_str()))
+        .bind(column(changes, |change| erase::kind(change, erased).as_str()))
         .bind(column(changes, |change| change.at))
         .bind(CHANNEL)
         .bind(may_be_lost)

@@ -22,7 +22,7 @@ pub(super) const EXPORT: &str = "
         r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
         r.failures, r.failing_since, r.failed_at, r.failure_kind, r.failure_status, r.failure_detail,
         s.due_at, s.because, s.wanted_at, s.hastened_at, s.fetched_at, s.stale_after,
-        b.etag AS own_etag, b.changed_at, b.headers, b.body, NULL AS leased_until, NULL AS walk, NULL AS walked_at, NULL AS walk, NULL AS walked_at,
+        b.etag AS own_etag, b.changed_at, b.headers, b.body, NULL AS leased_until, NULL AS erased_at, NULL AS walk, NULL AS walked_at,
         (SELECT group_concat(o.name, ',') FROM headpond_key_origin AS k JOIN headpond_origin AS o ON o.id = k.origin_id
          WHERE k.resource_id = r.id AND o.name IN ('api', 'cli')) AS hands
     FROM headpond_resource AS r
@@ -43,7 +43,7 @@ pub(super) const INSERT_UNSCHEDULED: &str = "
     WHERE r.id > ?1";
 
 pub(super) const STORED: &str = "
-    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, s.due_at, s.because, s.fetched_at
+    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, s.due_at, s.because, s.fetched_at, r.erased_at
     FROM json_each(?2) AS j
     CROSS JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
     JOIN headpond_schedule AS s ON s.resource_id = r.id";
@@ -89,7 +89,7 @@ impl SqliteStore {
     }
 }
 
-fn held(row: &sqlx::sqlite::SqliteRow) -> Result<(LeaseToken, Held), StoreError> {
+pub(super) fn held(row: &sqlx::sqlite::SqliteRow) -> Result<(LeaseToken, Held), StoreError> {
     let record = Record::identified_by(row, "lease", "token")?;
     let resources = parse_ids(record.id(), &record.text("resources")?)?;
     Ok((LeaseToken(record.id()), Held { upstream: UpstreamId(record.integer("upstream_id")?), resources }))

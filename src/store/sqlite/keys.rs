@@ -15,7 +15,7 @@ use crate::store::{Authority, KeysChanged, StoreError};
 
 /// What is known of some keys. `own` is what the origin ?3 says, `other` the place of the first other one.
 pub(super) const KNOWN: &str = "
-    SELECT r.id, r.key, r.params, r.retired_at, k.params AS own, (
+    SELECT r.id, r.key, r.params, r.retired_at, r.erased_at, k.params AS own, (
         SELECT min(o.place) FROM headpond_key_origin AS x JOIN headpond_origin AS o ON o.id = x.origin_id
         WHERE x.resource_id = r.id AND x.origin_id <> ?3) AS other
     FROM json_each(?2) AS j
@@ -60,7 +60,7 @@ pub(super) const DUE_NOW: &str = "
     SET due_at = ?2, wanted_at = ?2, because = CASE because WHEN 1 THEN 1 ELSE 8 END
     WHERE resource_id IN (SELECT value FROM json_each(?1))";
 
-const COUNT_KEYS: &str = "UPDATE headpond_source SET keys = keys + ?2 WHERE id = ?1";
+pub(super) const COUNT_KEYS: &str = "UPDATE headpond_source SET keys = keys + ?2 WHERE id = ?1";
 
 const COUNT_IN_ORIGIN: &str = "UPDATE headpond_origin SET keys = keys + ?2 WHERE id = ?1";
 

@@ -28,7 +28,7 @@ pub(super) const NAMED: &str = "
     SELECT r.id, r.key, r.version, r.gone_since, r.retired_at, r.terms, r.failures, r.failing_since, r.failed_at,
         r.failure_kind, r.failure_status, r.failure_detail, s.fetched_at, s.stale_after
     FROM json_each(?2) AS j
-    CROSS JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
+    CROSS JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value AND r.erased_at IS NULL
     JOIN headpond_schedule AS s ON s.resource_id = r.id";
 
 /// The length of a body is known without reading it.

@@ -12,10 +12,12 @@ mod backup;
 mod claim;
 mod connect;
 mod demand;
+mod erase;
 mod error;
 mod feed;
 mod follow;
 mod hasten;
+mod history;
 mod keys;
 mod lease;
 mod list;
@@ -40,6 +42,7 @@ mod typed;
 mod views;
 mod walk;
 mod want;
+mod webhooks;
 mod work;
 mod write;
 mod writer;
@@ -58,11 +61,11 @@ pub(super) use self::connect::inspect;
 use self::writer::Writer;
 use super::columns::micros;
 use super::{
-    Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended, Exported,
-    Filled, Follower, Hastened, Import, KeyQuery, KeysChanged, KnownOrigin, KnownTable, LeaseToken, ListRequest,
-    ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered, Removed, Round, RowPage,
-    RowRequest, Rows, Seen, Selection, Settled, SourceSpec, Status, Store, StoreError, TableId, WalkEnd, WalkPage,
-    Wish,
+    Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
+    Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
+    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
+    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -349,6 +352,22 @@ impl Store for SqliteStore {
         self.read_refusal(source, key).await
     }
 
+    async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError> {
+        self.erase_keys(source, keys, unseen).await
+    }
+
+    async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
+        self.allow_keys(source, keys).await
+    }
+
+    async fn history(&self, source: &SourceName, key: &Key) -> Result<Vec<KeptVersion>, StoreError> {
+        self.read_versions(source, key).await
+    }
+
+    async fn version(&self, source: &SourceName, key: &Key, version: u64) -> Result<Option<StoredContent>, StoreError> {
+        self.read_version(source, key, version).await
+    }
+
     async fn list(&self, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>, StoreError> {
         self.read_list(source, request).await
     }
@@ -395,6 +414,32 @@ impl Store for SqliteStore {
 
     async fn backup(&self, file: &Path) -> Result<u64, StoreError> {
         self.copy_to(file).await
+    }
+
+    async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError> {
+        let end = self.feed_end().await?;
+        webhooks::register(self, names, end).await
+    }
+
+    async fn webhook_outbox(
+        &self,
+        name: &str,
+        worker: &str,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Outbox>, StoreError> {
+        webhooks::lease(self, name, worker, until).await
+    }
+
+    async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError> {
+        webhooks::sent(self, name, worker, sent).await
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookState>, StoreError> {
+        webhooks::states(self).await
+    }
+
+    async fn resume_webhook(&self, name: &str) -> Result<bool, StoreError> {
+        webhooks::resume(self, name).await
     }
 
     async fn close(&self) {

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::tests::store;
 use super::{
-    apply, archive, claim, demand, feed, hasten, keys, lease, list, origins, prune, read, refusal, reschedule, status,
-    tables, typed, walk, want, write,
+    apply, archive, claim, demand, erase, feed, hasten, history, keys, lease, list, origins, prune, read, refusal,
+    reschedule, status, tables, typed, walk, want, write,
 };
 
 /// Two sources of one upstream, all with content.
@@ -23,6 +23,8 @@ const MANY: &str = "
     SELECT id, 1, source_id, CASE WHEN id % 100 = 0 THEN 1000 + id ELSE 9000000 + id END, 2 + id % 5
     FROM headpond_resource;
     INSERT INTO headpond_content SELECT id, x'00', 0, x'', zeroblob(100) FROM headpond_resource;
+    INSERT INTO headpond_history (resource_id, version, source_id, changed_at, until, gone, size, etag, headers, body)
+    SELECT id, 0, source_id, 0, 5, 0, 0, x'00', x'', x'' FROM headpond_resource;
     INSERT INTO headpond_change SELECT id, 1, id, 'a', key, 'created', 1, 0 FROM headpond_resource;
     INSERT INTO headpond_applied SELECT id, 0, '[]' FROM headpond_resource;
     INSERT INTO headpond_lease VALUES (1, 1, 'w', 0, 1, '[100]', '[]');
@@ -130,6 +132,22 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("typed: sources", typed::SOURCES),
     ("typed: copies", tables::COPIES),
     ("typed: versions", tables::VERSIONS),
+    ("erase: found", erase::FOUND),
+    ("erase: schedule", erase::SCHEDULE),
+    ("erase: resource", erase::RESOURCE),
+    ("erase: uncount", erase::UNCOUNT),
+    ("erase: unlist", erase::UNLIST),
+    ("erase: no params", erase::NO_PARAMS),
+    ("erase: content", erase::CONTENT),
+    ("erase: history", erase::HISTORY),
+    ("erase: gone", erase::GONE),
+    ("erase: allow", erase::ALLOW),
+    ("history: keep", history::KEEP),
+    ("history: trim", history::TRIM),
+    ("history: versions", history::VERSIONS),
+    ("history: version", history::VERSION),
+    ("prune: history", history::OUTLIVED),
+    ("prune: too much history", history::TOO_MANY),
     ("prune: leases", prune::LEASES),
     ("prune: retired", prune::RETIRED),
     ("prune: applied", prune::APPLIED[1]),
@@ -137,7 +155,7 @@ const STATEMENTS: &[(&str, &str)] = &[
 ];
 
 /// Arrays; the few leases, sources, origins and upstreams; the counter's one row; the census.
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 19] = [
     "j",
     "held",
     "l",
@@ -156,6 +174,7 @@ const SMALL: [&str; 18] = [
     "p",
     "t",
     "f",
+    "kept",
 ];
 
 /// A database with that many resources.

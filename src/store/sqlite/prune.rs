@@ -2,6 +2,7 @@
 
 use super::SqliteStore;
 use super::error::failed;
+use super::history::OUTLIVED;
 use super::refusal::TOO_MANY;
 use super::writer::Durability;
 use crate::domain::time::earlier;
@@ -46,7 +47,9 @@ impl SqliteStore {
             + self.cut(APPLIED, until(rules.applied)).await?
             + self.cut(CHANGES, until(rules.changes)).await?
             + self.delete(RETIRED, until(rules.retired)).await?
-            + self.delete(TOO_MANY, MOST_REFUSED.into()).await?)
+            + self.delete(TOO_MANY, MOST_REFUSED.into()).await?
+            + self.delete(OUTLIVED, micros(rules.now)).await?
+            + self.trim_history(CHUNK).await?)
     }
 
     /// Cuts off the beginning of a numbered table. Where to is looked for once: the old rows are read on the way there.

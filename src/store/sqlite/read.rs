@@ -12,7 +12,7 @@ use crate::store::{Current, StoreError};
 /// One statement, so that all parts are of one moment. There are no more leases than requests may be under way. `w` is the
 /// walk of which the resource is a member (11); what asks for it is the walk then (`f` and `d`), else the resource itself.
 pub(super) const CURRENT: &str = "
-    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.terms, r.transformed, r.moved_to,
+    SELECT r.id, r.version, r.etag, r.last_modified, r.gone_since, r.erased_at, r.terms, r.transformed, r.moved_to,
         f.failures, f.failing_since, f.failed_at, f.failure_kind, f.failure_status, f.failure_detail,
         d.due_at, d.because, d.wanted_at, d.hastened_at, s.fetched_at, s.stale_after, w.resource_id AS walk, d.fetched_at AS walked_at,
         b.etag AS own_etag, b.changed_at, b.headers, b.body,

@@ -4,7 +4,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::error::failed;
 use super::writer::Durability;
-use super::{SqliteStore, wish};
+use super::{SqliteStore, history, wish};
 use crate::domain::resource::{SourceId, UpstreamId};
 use crate::store::columns::micros;
 use crate::store::{Registered, SourceSpec, StoreError, check_fingerprint, no_such_source};
@@ -62,6 +62,7 @@ impl SqliteStore {
         for spec in sources {
             let upstream = self.upsert_upstream(&mut transaction, spec).await?;
             let source = self.put_source(&mut transaction, spec, upstream).await?;
+            history::rule(&mut transaction, source.0, spec).await?;
             registered.push(Registered { source, upstream });
         }
         transaction.commit().await.map_err(failed)?;

@@ -8,15 +8,18 @@ use sqlx::{Sqlite, Transaction};
 use super::SqliteStore;
 use super::error::failed;
 use super::owner::OWNER;
+use super::webhooks::STATES;
 use crate::domain::resource::UpstreamId;
 use crate::domain::schedule::FIRST_ASIDE;
 use crate::store::columns::{CONFIG_OWNER, Record, micros, parse_config_owner};
 use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow, Status, UpstreamRow, depth};
-use crate::store::{OriginStatus, StoreError};
+use crate::store::{OriginStatus, StoreError, WebhookState};
 
 pub(super) const SOURCES: &str = "
-    SELECT source.id, source.name, source.upstream_id, source.keys, source.ready, f.key, f.at, f.kind, f.status, f.detail
+    SELECT source.id, source.name, source.upstream_id, source.keys, source.ready, f.key, f.at, f.kind, f.status, f.detail,
+        coalesce(h.versions, 0) AS versions, coalesce(h.bytes, 0) AS bytes
     FROM headpond_source AS source LEFT JOIN headpond_last_failure AS f ON f.source_id = source.id
+    LEFT JOIN headpond_kept_size AS h ON h.source_id = source.id
     ORDER BY source.name";
 
 pub(super) const UPSTREAMS: &str = "
@@ -89,8 +92,10 @@ impl SqliteStore {
         }
         let origins = sqlx::query(ORIGINS).fetch_all(&mut *snapshot).await.map_err(failed)?;
         let origins = origins.iter().map(OriginStatus::read).collect::<Result<Vec<_>, _>>()?;
+        let webhooks = sqlx::query(STATES).fetch_all(&mut *snapshot).await.map_err(failed)?;
+        let webhooks = webhooks.iter().map(WebhookState::of).collect::<Result<Vec<_>, StoreError>>()?;
         let disk = self.disk(&mut snapshot).await?;
-        Ok(Reading { now, owner, sources, upstreams, census, queues, origins, disk }.status())
+        Ok(Reading { now, owner, sources, upstreams, census, queues, origins, disk, webhooks }.status())
     }
 
     async fn disk(&self, snapshot: &mut Transaction<'_, Sqlite>) -> Result<Disk, StoreError> {

@@ -43,6 +43,8 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
         limits,
         fingerprint: Fingerprint(1),
         is_walked: false,
+        history: None,
+        erase_gone: false,
     };
     let weather = store.register(std::slice::from_ref(&spec), Authority::Owns).await.unwrap()[0];
     let keys = ["a", "b"].map(|key| (Key::new(key).unwrap(), Params::new()));
@@ -71,6 +73,8 @@ async fn what_is_served_waits_for_the_disk_and_claims_do_not() {
         limits,
         fingerprint: Fingerprint(1),
         is_walked: false,
+        history: None,
+        erase_gone: false,
     };
     let weather = store.register(&[spec], Authority::Owns).await.unwrap()[0];
     store.add_keys(weather.source, &[(Key::new("a").unwrap(), Params::new())], Authority::Owns).await.unwrap();

@@ -13,7 +13,7 @@ use super::error::failed;
 use super::script::Argument::Text;
 use super::script::{Argument, Script};
 use super::work::Work;
-use super::{WISH, json, lease, refusal, typed};
+use super::{WISH, erase, history, json, lease, refusal, typed};
 use crate::domain::decision::Replacement;
 use crate::domain::resource::{ResourceId, UpstreamId};
 use crate::domain::schedule::Because;
@@ -21,8 +21,9 @@ use crate::domain::snapshot::encode_headers;
 use crate::domain::terms::Terms;
 use crate::domain::validators::Validators;
 use crate::store::columns::micros;
+use crate::store::erase::{GoneErased, kind};
 use crate::store::heed::{Known, Note, Turns};
-use crate::store::plan::{Leases, Plan, RETRIES};
+use crate::store::plan::{ChangeRow, Leases, Plan, RETRIES};
 use crate::store::{AT_ONCE, LeaseToken, StoreError, describe};
 
 /// What is retired (`due_at` NULL) stays so. What was wanted after the request began stays due since then; before all
@@ -132,6 +133,8 @@ pub(super) async fn write(
     upstreams: &Upstreams,
     now: DateTime<Utc>,
 ) -> Result<(i64, Turns), StoreError> {
+    history::write(work.connection()?, plan).await?;
+    let erased = erase::gone(work.connection()?, plan).await?;
     write_content(work.connection()?, &plan.replaced).await?;
     typed::write(work.connection()?, plan).await?;
     refusal::write(work.connection()?, &plan.refused).await?;
@@ -141,7 +144,7 @@ pub(super) async fn write(
     let turns = heed(&mut work, plan, upstreams, now).await?;
     let held = |token: LeaseToken| held.get(&token).map(|lease| lease.resources.clone());
     lease::take_out(work.script(), held, &plan.settled)?;
-    add_numbers(work.script(), plan, micros(now))?;
+    add_numbers(work.script(), plan, &erased, micros(now))?;
     // Of all these only the number comes with a row.
     let number = work.commit().await?.into_iter().flatten().next();
     let number = number.ok_or_else(|| StoreError::Rejected("a batch was given no number".into()))?;
@@ -149,12 +152,12 @@ pub(super) async fn write(
 }
 
 /// Gives the batch its number, and its changes theirs.
-fn add_numbers(script: &mut Script, plan: &Plan<'_>, now: i64) -> Result<(), StoreError> {
+fn add_numbers(script: &mut Script, plan: &Plan<'_>, erased: &GoneErased, now: i64) -> Result<(), StoreError> {
     let changes = i64::try_from(plan.changes.len()).unwrap_or(i64::MAX);
     script.add(NUMBER, &[changes.into()])?;
     if !plan.changes.is_empty() {
-        let rows: Vec<_> =
-            plan.changes.iter().map(|change| (change.tag, change.resource, change.kind.as_str(), change.at)).collect();
+        let row = |change: &ChangeRow| (change.tag, change.resource, kind(change, erased).as_str(), change.at);
+        let rows: Vec<_> = plan.changes.iter().map(row).collect();
         script.add(CHANGES, &[Text(json(&rows)?), changes.into()])?;
     }
     let touched: Vec<ResourceId> = plan.touched().collect();

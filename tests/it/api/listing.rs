@@ -210,7 +210,7 @@ async fn a_retired_key_is_named_but_not_listed(test: &TestStore) {
 
 async fn wrong_parameters_say_what_would_be_right(test: &TestStore) {
     let pond = Pond::with_keys(test, &["a", "b"]).await;
-    let known = "the parameters here are `after`, `cursor`, `data`, `key`, `keys`, `limit`, `state`.";
+    let known = "the parameters here are `after`, `cursor`, `data`, `key`, `keys`, `limit`, `state`, `version`.";
     let (limit, state) = ("it must be a whole number from 1 to 1000.", "it must be fresh, stale, pending or gone.");
     let (data, utf8) = ("it must be true or false.", "it must be UTF-8, percent-encoded.");
     let once = "it may be given once.";

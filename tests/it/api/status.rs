@@ -61,6 +61,7 @@ async fn everything_is_told_by_its_documented_name(test: &TestStore) {
             "last_failure": {
                 "key": "köln", "at": time(10), "kind": "connect", "status": null, "detail": "connection refused",
             },
+            "history": { "versions": 0, "bytes": 0 },
         }],
         "upstreams": [{
             "name": "weather",
@@ -75,6 +76,7 @@ async fn everything_is_told_by_its_documented_name(test: &TestStore) {
             "oldest_due_at": null,
             "pauses": [],
         }],
+        "webhooks": [],
     });
     assert_eq!(told, expected);
     let oldest = told["sources"][0]["oldest_fetched_at"].as_str().unwrap();

@@ -80,6 +80,7 @@ fn documented() -> BTreeSet<(String, &'static str)> {
         "headpond_store_errors_total",
         "headpond_streams",
         "headpond_upstream_pauses_total",
+        "headpond_webhook_messages_total",
     ];
     let told = ALL.iter().filter(|metric| !silent.contains(&metric.name));
     told.map(|metric| (metric.name.to_owned(), kind(metric.kind))).collect()

@@ -3,6 +3,7 @@
 mod archive;
 mod backup;
 mod deploy;
+mod erase;
 mod explain;
 mod offline;
 mod systemd;

@@ -11,8 +11,8 @@ use headpond::domain::schedule::{Because, NEVER};
 use headpond::domain::snapshot::{ContentHash, Snapshot};
 use headpond::domain::validators::Validators;
 use headpond::store::{
-    Brought, Claim, GoneBudget, Hastened, HowItEnded, Missing, PageContent, PageFate, Registered, Selection, WalkEnd,
-    WalkLease, WalkPage,
+    Brought, Claim, Erased, GoneBudget, Hastened, HowItEnded, Missing, PageContent, PageFate, Registered, Selection,
+    WalkEnd, WalkLease, WalkPage,
 };
 
 use crate::support::store::{LEASE, TestStore, UNLIMITED, key, on_each_database, wish};
@@ -27,6 +27,7 @@ on_each_database! {
     members_are_never_due_by_themselves,
     what_asks_for_something_else_knows_nothing,
     a_walk_that_is_closed_is_asked_for_no_more,
+    a_member_that_is_erased_is_on_no_page_any_more,
 }
 
 const ASKS: Fingerprint = Fingerprint(1);
@@ -241,4 +242,33 @@ async fn a_walk_that_is_closed_is_asked_for_no_more(test: &TestStore) {
     let back = page(test, lease(users, &again), (1, 0), vec![item("a", "1")]);
     assert_eq!(store(test, &back).await, Brought { new: 0, changed: 0, unchanged: 1 });
     assert_eq!(test.store.keys(users.source, None, 10).await.unwrap().len(), 1);
+}
+
+async fn a_member_that_is_erased_is_on_no_page_any_more(test: &TestStore) {
+    let (users, claim) = claimed(test).await;
+    let lease = lease(users, &claim);
+    let items = || vec![item("a", "A"), item("b", "B")];
+    store(test, &page(test, lease, (1, 0), items())).await;
+    store(test, &page(test, lease, (1, 1), vec![item("c", "C")])).await;
+    let erased = test.store.erase(users.source, &[key("a")], false).await.unwrap();
+    assert!(matches!(erased[..], [Erased::Now(_)]));
+    assert_eq!(test.store.walk_page(users.source, 0).await.unwrap(), None, "its validators would confirm it");
+    assert!(test.store.walk_page(users.source, 1).await.unwrap().is_some());
+    let same = WalkPage { content: PageContent::Same, ..page(test, lease, (2, 0), vec![]) };
+    assert_eq!(
+        test.store.store_page(&same).await.unwrap(),
+        PageFate::Forgotten,
+        "also for a walk that had asked by them"
+    );
+    assert_eq!(store(test, &page(test, lease, (2, 0), items())).await, Brought { unchanged: 1, ..Brought::default() });
+    let same = WalkPage { content: PageContent::Same, ..page(test, lease, (3, 0), vec![]) };
+    assert_eq!(store(test, &same).await.unchanged, 1, "and its page can be confirmed without it");
+    let a = test.current("users", "a").await;
+    assert_eq!((a.erased_at, a.content, a.due), (Some(test.now()), None, None));
+    assert_eq!(test.number("SELECT keys FROM {origin} WHERE name = 'walk'").await, 2);
+    assert_eq!(test.store.status(test.now()).await.unwrap().sources[0].counts.keys, 2);
+    test.store.allow(users.source, &[key("a")]).await.unwrap();
+    assert_eq!(store(test, &page(test, lease, (4, 0), items())).await.new, 1);
+    assert_eq!(test.current("users", "a").await.version, 2);
+    assert_eq!(test.number("SELECT keys FROM {origin} WHERE name = 'walk'").await, 3);
 }

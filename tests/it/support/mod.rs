@@ -1,5 +1,6 @@
 //! What tests stand on.
 
+pub mod catalog;
 pub mod events;
 pub mod gzip;
 pub mod nginx;

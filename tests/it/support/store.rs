@@ -338,12 +338,15 @@ impl Database {
 
 /// A source by name on an upstream by name.
 pub fn spec(name: &str, upstream: &str, limits: Limits) -> SourceSpec {
+    let name = SourceName::new(name).unwrap();
     SourceSpec {
-        name: SourceName::new(name).unwrap(),
+        name,
         upstream: upstream.into(),
         limits,
         fingerprint: Fingerprint(1),
         is_walked: false,
+        history: None,
+        erase_gone: false,
     }
 }
 

@@ -48,13 +48,13 @@ pub(in crate::store::postgres) async fn store_page(store: &PostgresStore, page: 
 }
 
 pub(in crate::store::postgres) const KNOWN: &str = "
-    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.absences, s.because
+    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.erased_at, r.absences, s.because
       FROM headpond.resource r JOIN headpond.schedule s ON s.resource_id = r.id
      WHERE r.source_id = $1 AND r.key = ANY($2)";
 
 /// A row for each member, also where that is not there any more; of a page without members one without.
 pub(in crate::store::postgres) const SAME: &str = "
-    SELECT m.id AS member, r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.absences, s.because
+    SELECT m.id AS member, r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.erased_at, r.absences, s.because
       FROM headpond.walk_page p
       LEFT JOIN unnest(p.members) AS m (id) ON true
       LEFT JOIN headpond.resource r ON r.id = m.id

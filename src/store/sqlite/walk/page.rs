@@ -20,14 +20,14 @@ use crate::store::walks::{Draft, KnownMember, UnderWayRow};
 use crate::store::{PageContent, PageFate, StoreError, WalkPage};
 
 pub(in crate::store::sqlite) const KNOWN: &str = "
-    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.absences, s.because
+    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.erased_at, r.absences, s.because
     FROM json_each(?2) AS j
     CROSS JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
     CROSS JOIN headpond_schedule AS s ON s.resource_id = r.id";
 
 /// A row for each member, also where that is not there any more; of a page without members one without.
 pub(in crate::store::sqlite) const SAME: &str = "
-    SELECT j.value AS member, r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.absences, s.because
+    SELECT j.value AS member, r.id, r.key, r.version, r.content_hash, r.gone_since, r.retired_at, r.erased_at, r.absences, s.because
     FROM headpond_walk_page AS p
     LEFT JOIN json_each(p.members) AS j ON true
     LEFT JOIN headpond_resource AS r ON r.id = j.value
