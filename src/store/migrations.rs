@@ -87,6 +87,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0014_batch.sql"),
         postgres: include_str!("../../migrations/postgres/0014_batch.sql"),
     },
+    Migration {
+        version: 17,
+        name: "budgets",
+        sqlite: include_str!("../../migrations/sqlite/0017_budgets.sql"),
+        postgres: include_str!("../../migrations/postgres/0017_budgets.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own
