@@ -57,7 +57,12 @@ async fn measure(database: &Database, resources: u64) -> (f64, f64) {
 }
 
 async fn fill(store: &dyn Store, resources: u64) -> UpstreamId {
-    let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: BATCH };
+    let limits = Limits {
+        requests_per_second: None,
+        burst: 1,
+        max_concurrent: BATCH,
+        budgets: headpond::domain::budget::Budgets::NONE,
+    };
     let name = SourceName::new("users").expect("a name");
     let spec = SourceSpec {
         name,

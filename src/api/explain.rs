@@ -251,6 +251,12 @@ impl Case<'_> {
                 let what = source.as_ref().map_or("It".into(), |source| format!("Its source {source}"));
                 format!(" {what} is left alone until {}: {why}, as {answered} was answered.", self.time(*until))
             }
+            Pause::Budget { budget, until, .. } => {
+                format!(
+                    " Its budget of {budget} is spread over that time and has nothing left until {}.",
+                    self.time(*until)
+                )
+            }
             Pause::Outage { answers, .. } => format!(" It was out of reach for {answers} answers in a row."),
             Pause::RetryAfter { resources } => format!(" {resources} keys wait for its Retry-After."),
         });

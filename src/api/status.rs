@@ -12,6 +12,7 @@ use super::ApiState;
 use super::access::Reader;
 use super::error::ApiError;
 use super::parameters::Parameters;
+use crate::domain::budget::Budget;
 use crate::domain::failure::FailureKind;
 use crate::domain::resource::{Key, SourceName};
 use crate::domain::schedule::Because;
@@ -150,6 +151,8 @@ struct Upstream {
     max_concurrent_requests: u32,
     /// How many requests may be sent at once now; `null` without a limit.
     tokens: Option<f64>,
+    /// What longer windows allow.
+    budgets: Vec<BudgetNow>,
     /// The share of its limits that it is asked for, since it said that it was too much: 0.05 to 1.
     pace: f64,
     /// Resources that are being fetched.
@@ -163,12 +166,29 @@ struct Upstream {
     pauses: Vec<Held>,
 }
 
+/// A budget.
+#[derive(Debug, Serialize)]
+struct BudgetNow {
+    requests: u32,
+    per_seconds: f64,
+    /// How many requests it pays for now.
+    tokens: f64,
+}
+
+impl BudgetNow {
+    fn of((budget, tokens): (Budget, f64)) -> Self {
+        Self { requests: budget.requests, per_seconds: budget.per.as_secs_f64(), tokens }
+    }
+}
+
 /// What holds requests to an upstream up, beside its limits.
 #[derive(Debug, Serialize)]
 #[serde(tag = "because", rename_all = "snake_case")]
 enum Held {
     /// It, or one of its sources, wants to be left alone until then, or one request is finding out whether it still does.
     Pause { source: Option<SourceName>, until: DateTime<Utc>, why: String, answered: SourceName, resources: u64 },
+    /// A budget is spread over its window, and so many resources that are due wait.
+    Budget { requests: u32, per_seconds: f64, until: DateTime<Utc>, resources: u64 },
     /// Its last answers said that it is out of reach, and so many resources wait.
     Outage { answers: u32, resources: u64 },
     /// So many resources wait for their Retry-After.
@@ -287,6 +307,7 @@ impl Upstream {
             burst: status.limits.burst,
             max_concurrent_requests: status.limits.max_concurrent,
             tokens: status.tokens,
+            budgets: status.budgets.into_iter().map(BudgetNow::of).collect(),
             pace: status.pace,
             in_flight: status.in_flight,
             due: status.backlog.resources,
@@ -302,6 +323,10 @@ impl Held {
         match pause {
             Pause::Quiet { source, until, why, answered, resources } => {
                 Self::Pause { source, until, why, answered, resources }
+            }
+            Pause::Budget { budget, until, resources } => {
+                let per_seconds = budget.per.as_secs_f64();
+                Self::Budget { requests: budget.requests, per_seconds, until, resources }
             }
             Pause::Outage { answers, resources } => Self::Outage { answers, resources },
             Pause::RetryAfter { resources } => Self::RetryAfter { resources },

@@ -8,7 +8,8 @@ use super::assemble;
 use super::outcome::{CliError, Exit};
 use super::probe::shown_page;
 use super::question::{Answer, Counting, Question, inspect};
-use crate::config::{Config, Source};
+use crate::clock::Clock;
+use crate::config::{Config, Shortfall, Source, needed};
 use crate::domain::decision::Outcome;
 use crate::refresh::tables::plan;
 use crate::store::{Inspected, SchemaState, StoreError};
@@ -31,7 +32,9 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
             Some(rate) => format!("{rate} requests/s, burst {}", upstream.limits.burst),
             None => "no limit on requests/s".into(),
         };
-        println!("upstream {name}: {rate}, {} at once", upstream.limits.max_concurrent);
+        let budgets: Vec<_> = upstream.limits.budgets.iter().map(|budget| format!(", {budget}")).collect();
+        let budgets = budgets.concat();
+        println!("upstream {name}: {rate}{budgets}, {} at once", upstream.limits.max_concurrent);
     }
     for source in &config.sources {
         let elsewhere = source.keys_from.iter().map(|from| format!(", those of {} {}", from.name, from.about));
@@ -55,6 +58,7 @@ async fn connect(config: &Config) -> Result<Exit, CliError> {
     println!("database: {line}");
     let counting = Counting::by(config, &inspected).await;
     let tables = tables(config, &counting).await?;
+    budgets(config, &counting).await?;
     // They are different upstreams: none has to wait for another.
     let answers = join_all(config.upstreams.keys().map(|upstream| ask(config, &counting, upstream))).await;
     counting.close().await;
@@ -78,6 +82,27 @@ async fn tables(config: &Config, counting: &Counting) -> Result<Exit, CliError> 
     }
     let is_refused = !plan.refusals(config.database.allow_table_changes).is_empty();
     Ok(if is_refused { Exit::Failed } else { Exit::Well })
+}
+
+/// Says of each budget that is too small for the keys in the database how far that stretches the intervals.
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn budgets(config: &Config, counting: &Counting) -> Result<(), CliError> {
+    let Counting::By { store, clock } = counting else { return Ok(()) };
+    let now = clock.now();
+    let status = store.status(now).await?;
+    for (name, upstream) in &config.upstreams {
+        let members = config.sources.iter().filter(|source| source.upstream == *name).map(|source| {
+            let stored = status.sources.iter().find(|known| known.name == source.name);
+            (source, stored.map_or(0, |known| known.counts.keys).max(source.keys.len() as u64))
+        });
+        let needed = needed(members, now);
+        for budget in upstream.limits.budgets.iter() {
+            if let Some(shortfall) = Shortfall::of(budget, upstream.limits.send_window(), &needed) {
+                println!("upstream {name}: {shortfall}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn database(inspected: &Result<Inspected, StoreError>) -> (Exit, String) {

@@ -171,7 +171,9 @@ fn last_failure(now: DateTime<Utc>, LastFailure { key, at, failure }: &LastFailu
 
 fn limit(limits: &Limits) -> String {
     let rate = limits.requests_per_second.map_or(String::new(), |rate| format!("{rate} requests/s, "));
-    format!("{rate}{} at once", limits.max_concurrent)
+    let budgets: Vec<_> = limits.budgets.iter().map(|budget| format!("{budget}, ")).collect();
+    let budgets = budgets.concat();
+    format!("{rate}{budgets}{} at once", limits.max_concurrent)
 }
 
 fn oldest_due(now: DateTime<Utc>, backlog: Overdue) -> String {
@@ -185,6 +187,10 @@ fn pauses(now: DateTime<Utc>, UpstreamStatus { pauses, pace, .. }: &UpstreamStat
             let what = source.as_ref().map_or("left alone".into(), |source| format!("{source} is left alone"));
             let span = span(*until - now);
             format!("{what} for {span}: {why}, as {answered} was answered; {resources} keys wait")
+        }
+        Pause::Budget { budget, until, resources } => {
+            let span = span(*until - now);
+            format!("the budget of {budget} has nothing left for {span}; {resources} keys wait")
         }
         Pause::Outage { answers, resources } => {
             format!("out of reach for {answers} answers in a row, {resources} keys wait")

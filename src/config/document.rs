@@ -12,7 +12,7 @@ use super::error::{ConfigError, ConfigErrors, in_order};
 use super::reader::{Reader, Shows, Spot};
 use super::section::{Section, did_you_mean};
 use super::setting::Scope;
-use super::upstream::DeclaredUpstreams;
+use super::upstream::{DeclaredUpstreams, stretch};
 use super::value::{Value, Wants, dotted};
 use super::{Config, keys_from, overrides, policy, server, source, table, tokens, webhook};
 
@@ -110,7 +110,7 @@ fn config(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Option<Config> {
     let database = server::database(reader, &database);
     let sources: Vec<_> =
         tables.iter().map(|(name, table)| source::read(reader, name, table, &upstreams, &defaults)).collect();
-    let sources: Vec<_> = sources.into_iter().collect::<Option<_>>()?;
+    let mut sources: Vec<_> = sources.into_iter().collect::<Option<_>>()?;
     if sources.is_empty() {
         let at = Spot { path: String::new(), span: 0..0, shows: Shows::Name };
         reader.warn(&at, "there are no sources, so nothing is refreshed", "add a table [sources.NAME]");
@@ -119,6 +119,7 @@ fn config(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Option<Config> {
     table::check_names(reader, &sources, &tables);
     let webhooks = webhook::all(reader, root, &sources);
     let upstreams = upstreams.resolve(reader, &sources, &defaults);
+    stretch(&mut sources, &upstreams, reader.now);
     Some(Config { server: server?, database: database?, upstreams, sources, webhooks: webhooks? })
 }
 

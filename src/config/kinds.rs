@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
+use crate::domain::budget::Budgets;
 use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::governor::PauseScope;
 use crate::domain::policy::Heed;
@@ -16,6 +17,7 @@ use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
 
 use super::ask;
+use super::budgets;
 use super::certificates::{self, ClientCertificate};
 use super::collection::{self, KINDS, Pages, Since, SourceKind};
 use super::credentials::{self, Credentials};
@@ -124,6 +126,11 @@ pub(super) static ON_DEMAND: Kind<Option<OnDemand>> = Kind {
         example: "{ idle_after = \"14d\", max_keys = 100_000 }",
     },
     read: on_demand::read,
+};
+
+pub(super) static BUDGETS: Kind<Budgets> = Kind {
+    wants: Wants { noun: "a list of budgets", example: "[{ requests = 10_000, per = \"1d\" }]" },
+    read: budgets::read,
 };
 
 pub(super) static KEYS_FROM: Kind<Vec<KeysFrom>> = Kind {

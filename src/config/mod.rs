@@ -8,6 +8,7 @@
 mod ask;
 mod batch;
 mod body;
+mod budgets;
 mod certificates;
 mod collection;
 mod credentials;
@@ -30,6 +31,7 @@ mod section;
 mod server;
 mod setting;
 mod settings;
+mod shortfall;
 mod source;
 mod table;
 mod tokens;
@@ -65,7 +67,9 @@ pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use keys_from::{FanOut, KeyFormat, KeyPlace, KeysFrom};
 pub use on_demand::OnDemand;
+pub use shortfall::Shortfall;
 pub use transport::{Proxy, RedirectHost, Transport};
+pub use upstream::needed;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]

@@ -45,6 +45,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
         freshness_cap: freshness_cap?,
         backoff: backoff?,
         retry_after_cap: retry_after_cap?,
+        stretch: 1.0,
         pause_scope: pause_scope?,
         gone: GoneRules { after: gone_after?, window: window?, recheck: gone_recheck? },
         body: body?,

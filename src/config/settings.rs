@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::domain::budget::Budgets;
 use crate::domain::change::ChangeKind;
 use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::governor::PauseScope;
@@ -29,11 +30,11 @@ use super::environment::Text;
 use super::history::{HISTORY as REPLACED, KEEP_OR_ERASE};
 use super::keys_from::KeysFrom;
 use super::kinds::{
-    ADDRESS, AUTHORITIES, BODY as BODY_TEXT, CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS,
-    CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST,
-    KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, ON_DEMAND as KEYS_ON_DEMAND, PAGES, PATH, PATHS,
-    PAUSE_SCOPE as SCOPES, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE,
-    USER_AGENT as AGENT, ZONE,
+    ADDRESS, AUTHORITIES, BODY as BODY_TEXT, BUDGETS as BUDGET_LIST, CLIENT_CERTIFICATE as CERTIFICATE_TABLE,
+    CONTENT_KIND, COUNT, CREDENTIALS, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL,
+    KEYS as KEY_LIST, KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, ON_DEMAND as KEYS_ON_DEMAND,
+    PAGES, PATH, PATHS, PAUSE_SCOPE as SCOPES, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE,
+    SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::on_demand::OnDemand;
 use super::origins::ORIGINS;
@@ -75,6 +76,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &REQUESTS_PER_SECOND_LIMIT,
     &BURST,
     &MAX_CONCURRENT_REQUESTS,
+    &BUDGETS,
     &AUTH,
     &CLIENT_CERTIFICATE,
     &CA_CERTIFICATES,
@@ -289,6 +291,10 @@ pub(super) static BURST: Setting<u32> =
 /// How many requests may be under way at once, over all its sources and all processes.
 pub(super) static MAX_CONCURRENT_REQUESTS: Setting<u32> =
     Setting { name: "max_concurrent_requests", scopes: LIMITS, kind: &COUNT, default: Is("8"), shows: Shows::Value };
+
+/// How many requests may be sent in windows of minutes, hours, days …, each wherever it begins.
+pub(super) static BUDGETS: Setting<Budgets> =
+    Setting { name: "budgets", scopes: LIMITS, kind: &BUDGET_LIST, default: Is("[]"), shows: Shows::Value };
 
 /// What the upstream is shown with each request to its sources' origins. Default: nothing.
 pub(super) static AUTH: Setting<Credentials> = Setting {

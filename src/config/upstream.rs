@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use http::header;
 use url::{Host, Url};
 
@@ -13,6 +14,7 @@ use crate::domain::resource::SourceName;
 
 use super::reader::Reader;
 use super::section::{Layers, Section};
+use super::shortfall::Shortfall;
 use super::{Credentials, Proxy, Source, Transport, Upstream, settings as set};
 
 /// The tables in `[upstreams]`.
@@ -81,7 +83,8 @@ fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, source
     let timeout = layers.get(reader, &set::TIMEOUT);
     let members = || sources.iter().filter(|source| source.upstream == name);
     if let (Some(limit), Some(limits)) = (layers.find(reader, &set::REQUESTS_PER_SECOND_LIMIT), &limits) {
-        let needed: f64 = members().map(|source| requests_per_second(reader, source)).sum();
+        let needed: f64 =
+            members().map(|source| requests_per_second(source, source.keys.len() as u64, reader.now)).sum();
         let allowed = limits.refill_per_second();
         if needed > allowed {
             let problem = format!(
@@ -93,6 +96,9 @@ fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, source
             reader.warn(&limit.at, problem, "raise the limit, or the sources' intervals");
         }
     }
+    if let (Some(limits), true) = (&limits, layers.has(&set::BUDGETS)) {
+        check_budgets(reader, layers, name, limits, members());
+    }
     let longest_timeout = members().map(|source| source.request.timeout).max();
     let transport = transport(reader, layers, members());
     let credentials = credentials(reader, layers, members());
@@ -102,6 +108,49 @@ fn upstream(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str, source
         transport: transport?,
         credentials: credentials?,
     })
+}
+
+/// What it takes to keep so many keys of each source fresh: requests per second, and the interval.
+#[must_use]
+pub fn needed<'s>(sources: impl Iterator<Item = (&'s Source, u64)>, now: DateTime<Utc>) -> Vec<(f64, Duration)> {
+    let of = |(source, keys): (&Source, u64)| {
+        let interval = source.policy.cadence.interval(now);
+        (requests_per_second(source, keys, now), interval)
+    };
+    let polled = sources.filter(|(source, _)| source.policy.cadence.is_polled());
+    polled.map(of).filter(|(needed, _)| *needed > 0.0).collect()
+}
+
+/// Notes with each source how far its upstream's budgets stretch the intervals.
+pub(super) fn stretch(sources: &mut [Source], upstreams: &BTreeMap<String, Upstream>, now: DateTime<Utc>) {
+    for (name, Upstream { limits, .. }) in upstreams {
+        let members = sources.iter().filter(|source| source.upstream == *name);
+        let needed = needed(members.map(|source| (source, source.keys.len() as u64)), now);
+        let shortfalls =
+            limits.budgets.iter().filter_map(|budget| Shortfall::of(budget, limits.send_window(), &needed));
+        let Some(stretch) = shortfalls.map(|shortfall| shortfall.stretch()).max_by(f64::total_cmp) else { continue };
+        for source in sources.iter_mut().filter(|source| source.upstream == *name) {
+            source.policy.stretch = stretch;
+        }
+    }
+}
+
+/// Notes each budget that is too small for the keys that the configuration lists.
+fn check_budgets<'s>(
+    reader: &mut Reader<'_>,
+    layers: &Layers<'_, '_>,
+    name: &str,
+    limits: &Limits,
+    sources: impl Iterator<Item = &'s Source>,
+) {
+    let Some(budgets) = layers.find(reader, &set::BUDGETS) else { return };
+    let needed = needed(sources.map(|source| (source, source.keys.len() as u64)), reader.now);
+    for budget in limits.budgets.iter() {
+        if let Some(shortfall) = Shortfall::of(budget, limits.send_window(), &needed) {
+            let problem = format!("{shortfall} for {name}");
+            reader.warn(&budgets.at, problem, "raise the budget, or the sources' intervals");
+        }
+    }
 }
 
 /// How connections are made. What was wrong with it has been noted where it was read.
@@ -178,12 +227,20 @@ fn credentials<'s>(
     Some(auth.value)
 }
 
-/// What keeping a source's keys fresh takes.
-fn requests_per_second(reader: &Reader<'_>, source: &Source) -> f64 {
-    let interval = source.policy.cadence.interval(reader.now).max(Duration::from_secs(1));
+/// What keeping so many keys of a source fresh takes.
+fn requests_per_second(source: &Source, keys: u64, now: DateTime<Utc>) -> f64 {
+    let interval = source.policy.cadence.interval(now).max(Duration::from_secs(1));
     #[expect(clippy::cast_precision_loss, reason = "a number of keys has fewer than 52 bits")]
-    let keys = source.keys.len() as f64;
-    keys / interval.as_secs_f64()
+    let requests = requests_for(source, keys) as f64;
+    requests / interval.as_secs_f64()
+}
+
+/// How many requests it takes to ask for so many keys once; a collection's pages are not known, and count as one.
+fn requests_for(source: &Source, keys: u64) -> u64 {
+    if source.collection.is_some() {
+        return 1;
+    }
+    keys.div_ceil(source.batch.as_ref().map_or(1, |batch| u64::from(batch.size).max(1)))
 }
 
 /// A number with two digits that say something.
@@ -206,10 +263,11 @@ fn limits(reader: &mut Reader<'_>, layers: &Layers<'_, '_>) -> Option<Limits> {
     }
     let burst = if layers.has(&set::BURST) { burst?.value } else { default_burst(requests_per_second) };
     let max_concurrent = layers.get(reader, &set::MAX_CONCURRENT_REQUESTS)?;
+    let budgets = layers.get(reader, &set::BUDGETS)?;
     if limited && requests_per_second.is_none() {
         return None;
     }
-    Some(Limits { requests_per_second, burst, max_concurrent })
+    Some(Limits { requests_per_second, burst, max_concurrent, budgets })
 }
 
 /// A fifth of the limit, rounded up, and at least 2: see the meaning of `burst`.

@@ -318,7 +318,6 @@ impl Decision<'_> {
             (None, Some(age)) => later(fetched_at, age),
             (None, None) => self
                 .policy
-                .cadence
                 .after_two(fetched_at)
                 .max(later(fetched_at, self.upstream_lifetime(stated).saturating_mul(2))),
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::budget::Budgets;
 use super::time::later;
 
 /// The shortest and the longest [`Limits::send_window`].
@@ -21,6 +22,8 @@ pub struct Limits {
     pub burst: u32,
     /// How many requests may be under way at once; at least 1.
     pub max_concurrent: u32,
+    /// How many in longer windows.
+    pub budgets: Budgets,
 }
 
 impl Limits {
@@ -32,9 +35,10 @@ impl Limits {
     /// Where tokens are rare, so that a lost one costs much and bunches little, it is a tenth of the time between two.
     #[must_use]
     pub fn send_window(&self) -> Duration {
-        let between = self
-            .requests_per_second
-            .map_or(Duration::ZERO, |rate| Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX));
+        let of_budgets = || self.budgets.iter().map(|budget| f64::from(budget.requests) / budget.per.as_secs_f64());
+        let rate = self.requests_per_second.or_else(|| of_budgets().min_by(f64::total_cmp));
+        let between =
+            rate.map_or(Duration::ZERO, |rate| Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX));
         (between / 10).clamp(SEND_WINDOWS.0, SEND_WINDOWS.1)
     }
 
@@ -55,6 +59,19 @@ impl Limits {
         let most = (rate + f64::from(self.burst)).floor();
         let room = most + 1.0 - 1e-6 - self.capacity();
         rate.min(room / (1.0 + self.send_window().as_secs_f64()))
+    }
+
+    /// Whether requests are counted at all, beside those that are under way.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.requests_per_second.is_some() || !self.budgets.is_empty()
+    }
+
+    /// Requests per second that rate and budgets allow in the long run; `None` is no limit.
+    #[must_use]
+    pub fn per_second(&self) -> Option<f64> {
+        let rate = self.requests_per_second.map(|_| self.refill_per_second());
+        rate.into_iter().chain(self.budgets.per_second(self.send_window())).min_by(f64::total_cmp)
     }
 
     /// How many requests may be under way at this pace, a share of the limits: where there is a rate, that is slowed down instead.
@@ -133,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn limits(rate: f64, burst: u32) -> Limits {
-        Limits { requests_per_second: Some(rate), burst, max_concurrent: 1 }
+        Limits { requests_per_second: Some(rate), burst, max_concurrent: 1, budgets: Budgets::NONE }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod batch;
 pub mod body_template;
+pub mod budget;
 pub mod cache_control;
 pub mod change;
 pub mod collection;

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::content::BodyRules;
 use super::governor::{Hearing, PauseScope};
 use super::resource::SourceId;
 use super::schedule::{Backoff, Cadence};
+use super::time::later;
+
+/// The longest that a copy counts as fresh by a budget that is too small.
+const LONGEST_STRETCH: Duration = Duration::from_secs(366 * 86_400);
 
 /// The freshness contract of a source and its rules for failures.
 #[derive(Debug, Clone)]
@@ -16,6 +22,8 @@ pub struct Policy {
     pub jitter: Duration,
     /// From which age on a copy is stale; `None` is twice the effective interval.
     pub stale_after: Option<Duration>,
+    /// How many times longer than asked for the interval is that the upstream's budgets can pay for; at least 1.
+    pub stretch: f64,
     /// What the upstream's Cache-Control and Expires are heeded for.
     pub cache_control: Heed,
     /// The most that an upstream's own freshness lifetime can delay a refresh.
@@ -33,6 +41,18 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Two regular refreshes after `at`, as far apart as the upstream's budgets let them be: what a copy that is refreshed in
+    /// time never reaches.
+    #[must_use]
+    pub fn after_two(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        let two = self.cadence.after_two(at);
+        if self.stretch <= 1.0 {
+            return two;
+        }
+        let long = (two - at).to_std().unwrap_or_default().as_secs_f64() * self.stretch;
+        later(at, Duration::try_from_secs_f64(long).unwrap_or(LONGEST_STRETCH).min(LONGEST_STRETCH)).max(two)
+    }
+
     /// How the answers to this source are listened to.
     #[must_use]
     pub fn hearing(&self, source: SourceId) -> Hearing {

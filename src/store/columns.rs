@@ -296,7 +296,6 @@ impl<R: Cells> Record<'_, R> {
 /// Columns of the other tables.
 impl<R: Cells> Record<'_, R> {
     /// Of `schedule`: `due_at, because, wanted_at`, as a reader sees them.
-    ///
     /// A reason that we don't know is a newer program's: `due_at` decides, and the reason is only told.
     pub(super) fn due(&self) -> Result<Option<Due>, StoreError> {
         let Some(due_at) = self.maybe_time("due_at")? else { return Ok(None) };
@@ -319,12 +318,13 @@ impl<R: Cells> Record<'_, R> {
         Ok(Some(StoredContent { etag, changed_at: self.time("changed_at")?, headers, body: self.bytes("body")? }))
     }
 
-    /// Of `upstream`: `requests_per_second, burst, max_concurrent`.
+    /// Of `upstream`: `requests_per_second, burst, max_concurrent, budgets`.
     pub(super) fn limits(&self) -> Result<Limits, StoreError> {
         Ok(Limits {
             requests_per_second: self.maybe_real("requests_per_second")?,
             burst: self.count("burst")?,
             max_concurrent: self.count("max_concurrent")?,
+            budgets: self.budgets()?,
         })
     }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::governor::{Covers, Probe, Standing, Wait, Way};
+use crate::domain::governor::{Covers, Probe, Standing, Wait, Way, Why};
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{LeaseToken, ResourceId, SourceId};
+use crate::domain::schedule::AT_ONCE;
 use crate::domain::time::later;
 use crate::store::heed::Note;
 use crate::store::pack::to_read;
-use crate::store::{ClaimRequest, StoreError, Together};
+use crate::store::{ClaimRequest, Selection, StoreError, Together};
 
 /// How long a resource is put off whose row can't be read: it must not keep the others of its upstream from being claimed,
 /// and its error is logged each time.
@@ -117,6 +118,32 @@ impl Wanted {
     }
 }
 
+/// Takes one request's share of rate and budgets, or says when there will be one.
+pub(super) fn take_one(
+    limits: &Limits,
+    bucket: Bucket,
+    mut standing: Standing,
+    now: DateTime<Utc>,
+) -> Result<(Bucket, Standing), DateTime<Utc>> {
+    let taken = bucket.take((limits, standing.pace()), now, 1);
+    let budget = standing.budget_wait(limits, now).map(|wait| wait.until);
+    if let Some(at) = standing.silent_until(now).or(taken.next_at.max(budget)) {
+        return Err(at);
+    }
+    standing.pay(limits, now, 1);
+    Ok((taken.bucket, standing))
+}
+
+/// What was never fetched before all else that is due, but after what somebody asked for; the rest as it was.
+pub(super) fn new_first<T>(new: Vec<T>, all: Vec<T>, at: impl Fn(&T) -> (ResourceId, DateTime<Utc>)) -> Vec<T> {
+    let ids: BTreeSet<_> = new.iter().map(|one| at(one).0).collect();
+    let others = all.into_iter().filter(|one| !ids.contains(&at(one).0));
+    let (mut asked, rest): (Vec<_>, Vec<_>) = others.partition(|one| at(one).1 == AT_ONCE);
+    asked.extend(new);
+    asked.extend(rest);
+    asked
+}
+
 impl Upstream {
     /// How many requests are under way.
     fn under_way(&self) -> usize {
@@ -131,6 +158,11 @@ impl Upstream {
     /// How many candidates to read, in due order: those that may be granted, and one more.
     pub(super) fn candidates_to_read(&self, at_most: u32, together: &Together) -> i64 {
         to_read(i64::from(at_most.min(self.limits.max_concurrent)), together).saturating_add(1)
+    }
+
+    /// Whether what was never fetched goes first: where budgets decide, and it is not said what is to be asked for.
+    pub(super) fn prefers_new(&self, request: &ClaimRequest) -> bool {
+        !self.limits.budgets.is_empty() && request.which == Selection::All
     }
 
     /// The sources of which nothing may be asked now. Candidates of these would only be in the way.
@@ -167,7 +199,15 @@ impl Upstream {
         let capacity = capacity.saturating_sub(self.under_way());
         let at_most = usize::try_from(wanted.at_most).unwrap_or(usize::MAX);
         let fitting = u32::try_from(open.len().min(capacity).min(at_most)).unwrap_or(u32::MAX);
-        let taken = self.bucket.take((&self.limits, pace), wanted.now, fitting);
+        let mut taken = self.bucket.take((&self.limits, pace), wanted.now, fitting);
+        let allowed = self.standing.allows(&self.limits, wanted.now, taken.granted);
+        if allowed.now < taken.granted {
+            // What a budget holds back costs no token.
+            let next_at = taken.next_at;
+            taken = self.bucket.take((&self.limits, pace), wanted.now, allowed.now);
+            taken.next_at = next_at.max(allowed.short.map(|(_, until)| until));
+        }
+        let budget = allowed.short.map(|(budget, until)| Wait { until, why: Why::Budget(budget) });
         let mut granted = open;
         let open = granted.len();
         granted.truncate(usize::try_from(taken.granted).unwrap_or(usize::MAX));
@@ -198,7 +238,7 @@ impl Upstream {
         let ask_again_at = [for_more, next_due, lost, reopens.map(|wait| wait.until)].into_iter().flatten().min();
         let ask_again_at = ask_again_at.map(|at| shut.map_or(at, |shut| at.max(shut.until)));
         // What other sources have due is worth waiting for.
-        let wait = if due > 0 { shut } else { reopens };
+        let wait = if due > 0 { shut.or(budget) } else { reopens };
         let standing = self.standing_after(granted.iter().filter_map(|place| offered.get(*place)), wanted);
         Grant { granted, bucket: taken.bucket, standing, ask_again_at, wait }
     }
@@ -223,12 +263,17 @@ impl Upstream {
     fn standing_after<'o>(&self, granted: impl Iterator<Item = &'o Offered>, wanted: Wanted) -> Option<Note> {
         let Hold { token: lease, ends_at } = wanted.lease;
         let mut standing = self.standing.clone();
+        let mut requests = 0;
         for one in granted {
+            requests += 1;
             for covers in [Covers::Upstream, Covers::Source(one.source)] {
                 if self.way(covers, wanted.now) == Way::OneOnly {
                     standing.send_probe(covers, Probe { lease, resource: one.resource, ends_at });
                 }
             }
+        }
+        if requests > 0 {
+            standing.pay(&self.limits, wanted.now, requests);
         }
         self.noted.anew(&standing)
     }
@@ -241,7 +286,12 @@ mod tests {
     #[test]
     fn a_lease_that_has_expired_and_is_still_there_is_not_asked_for_at_once() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 1 };
+        let limits = Limits {
+            requests_per_second: None,
+            burst: 1,
+            max_concurrent: 1,
+            budgets: crate::domain::budget::Budgets::NONE,
+        };
         let bucket = Bucket { tokens: 1.0, at: now };
         let hold = |ends_at| Hold { token: LeaseToken(1), ends_at };
         let lease = hold(later(now, Duration::from_secs(60)));

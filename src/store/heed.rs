@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::StoreError;
 use super::columns::{Cells, Record};
 use super::plan::Reach;
+use crate::domain::budget::Budgets;
 use crate::domain::governor::{Covers, Heard, Standing, Turn, Wait, Way};
 use crate::domain::limit::Limits;
 use crate::domain::resource::{SourceId, UpstreamId};
@@ -53,6 +54,12 @@ pub(super) struct After {
 }
 
 impl<R: Cells> Record<'_, R> {
+    /// Of `upstream`: `budgets`.
+    pub(super) fn budgets(&self) -> Result<Budgets, StoreError> {
+        let stored = self.maybe_text("budgets")?;
+        Budgets::read(stored.as_deref()).map_err(|problem| self.corrupt("budgets", problem))
+    }
+
     /// Of `upstream`: `standing`, as it is stored, and what it says now. One that can't be read begins anew: it stops nobody.
     pub(super) fn standing(&self, now: DateTime<Utc>) -> Result<(Note, Standing), StoreError> {
         let stored = self.maybe_text("standing")?;
@@ -66,7 +73,7 @@ impl<R: Cells> Record<'_, R> {
 }
 
 impl Known {
-    /// `requests_per_second, burst, max_concurrent, outages, standing` of `upstream`.
+    /// `requests_per_second, burst, max_concurrent, outages, standing, budgets` of `upstream`.
     pub(super) fn read<R: Cells>(record: &Record<'_, R>, now: DateTime<Utc>) -> Result<Self, StoreError> {
         let (noted, standing) = record.standing(now)?;
         Ok(Self { outages: record.count("outages")?, limits: record.limits()?, standing, noted })
@@ -113,8 +120,16 @@ impl After {
     }
 }
 
-/// What keeps due resources of a source from being asked for: `id, standing` of its upstream, and its own id in `source_id`.
+/// What keeps due resources of a source from being asked for: as for [`pause`], and the limits of its upstream.
 pub(super) fn wait<R: Cells>(row: &R, now: DateTime<Utc>) -> Result<Option<Wait>, StoreError> {
+    let upstream = Record::identified_by(row, "upstream", "id")?;
+    let budget = upstream.standing(now)?.1.budget_wait(&upstream.limits()?, now);
+    Ok(pause(row, now)?.into_iter().chain(budget).max_by_key(|wait| wait.until))
+}
+
+/// The pause that due resources of a source wait for: `id, standing` of its upstream, and its own id in `source_id`. A budget
+/// is none: what a reader waits for goes before all else that waits for it.
+pub(super) fn pause<R: Cells>(row: &R, now: DateTime<Utc>) -> Result<Option<Wait>, StoreError> {
     let upstream = Record::identified_by(row, "upstream", "id")?;
     let (_, standing) = upstream.standing(now)?;
     let covers = [Covers::Upstream, Covers::Source(SourceId(upstream.integer("source_id")?))];

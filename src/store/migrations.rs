@@ -105,6 +105,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0017_webhooks.sql"),
         postgres: include_str!("../../migrations/postgres/0017_webhooks.sql"),
     },
+    Migration {
+        version: 18,
+        name: "budgets",
+        sqlite: include_str!("../../migrations/sqlite/0018_budgets.sql"),
+        postgres: include_str!("../../migrations/postgres/0018_budgets.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

@@ -111,7 +111,7 @@ pub static ALL: &[Metric] = &[
         name: PAUSED,
         kind: Kind::Gauge,
         labels: &["upstream"],
-        help: "How long the upstream, or one of its sources, is still left alone; 0 when nothing is.",
+        help: "How long the upstream, or one of its sources, is still left alone, or what is due waits for a budget; 0 when nothing is.",
     },
     Metric {
         name: PACE,

@@ -151,7 +151,7 @@ impl TokenGate {
         upstream: (UpstreamId, &str),
         limits: &Limits,
     ) -> Self {
-        let window = limits.requests_per_second.map(|_| limits.send_window());
+        let window = limits.is_counted().then(|| limits.send_window());
         let (upstream, name) = upstream;
         Self { store, clock, upstream, name: name.to_owned(), granted: None, over_by: None, window, ears: None }
     }

@@ -1,6 +1,7 @@
 //! What is read from a configuration, and what is said about a wrong one.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod budgets;
 mod collections;
 mod history;
 mod overrides;

@@ -93,7 +93,7 @@ async fn a_refresh_is_told_by_source_and_upstream(database: &Database) {
         "upstreams": [{
             "name": "origin",
             "requests_per_second_limit": 20.0, "burst": 4, "max_concurrent_requests": 3,
-            "pace": 1.0,
+            "budgets": [], "pace": 1.0,
             "in_flight": 0, "due": 1, "due_is_more": false, "pauses": [],
         }],
         "webhooks": [],

@@ -30,6 +30,7 @@ fn policy() -> Policy {
         backoff: Backoff { initial: Duration::from_secs(10), cap: HOUR },
         retry_after_cap: 2 * DAY,
         pause_scope: PauseScope::Upstream,
+        stretch: 1.0,
         gone: GoneRules { after: 3, window: HOUR, recheck: DAY },
         body: BodyRules::default(),
     }

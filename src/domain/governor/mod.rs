@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use self::pace::Pace;
+use super::budget::{Allowed, Budget, Purse};
 use super::limit::Limits;
 use super::resource::{LeaseToken, ResourceId};
 
@@ -29,6 +30,9 @@ pub struct Standing {
     /// `None` is the whole of the limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pace: Option<Pace>,
+    /// What is left of its budgets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    purses: Vec<Purse>,
 }
 
 /// A signal, with the request that it came to.
@@ -56,6 +60,8 @@ pub struct Wait {
 pub enum Why {
     /// The upstream wants to be left alone, or is asked just once to find out whether it still does.
     Pause(Pause),
+    /// A budget has nothing left for now.
+    Budget(Budget),
 }
 
 impl Why {
@@ -64,6 +70,7 @@ impl Why {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Pause(_) => "pause",
+            Self::Budget(_) => "budget",
         }
     }
 }
@@ -72,6 +79,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pause(pause) => write!(f, "{} is left alone: {}", pause.covered(), pause.why()),
+            Self::Budget(budget) => write!(f, "the budget of {budget} is spread over that time"),
         }
     }
 }
@@ -113,7 +121,37 @@ impl Standing {
         if let Some(pace) = &mut self.pace {
             pace.clamp(now);
         }
+        for purse in &mut self.purses {
+            purse.clamp(now);
+        }
         self
+    }
+
+    /// How many requests its budgets pay for, up to `wanted`; nothing is paid.
+    #[must_use]
+    pub fn allows(&self, limits: &Limits, now: DateTime<Utc>, wanted: u32) -> Allowed {
+        Purse::allow(&self.purses(limits, now), &limits.budgets, limits.send_window(), wanted)
+    }
+
+    /// Pays for so many requests.
+    pub fn pay(&mut self, limits: &Limits, now: DateTime<Utc>, requests: u32) {
+        self.purses = self.purses(limits, now);
+        for purse in &mut self.purses {
+            purse.pay(requests);
+        }
+    }
+
+    /// What is left of each budget.
+    #[must_use]
+    pub fn purses(&self, limits: &Limits, now: DateTime<Utc>) -> Vec<Purse> {
+        Purse::all(&self.purses, &limits.budgets, limits.send_window(), now)
+    }
+
+    /// What keeps one more request from being paid for.
+    #[must_use]
+    pub fn budget_wait(&self, limits: &Limits, now: DateTime<Utc>) -> Option<Wait> {
+        let (budget, until) = self.allows(limits, now, 1).short?;
+        Some(Wait { until, why: Why::Budget(budget) })
     }
 
     /// What must be left alone, or was and has not been asked since.

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::resource::SourceId;
 
-const LIMITS: Limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 8 };
+const LIMITS: Limits =
+    Limits { requests_per_second: None, burst: 1, max_concurrent: 8, budgets: crate::domain::budget::Budgets::NONE };
 const SOURCE: SourceId = SourceId(1);
 
 fn at(seconds: i64) -> DateTime<Utc> {

@@ -106,10 +106,10 @@ async fn keep_gone_budgets(tx: &mut PgConnection, batch: &[Settled], fates: &mut
 }
 
 pub(super) const UPSTREAMS: &str = "
-    SELECT id, requests_per_second, burst, max_concurrent, outages, standing FROM headpond.upstream WHERE id = ANY($1)";
+    SELECT id, requests_per_second, burst, max_concurrent, outages, standing, budgets FROM headpond.upstream WHERE id = ANY($1)";
 
 pub(super) const LOCK_UPSTREAMS: &str = "
-    SELECT id, requests_per_second, burst, max_concurrent, outages, standing
+    SELECT id, requests_per_second, burst, max_concurrent, outages, standing, budgets
       FROM headpond.upstream WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 
 /// Its row is locked.

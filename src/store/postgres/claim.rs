@@ -14,7 +14,7 @@ use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
-use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
+use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, new_first, readable, take_one};
 use crate::store::heed::Note;
 use crate::store::pack::{Due, offered, pack, ridden};
 use crate::store::plan::Held;
@@ -77,12 +77,15 @@ pub(super) async fn take_token(
     let row = lock_upstream(&mut tx, upstream).await?;
     let record = Record::of(&row, "upstream", upstream.0);
     let now = store.clock.now();
-    let (limits, (_, standing)) = (record.limits()?, record.standing(now)?);
-    let taken = record.bucket()?.take((&limits, standing.pace()), now, 1);
-    if let Some(at) = standing.silent_until(now).or(taken.next_at) {
-        return Ok(Err(at));
+    let (limits, (noted, standing)) = (record.limits()?, record.standing(now)?);
+    let (bucket, standing) = match take_one(&limits, record.bucket()?, standing, now) {
+        Ok(paid) => paid,
+        Err(at) => return Ok(Err(at)),
+    };
+    sqlx::query(PAY).bind(upstream.0).bind(bucket.tokens).bind(micros(bucket.at)).execute(&mut *tx).await?;
+    if let Some(Note(standing)) = noted.anew(&standing) {
+        sqlx::query(KEEP_STANDING).bind(upstream.0).bind(standing).execute(&mut *tx).await?;
     }
-    sqlx::query(PAY).bind(upstream.0).bind(taken.bucket.tokens).bind(micros(taken.bucket.at)).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(Ok(()))
 }
@@ -93,7 +96,7 @@ pub(super) const PAY: &str = "
 /// `FOR UPDATE` would wait for whoever adds a source, which holds the foreign key's `KEY SHARE`. Even a claim that gets
 /// nothing leaves a trace in the WAL, by the lock: no commit from here on waits for the disk.
 pub(super) const LOCK_UPSTREAM: &str = "
-    SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at, standing,
+    SELECT requests_per_second, burst, max_concurrent, tokens, tokens_at, standing, budgets,
            set_config('synchronous_commit', 'off', true)
       FROM headpond.upstream WHERE id = $1 FOR NO KEY UPDATE";
 
@@ -160,11 +163,19 @@ impl Due for Candidate {
 
 /// The due index gives these in order; $5 is what is leased, $6 are closed sources. Without a filter it reads one that is not due yet, to know when to ask again.
 pub(super) fn candidates_sql(which: &Selection) -> String {
-    let filter = match which {
+    candidates_where(match which {
         Selection::All => "$3::bigint IS NOT NULL AND $4::bigint[] IS NOT NULL",
         Selection::Sources(_) => "due_at <= $3 AND source_id = ANY($4)",
         Selection::Resources(_) => "due_at <= $3 AND resource_id = ANY($4)",
-    };
+    })
+}
+
+/// What was never fetched (1) alone: where a budget decides, that goes first.
+pub(super) fn new_candidates_sql() -> String {
+    candidates_where("due_at <= $3 AND $4::bigint[] IS NOT NULL AND because = 1")
+}
+
+fn candidates_where(filter: &str) -> String {
     format!(
         "SELECT resource_id, source_id, due_at, because, wanted_at, stale_after
            FROM headpond.schedule
@@ -181,7 +192,23 @@ async fn candidates(
     upstream: &Upstream,
     wanted: &Wanted,
 ) -> Result<(Vec<Candidate>, Vec<ResourceId>)> {
-    let rows = sqlx::query(AssertSqlSafe(candidates_sql(&request.which)))
+    let (all, mut corrupt) = read_candidates(tx, candidates_sql(&request.which), request, upstream, wanted).await?;
+    if !upstream.prefers_new(request) {
+        return Ok((all, corrupt));
+    }
+    let (new, unreadable) = read_candidates(tx, new_candidates_sql(), request, upstream, wanted).await?;
+    corrupt.extend(unreadable.into_iter().filter(|id| !corrupt.contains(id)).collect::<Vec<_>>());
+    Ok((new_first(new, all, |one| (one.id, one.due_at)), corrupt))
+}
+
+async fn read_candidates(
+    tx: &mut PgConnection,
+    sql: String,
+    request: &ClaimRequest,
+    upstream: &Upstream,
+    wanted: &Wanted,
+) -> Result<(Vec<Candidate>, Vec<ResourceId>)> {
+    let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(request.upstream.0)
         .bind(upstream.candidates_to_read(request.at_most, &request.together))
         .bind(micros(wanted.due_by))

@@ -41,7 +41,7 @@ pub(super) async fn hasten(store: &PostgresStore, resource: ResourceId, reader: 
     };
     let now = store.clock.now();
     let is_leased = sqlx::query_scalar(IS_LEASED).bind(resource.0).bind(micros(now)).fetch_one(&mut *tx).await?;
-    let wait = upstream.map_or(Ok(None), |row| heed::wait(&row, now))?;
+    let wait = upstream.map_or(Ok(None), |row| heed::pause(&row, now))?;
     let hastened = Place::of(&Record::of(&row, "schedule", resource.0), is_leased, wait)?.hastened(reader, now);
     let at = micros(reader.at);
     let statement = match hastened {

@@ -64,6 +64,7 @@ fn cases() -> Vec<Case> {
         ("upstream", claim::LOCK_UPSTREAM.into(), "1".into()),
         ("live leases", claim::LIVE_LEASES.into(), "5".into()),
         ("candidates", candidates(Selection::All), "1, 300, 5, '{}', '{7,8}', '{}'".into()),
+        ("candidates that are new", claim::new_candidates_sql(), "1, 300, 1000000000, '{}', '{7,8}', '{}'".into()),
         ("candidates of sources", candidates(sources.clone()), "1, 300, 1000000000, '{1}', '{7,8}', '{}'".into()),
         ("candidates of resources", candidates(resources.clone()), format!("1, 300, 5, {ids}, '{{7,8}}', '{{}}'")),
         ("put off what is corrupt", claim::PUT_OFF_CORRUPT.into(), format!("{ids}, 5")),

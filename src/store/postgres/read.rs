@@ -47,7 +47,7 @@ pub(super) async fn current(store: &PostgresStore, source: &SourceName, key: &Ke
 }
 
 pub(super) const STANDING: &str = "
-    SELECT u.id, u.standing, s.id AS source_id
+    SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.standing, u.budgets, s.id AS source_id
       FROM headpond.source s JOIN headpond.upstream u ON u.id = s.upstream_id WHERE s.name = $1";
 
 pub(super) async fn wait(store: &PostgresStore, source: &SourceName) -> Result<Option<Wait>> {

@@ -14,14 +14,15 @@ use crate::store::{Registered, SourceSpec, check_fingerprint, no_such_source};
 
 /// An upstream starts with a full bucket, and keeps its tokens when its limits change.
 const UPSTREAMS: &str = "
-    INSERT INTO headpond.upstream (name, requests_per_second, burst, max_concurrent, tokens, tokens_at)
-    SELECT name, rate, burst, concurrent, tokens, $6
-      FROM unnest($1::text[], $2::double precision[], $3::integer[], $4::integer[], $5::double precision[])
-           AS n (name, rate, burst, concurrent, tokens)
+    INSERT INTO headpond.upstream (name, requests_per_second, burst, max_concurrent, tokens, tokens_at, budgets)
+    SELECT name, rate, burst, concurrent, tokens, $6, budgets
+      FROM unnest($1::text[], $2::double precision[], $3::integer[], $4::integer[], $5::double precision[],
+                  $7::text[])
+           AS n (name, rate, burst, concurrent, tokens, budgets)
      ORDER BY name
         ON CONFLICT (name) DO UPDATE
        SET requests_per_second = excluded.requests_per_second, burst = excluded.burst,
-           max_concurrent = excluded.max_concurrent";
+           max_concurrent = excluded.max_concurrent, budgets = excluded.budgets";
 
 /// Locked before they are written, by id: two programs whose configs differ move a source one after the other.
 const KNOWN: &str = "
@@ -178,6 +179,7 @@ async fn put_upstreams(store: &PostgresStore, tx: &mut PgConnection, sources: &[
         .bind(upstreams.values().map(|limits| saturated(limits.max_concurrent)).collect::<Vec<_>>())
         .bind(upstreams.values().map(Limits::capacity).collect::<Vec<_>>())
         .bind(micros(store.clock.now()))
+        .bind(upstreams.values().map(|limits| limits.budgets.json()).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())

@@ -27,7 +27,7 @@ pub(super) const SOURCES: &str = "
      ORDER BY s.name";
 
 pub(super) const UPSTREAMS: &str = "
-    SELECT id, name, requests_per_second, burst, max_concurrent, tokens, tokens_at, outages, standing,
+    SELECT id, name, requests_per_second, burst, max_concurrent, tokens, tokens_at, outages, standing, budgets,
            (SELECT count(*)
               FROM headpond.lease l, unnest(l.resources) AS held
              WHERE l.upstream_id = u.id AND l.expires_at > $1 AND held <> ALL(l.riders)) AS in_flight

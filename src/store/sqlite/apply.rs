@@ -19,7 +19,7 @@ use crate::store::{Applied, Fate, LeaseToken, Settled, StoreError, tables};
 
 pub(super) const LEASES: &str = "
     SELECT l.token, l.upstream_id, l.resources,
-        u.requests_per_second, u.burst, u.max_concurrent, u.outages, u.standing
+        u.requests_per_second, u.burst, u.max_concurrent, u.outages, u.standing, u.budgets
     FROM json_each(?1) AS j
     CROSS JOIN headpond_lease AS l ON l.token = j.value
     CROSS JOIN headpond_upstream AS u ON u.id = l.upstream_id";

@@ -17,7 +17,7 @@ use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule;
 use crate::domain::time::later;
 use crate::store::columns::{Record, micros};
-use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, readable};
+use crate::store::grant::{Hold, Offered, PUT_OFF, Upstream, Wanted, new_first, readable, take_one};
 use crate::store::heed::Note;
 use crate::store::pack::{Due, offered, pack, ridden, to_read};
 use crate::store::{Claim, ClaimRequest, Claimed, LeaseToken, Selection, StoreError};
@@ -27,12 +27,12 @@ pub(super) const END_EXPIRED: &str = "DELETE FROM headpond_lease WHERE expires_a
 /// The upstream beside each lease, or alone. The leases are those of other upstreams too: a source that has just moved from
 /// one may still have requests under way.
 pub(super) const UPSTREAM_AND_LEASES: &str = "
-    SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.standing,
+    SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.standing, u.budgets,
         l.token, l.upstream_id, l.expires_at, l.resources, l.riders
     FROM headpond_upstream AS u LEFT JOIN headpond_lease AS l ON true WHERE u.id = ?1";
 
 pub(super) const UPSTREAM: &str = "
-    SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at, standing
+    SELECT id, requests_per_second, burst, max_concurrent, tokens, tokens_at, standing, budgets
     FROM headpond_upstream WHERE id = ?1";
 
 pub(super) const KEEP_TOKENS: &str = "UPDATE headpond_upstream SET tokens = ?2, tokens_at = ?3 WHERE id = ?1";
@@ -44,6 +44,15 @@ pub(super) const KEEP_STANDING: &str = "UPDATE headpond_upstream SET standing = 
 pub(super) const CANDIDATES: &str = "
     SELECT resource_id, source_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
     WHERE upstream_id = ?1 AND due_at IS NOT NULL
+        AND resource_id NOT IN (
+            SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
+        AND source_id NOT IN (SELECT value FROM json_each(?6))
+    ORDER BY due_at, resource_id LIMIT ?2";
+
+/// What was never fetched (1) alone: where a budget decides, that goes first.
+pub(super) const NEW_CANDIDATES: &str = "
+    SELECT resource_id, source_id, due_at, because, wanted_at, stale_after FROM headpond_schedule
+    WHERE upstream_id = ?1 AND because = 1 AND due_at <= ?4
         AND resource_id NOT IN (
             SELECT j.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS j WHERE l.expires_at > ?3)
         AND source_id NOT IN (SELECT value FROM json_each(?6))
@@ -131,7 +140,15 @@ impl SqliteStore {
             let rows: Vec<SqliteRow> = work.run().await?.into_iter().flatten().collect();
             found = candidates(&rows)?;
         }
-        let (candidates, mut corrupt) = found;
+        let (mut candidates, mut corrupt) = found;
+        if upstream.prefers_new(request) {
+            let arguments = candidate_arguments(request, &wanted, "[]".into(), &closed)?;
+            work.add(NEW_CANDIDATES, &arguments)?;
+            let rows: Vec<SqliteRow> = work.run().await?.into_iter().flatten().collect();
+            let (new, unreadable) = self::candidates(&rows)?;
+            corrupt.extend(unreadable.into_iter().filter(|id| !corrupt.contains(id)).collect::<Vec<_>>());
+            candidates = new_first(new, candidates, |one| (one.resource, one.due_at));
+        }
         let requests = pack(candidates, wanted.due_by, &request.together);
         let offered = offered(&requests);
         let grant = upstream.grant(wanted, &offered);
@@ -234,13 +251,18 @@ impl SqliteStore {
         let rows = work.add(UPSTREAM, &[upstream.0.into()])?.run().await?;
         let row = rows.iter().flatten().next().ok_or_else(|| unknown(upstream))?;
         let record = Record::of(row, "upstream", upstream.0);
-        let (limits, (_, standing)) = (record.limits()?, record.standing(now)?);
-        let taken = record.bucket()?.take((&limits, standing.pace()), now, 1);
-        if let Some(at) = standing.silent_until(now).or(taken.next_at) {
-            work.roll_back().await;
-            return Ok(Err(at));
+        let (limits, (noted, standing)) = (record.limits()?, record.standing(now)?);
+        let (bucket, standing) = match take_one(&limits, record.bucket()?, standing, now) {
+            Ok(paid) => paid,
+            Err(at) => {
+                work.roll_back().await;
+                return Ok(Err(at));
+            }
+        };
+        add_tokens(work.script(), upstream, &limits, bucket)?;
+        if let Some(Note(standing)) = noted.anew(&standing) {
+            work.add(KEEP_STANDING, &[upstream.0.into(), Argument::maybe(standing.as_ref())])?;
         }
-        add_tokens(work.script(), upstream, &limits, taken.bucket)?;
         work.commit().await?;
         Ok(Ok(()))
     }
@@ -316,23 +338,30 @@ fn add_candidates(
     wanted: &Wanted,
     closed: &BTreeSet<SourceId>,
 ) -> Result<(), StoreError> {
-    let mut arguments = vec![
-        request.upstream.0.into(),
-        to_read(request.at_most.into(), &request.together).saturating_add(1).into(),
-        micros(wanted.now).into(),
-        micros(wanted.due_by).into(),
-    ];
     let (statement, which) = match &request.which {
         Selection::All => (CANDIDATES, "[]".into()),
         Selection::Sources(ids) => (CANDIDATES_OF_SOURCES, json(ids)?),
         Selection::Resources(ids) => (CANDIDATES_OF_RESOURCES, json(ids)?),
     };
-    arguments.extend([Text(which), Text(json(closed)?)]);
-    script.add(statement, &arguments)?;
+    script.add(statement, &candidate_arguments(request, wanted, which, closed)?)?;
     Ok(())
 }
 
-impl Candidate {}
+fn candidate_arguments(
+    request: &ClaimRequest,
+    wanted: &Wanted,
+    which: String,
+    closed: &BTreeSet<SourceId>,
+) -> Result<[Argument; 6], StoreError> {
+    Ok([
+        request.upstream.0.into(),
+        to_read(request.at_most.into(), &request.together).saturating_add(1).into(),
+        micros(wanted.now).into(),
+        micros(wanted.due_by).into(),
+        Text(which),
+        Text(json(closed)?),
+    ])
+}
 
 /// What may be leased; what is corrupt comes as ids.
 fn candidates(rows: &[SqliteRow]) -> Result<(Vec<Candidate>, Vec<ResourceId>), StoreError> {

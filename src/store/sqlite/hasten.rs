@@ -7,7 +7,7 @@ use crate::domain::resource::ResourceId;
 use crate::domain::schedule::Because;
 use crate::store::columns::{Record, micros};
 use crate::store::hasten::Place;
-use crate::store::heed::wait;
+use crate::store::heed::pause;
 use crate::store::{AT_ONCE, Hastened, StoreError, Wish};
 
 /// There are no more leases than requests may be under way.
@@ -38,7 +38,7 @@ impl SqliteStore {
         let hastened = match place.await.map_err(failed)? {
             Some(row) => {
                 let schedule = Record::of(&row, "schedule", resource.0);
-                Place::of(&schedule, schedule.integer("is_leased")? != 0, wait(&row, now)?)?.hastened(reader, now)
+                Place::of(&schedule, schedule.integer("is_leased")? != 0, pause(&row, now)?)?.hastened(reader, now)
             }
             None => Hastened::Never,
         };

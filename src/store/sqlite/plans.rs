@@ -14,7 +14,7 @@ use super::{
 
 /// Two sources of one upstream, all with content.
 const MANY: &str = "
-    INSERT INTO headpond_upstream VALUES (1, 'u', 10.0, 1, 4, 1.0, 0, 0, NULL);
+    INSERT INTO headpond_upstream VALUES (1, 'u', 10.0, 1, 4, 1.0, 0, 0, NULL, NULL);
     INSERT INTO headpond_source (id, name, upstream_id, keys) VALUES (1, 'a', 1, 10000), (2, 'b', 1, 10000);
     WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < $rows)
     INSERT INTO headpond_resource (id, source_id, key, params, version, retired_at)
@@ -38,6 +38,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("claim: upstream", claim::UPSTREAM),
     ("claim: upstream and leases", claim::UPSTREAM_AND_LEASES),
     ("claim: candidates", claim::CANDIDATES),
+    ("claim: what is new", claim::NEW_CANDIDATES),
     ("claim: leases of what is corrupt", claim::OF_LEASES),
     ("claim: candidates of sources", claim::CANDIDATES_OF_SOURCES),
     ("claim: candidates of resources", claim::CANDIDATES_OF_RESOURCES),

@@ -28,7 +28,7 @@ pub(super) const CURRENT: &str = "
     WHERE source.name = ?1";
 
 pub(super) const STANDING: &str = "
-    SELECT u.id, u.standing, source.id AS source_id
+    SELECT u.id, u.requests_per_second, u.burst, u.max_concurrent, u.standing, u.budgets, source.id AS source_id
     FROM headpond_source AS source JOIN headpond_upstream AS u ON u.id = source.upstream_id WHERE source.name = ?1";
 
 /// Sources that have not been seen ready, and whether they have a polled key that was never tried, or an origin that was

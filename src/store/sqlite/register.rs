@@ -11,11 +11,11 @@ use crate::store::{Registered, SourceSpec, StoreError, check_fingerprint, no_suc
 
 /// A new upstream starts with a full bucket; a known one keeps its tokens, of which a claim takes no more than fit.
 const UPSERT_UPSTREAM: &str = "
-    INSERT INTO headpond_upstream (name, requests_per_second, burst, max_concurrent, tokens, tokens_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO headpond_upstream (name, requests_per_second, burst, max_concurrent, tokens, tokens_at, budgets)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT (name) DO UPDATE SET
         requests_per_second = excluded.requests_per_second, burst = excluded.burst,
-        max_concurrent = excluded.max_concurrent
+        max_concurrent = excluded.max_concurrent, budgets = excluded.budgets
     RETURNING id";
 
 const SOURCE: &str = "SELECT id, upstream_id, fingerprint FROM headpond_source WHERE name = ?1";
@@ -93,6 +93,7 @@ impl SqliteStore {
             .bind(spec.limits.max_concurrent)
             .bind(spec.limits.capacity())
             .bind(micros(self.clock.now()))
+            .bind(spec.limits.budgets.json())
             .fetch_one(&mut **transaction)
             .await
             .map(UpstreamId)

@@ -23,7 +23,7 @@ pub(super) const SOURCES: &str = "
     ORDER BY source.name";
 
 pub(super) const UPSTREAMS: &str = "
-    SELECT u.id, u.name, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.outages, u.standing,
+    SELECT u.id, u.name, u.requests_per_second, u.burst, u.max_concurrent, u.tokens, u.tokens_at, u.outages, u.standing, u.budgets,
         (SELECT count(*) FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held
          WHERE l.upstream_id = u.id AND l.expires_at > ?1
             AND held.value NOT IN (SELECT j.value FROM json_each(l.riders) AS j)) AS in_flight

@@ -36,7 +36,12 @@ pub(super) async fn store(directory: &TempDir) -> (SqliteStore, String) {
 async fn a_full_disk_loses_nothing_and_is_got_over() {
     let directory = TempDir::new().unwrap();
     let (store, _) = store(&directory).await;
-    let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
+    let limits = Limits {
+        requests_per_second: None,
+        burst: 1,
+        max_concurrent: 10,
+        budgets: crate::domain::budget::Budgets::NONE,
+    };
     let spec = SourceSpec {
         name: SourceName::new("weather").unwrap(),
         upstream: "u".into(),
@@ -66,7 +71,12 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
 async fn what_is_served_waits_for_the_disk_and_claims_do_not() {
     let directory = TempDir::new().unwrap();
     let (store, _) = store(&directory).await;
-    let limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 10 };
+    let limits = Limits {
+        requests_per_second: None,
+        burst: 1,
+        max_concurrent: 10,
+        budgets: crate::domain::budget::Budgets::NONE,
+    };
     let spec = SourceSpec {
         name: SourceName::new("weather").unwrap(),
         upstream: "u".into(),

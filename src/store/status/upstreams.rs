@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::{Reading, SourceStatus};
-use crate::domain::governor::{Covers, Probe, Standing};
+use crate::domain::budget::{Budget, Purse};
+use crate::domain::governor::{Covers, Probe, Standing, Why};
 use crate::domain::limit::{Bucket, Limits};
 use crate::domain::resource::{SourceId, SourceName, UpstreamId};
 use crate::domain::schedule::Because;
@@ -20,6 +21,8 @@ pub struct UpstreamStatus {
     pub limits: Limits,
     /// How many requests may be sent at once now; `None` without a limit on requests per second.
     pub tokens: Option<f64>,
+    /// How many requests each of its budgets pays for now.
+    pub budgets: Vec<(Budget, f64)>,
     /// The share of its limits that it is asked for, 0.05 to 1.
     pub pace: f64,
     /// How many requests are under way.
@@ -46,6 +49,15 @@ pub enum Pause {
         /// So many resources are due and wait; with `source`, those of the others are among them.
         resources: u64,
     },
+    /// A budget has nothing left for now.
+    Budget {
+        /// Which.
+        budget: Budget,
+        /// Until when there is nothing.
+        until: DateTime<Utc>,
+        /// So many resources are due and wait.
+        resources: u64,
+    },
     /// It can't be reached.
     Outage {
         /// So many answers in a row said so.
@@ -65,7 +77,7 @@ impl Pause {
     #[must_use]
     pub fn until(&self) -> Option<DateTime<Utc>> {
         match self {
-            Self::Quiet { until, .. } => Some(*until),
+            Self::Quiet { until, .. } | Self::Budget { until, .. } => Some(*until),
             Self::Outage { .. } | Self::RetryAfter { .. } => None,
         }
     }
@@ -120,19 +132,31 @@ impl Reading {
         let retry_after = Pause::RetryAfter { resources: waiting_for(Because::RetryAfter) };
         let backlog = self.queues.get(&upstream.id).map(|queue| queue.backlog(self.now)).unwrap_or_default();
         let mut pauses: Vec<_> = self.quiet(upstream, backlog.resources).collect();
+        pauses.extend(self.budget(upstream, backlog.resources));
         pauses.extend((upstream.outages >= OUTAGE).then_some(outage));
         pauses.extend((waiting_for(Because::RetryAfter) > 0).then_some(retry_after));
         let pace = upstream.standing.pace();
         let tokens = upstream.bucket.take((&upstream.limits, pace), self.now, 0).bucket.tokens;
+        let purses = upstream.standing.purses(&upstream.limits, self.now);
+        let left = purses.iter().map(Purse::tokens);
+        let budgets = upstream.limits.budgets.iter().zip(left).collect();
         UpstreamStatus {
             name: upstream.name.clone(),
             limits: upstream.limits,
             tokens: upstream.limits.requests_per_second.map(|_| tokens),
+            budgets,
             pace,
             in_flight: upstream.in_flight,
             pauses,
             backlog,
         }
+    }
+
+    /// The budget that what is due waits for.
+    fn budget(&self, upstream: &UpstreamRow, due: u64) -> Option<Pause> {
+        let wait = upstream.standing.budget_wait(&upstream.limits, self.now).filter(|_| due > 0)?;
+        let Why::Budget(budget) = wait.why else { return None };
+        Some(Pause::Budget { budget, until: wait.until, resources: due })
     }
 
     /// Pauses of the upstream and of sources that are still its own.

@@ -69,7 +69,7 @@ async fn everything_is_told_by_its_documented_name(test: &TestStore) {
             "burst": 1,
             "max_concurrent_requests": 1_000_000,
             "tokens": null,
-            "pace": 1.0,
+            "budgets": [], "pace": 1.0,
             "in_flight": 1,
             "due": 0,
             "due_is_more": false,

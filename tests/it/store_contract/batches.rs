@@ -25,7 +25,12 @@ fn requests(claims: &[Claim]) -> Vec<Vec<&str>> {
 }
 
 fn limited(requests_per_second: f64, burst: u32, max_concurrent: u32) -> Limits {
-    Limits { requests_per_second: Some(requests_per_second), burst, max_concurrent }
+    Limits {
+        requests_per_second: Some(requests_per_second),
+        burst,
+        max_concurrent,
+        budgets: headpond::domain::budget::Budgets::NONE,
+    }
 }
 
 async fn one_token_pays_for_as_many_keys_as_a_request_may_have(test: &TestStore) {

@@ -21,7 +21,12 @@ on_each_database! {
     limits_of_one_upstream_leave_another_alone,
 }
 
-const RATED: Limits = Limits { requests_per_second: Some(2.0), burst: 5, max_concurrent: 1000 };
+const RATED: Limits = Limits {
+    requests_per_second: Some(2.0),
+    burst: 5,
+    max_concurrent: 1000,
+    budgets: headpond::domain::budget::Budgets::NONE,
+};
 
 async fn a_new_upstream_starts_with_its_burst_and_no_more(test: &TestStore) {
     let weather = test.source("weather", RATED).await;

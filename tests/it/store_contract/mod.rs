@@ -4,6 +4,7 @@ mod applies;
 mod archive;
 mod authority;
 mod batches;
+mod budgets;
 mod census;
 mod claims;
 mod databases;

@@ -230,7 +230,12 @@ async fn a_503_halves_what_is_under_way_until_answers_are_well(test: &TestStore)
 }
 
 async fn a_503_halves_the_rate(test: &TestStore) {
-    let limits = Limits { requests_per_second: Some(2.0), burst: 5, max_concurrent: 1000 };
+    let limits = Limits {
+        requests_per_second: Some(2.0),
+        burst: 5,
+        max_concurrent: 1000,
+        budgets: headpond::domain::budget::Budgets::NONE,
+    };
     let weather = test.source("weather", limits).await;
     test.add(weather, 100).await;
     let claims = test.claim(weather.upstream).await;

@@ -140,7 +140,12 @@ async fn what_is_wished_for_is_overdue_since_the_wish(test: &TestStore) {
 }
 
 async fn an_upstream_tells_its_tokens_and_what_is_in_flight(test: &TestStore) {
-    let limits = Limits { requests_per_second: Some(1.0), burst: 4, max_concurrent: 3 };
+    let limits = Limits {
+        requests_per_second: Some(1.0),
+        burst: 4,
+        max_concurrent: 3,
+        budgets: headpond::domain::budget::Budgets::NONE,
+    };
     let weather = test.source("weather", limits).await;
     test.add(weather, 10).await;
     let full = limits.capacity();

@@ -28,6 +28,7 @@ pub fn policy() -> Policy {
         backoff: Backoff { initial: Duration::from_secs(60), cap: HOUR },
         retry_after_cap: 24 * HOUR,
         pause_scope: PauseScope::Upstream,
+        stretch: 1.0,
         gone: GoneRules { after: 3, window: HOUR, recheck: 24 * HOUR },
         body: BodyRules::default(),
     }

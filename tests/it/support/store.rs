@@ -30,7 +30,12 @@ pub fn start() -> DateTime<Utc> {
 }
 
 /// No limit that a test could meet.
-pub const UNLIMITED: Limits = Limits { requests_per_second: None, burst: 1, max_concurrent: 1_000_000 };
+pub const UNLIMITED: Limits = Limits {
+    requests_per_second: None,
+    burst: 1,
+    max_concurrent: 1_000_000,
+    budgets: headpond::domain::budget::Budgets::NONE,
+};
 
 /// A store on a fresh database.
 pub struct TestStore {

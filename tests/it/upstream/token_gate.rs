@@ -34,7 +34,12 @@ impl Pond {
         let options = StoreOptions { readers: 1, migrate: true, create: true };
         let store = connect(&url, &options, clock.clone()).await.unwrap();
         // Tokens enough for a machine that is slow to grant them, which takes some more.
-        let limits = Limits { requests_per_second, burst: 20, max_concurrent: 1 };
+        let limits = Limits {
+            requests_per_second,
+            burst: 20,
+            max_concurrent: 1,
+            budgets: headpond::domain::budget::Budgets::NONE,
+        };
         let source = spec("weather", "metno", limits);
         let upstream = store.register(&[source], Authority::Owns).await.unwrap()[0].upstream;
         Self { store, clock, upstream, limits, _directory: directory }
