@@ -16,6 +16,8 @@ mod key_query;
 mod metrics;
 mod ndjson;
 mod openapi;
+#[path = "../it/main_job/poll.rs"]
+mod poll;
 #[path = "../it/api/pond.rs"]
 mod pond;
 #[path = "../it/main_job/reloads.rs"]
@@ -28,7 +30,7 @@ mod tables;
 
 use std::time::Duration;
 
-/// How many files are moved to another database.
+/// How many files are polled, and moved to another database.
 const FILES: u32 = 10_000;
 /// How many files the program is killed over.
 const CRASH_FILES: u32 = 10_000;

@@ -12,10 +12,10 @@ mod waiting;
 
 use std::time::Duration;
 
-/// How many files stand behind nginx.
-const FILES: u32 = 10_000;
-/// How many of them the program is killed over; `tests/slow` takes more.
-const CRASH_FILES: u32 = 2_000;
+/// How many files stand behind nginx; `tests/slow` takes more.
+const FILES: u32 = 2_000;
+/// How many of them the program is killed over; more there, too.
+const CRASH_FILES: u32 = 1_000;
 
 /// How much is read while the configuration changes; `tests/slow` reads for a minute.
 const RELOADS: reloads::Reloads = reloads::Reloads {
