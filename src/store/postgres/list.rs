@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sqlx::{Postgres, Transaction};
 
 use super::PostgresStore;
+use super::begin::begin_reading;
 use super::error::{Fault, Result};
 use crate::domain::resource::{Key, SourceName};
 use crate::store::listing::{self, Described, Row, Snapshot};
@@ -36,9 +37,6 @@ pub(super) const DESCRIBED: &str = "
 
 pub(super) const BODIES: &str = "SELECT resource_id, body FROM headpond.content WHERE resource_id = ANY($1)";
 
-/// All statements see what the first one sees.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
 pub(super) async fn list(store: &PostgresStore, source: &SourceName, request: &ListRequest) -> Result<Option<Listing>> {
     let Some((mut moment, source)) = moment(store, source).await? else { return Ok(None) };
     let listing = listing::page(&mut moment, source, request).await?;
@@ -60,7 +58,7 @@ pub(super) async fn batch(
 
 /// A transaction in which the source has this id; `None` when there is no such source.
 async fn moment(store: &PostgresStore, source: &SourceName) -> Result<Option<(Moment, i64)>> {
-    let mut tx = store.readers.begin_with(BEGIN).await?;
+    let mut tx = begin_reading(&store.readers).await?;
     let id = sqlx::query_scalar(SOURCE).bind(source.as_str()).fetch_optional(&mut *tx).await?;
     Ok(id.map(|id| (Moment(tx), id)))
 }

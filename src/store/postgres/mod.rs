@@ -7,6 +7,7 @@
 
 mod apply;
 mod archive;
+mod begin;
 mod claim;
 mod connect;
 mod demand;
@@ -91,7 +92,7 @@ pub(super) struct PostgresStore {
 
 impl PostgresStore {
     async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
-        Ok(self.writers.begin().await?)
+        begin::begin(&self.writers).await
     }
 }
 

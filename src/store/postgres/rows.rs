@@ -6,6 +6,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 
 use super::PostgresStore;
+use super::begin::begin_reading;
 use super::error::Result;
 use super::typed::sql_type;
 use crate::domain::project::Cell;
@@ -17,9 +18,6 @@ use crate::store::tables::{KnownTable, TableId};
 const LIVE: &str = "
     SELECT t.id, t.source_id, s.name AS source, t.state, t.definition, t.columns, t.schema, t.filled, t.misfits, t.misfit
       FROM headpond.source s JOIN headpond.typed t ON t.source_id = s.id WHERE s.name = $1 AND t.state = 'live'";
-
-/// All statements see what the first one sees.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 struct AsPostgres;
 
@@ -54,7 +52,7 @@ impl Dialect for AsPostgres {
 }
 
 pub(super) async fn rows(store: &PostgresStore, source: &SourceName, request: &RowRequest) -> Result<Option<RowPage>> {
-    let mut tx = store.readers.begin_with(BEGIN).await?;
+    let mut tx = begin_reading(&store.readers).await?;
     let live = sqlx::query(LIVE).bind(source.as_str()).fetch_optional(&mut *tx).await?;
     let Some(live) = live.map(|row| KnownTable::of(&row)).transpose()? else { return Ok(None) };
     if !has_all(&live, &request.query) {

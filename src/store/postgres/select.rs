@@ -9,6 +9,7 @@ use serde_json::Value;
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
+use super::begin::begin_reading;
 use super::error::{Fault, Result};
 use super::{PostgresStore, within};
 use crate::domain::resource::scalar;
@@ -17,8 +18,6 @@ use crate::store::select::{AT_ONCE, KeyQuery, Rows, SelectedRow, not_a_value};
 
 /// How much longer than its timeout to wait for the server to say that the query took too long.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
-
-const READ_ONLY: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 pub(super) async fn select(store: &PostgresStore, query: &KeyQuery, rows: Rows) -> Result<(), StoreError> {
     let queries = store.queries.lock().await;
@@ -30,7 +29,7 @@ pub(super) async fn select(store: &PostgresStore, query: &KeyQuery, rows: Rows) 
 }
 
 async fn send_all(queries: &PgPool, query: &KeyQuery, rows: Rows) -> Result<()> {
-    let mut tx = queries.begin_with(READ_ONLY).await?;
+    let mut tx = begin_reading(queries).await?;
     let timeout = format!("SET LOCAL statement_timeout = {}", query.timeout.as_millis().max(1));
     tx.execute(AssertSqlSafe(timeout)).await?;
     // As a part of a SELECT it can be nothing but one itself. What is asked is the operator's own word. The server makes a

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
+use super::begin::begin_reading;
 use super::error::Result;
 use super::owner::OWNER;
 use super::webhooks::STATES;
@@ -14,9 +15,6 @@ use crate::domain::schedule::FIRST_ASIDE;
 use crate::store::columns::{CONFIG_OWNER, micros, parse_config_owner};
 use crate::store::status::{CensusRow, Disk, MOST_DUE, Queue, Reading, SourceRow, Status, UpstreamRow, depth};
 use crate::store::{OriginStatus, StoreError, WebhookState};
-
-/// All of it is of one moment.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 pub(super) const SOURCES: &str = "
     SELECT s.id, s.name, s.upstream_id, s.keys, s.ready::integer AS ready, f.key, f.at, f.kind, f.status, f.detail,
@@ -83,7 +81,7 @@ const TABLES: &str = "
       FROM pg_class WHERE relnamespace = to_regnamespace('headpond') AND relkind = 'r'";
 
 pub(super) async fn status(store: &PostgresStore, now: DateTime<Utc>) -> Result<Status> {
-    let mut snapshot = store.readers.begin_with(BEGIN).await?;
+    let mut snapshot = begin_reading(&store.readers).await?;
     let owner: Option<String> = sqlx::query_scalar(OWNER).bind(CONFIG_OWNER).fetch_optional(&mut *snapshot).await?;
     let owner = owner.map_or(Ok(None), |stored| parse_config_owner(&stored, now))?;
     let sources = sqlx::query(SOURCES).fetch_all(&mut *snapshot).await?;

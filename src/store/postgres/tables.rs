@@ -3,6 +3,7 @@
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
+use super::begin::begin_reading;
 use super::error::Result;
 use super::typed::{put, table_sql};
 use super::{PostgresStore, bounded, views};
@@ -55,7 +56,7 @@ pub(super) async fn obstacles(
     live: Option<&KnownTable>,
 ) -> Result<Vec<String>> {
     let mut obstacles = Vec::new();
-    let mut tx = store.readers.begin().await?;
+    let mut tx = begin_reading(&store.readers).await?;
     for name in [table.name.clone(), table.name_of_all()] {
         let taken: Option<Option<String>> =
             sqlx::query_scalar(TAKEN).bind(&home.schema).bind(&name).fetch_optional(&mut *tx).await?;

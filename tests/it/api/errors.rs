@@ -32,7 +32,7 @@ async fn paths_that_lead_nowhere_are_not_found(test: &TestStore) {
         "/v1/-",
         "/v1/weather/",
         "/v1/weather/berlin/",
-        "/v1/weather/berlin/history",
+        "/v1/weather/berlin/nothing",
         "/v1/-/nothing",
         "/v1/-/changes/meta",
         "/v1/-/changes/",

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How many files stand behind nginx; `tests/slow` takes more.
 const FILES: u32 = 2_000;
 /// How many of them the program is killed over; more there, too.
-const CRASH_FILES: u32 = 1_000;
+const CRASH_FILES: u32 = 2_000;
 
 /// How much is read while the configuration changes; `tests/slow` reads for a minute.
 const RELOADS: reloads::Reloads = reloads::Reloads {
