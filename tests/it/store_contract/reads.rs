@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use headpond::domain::resource::SourceName;
 use headpond::domain::schedule::Because;
-use headpond::store::{Bodies, ListRequest, Selection};
+use headpond::store::Selection;
 
 use crate::support::outcomes::{HOUR, content, status, unreachable};
 use crate::support::store::{TestStore, UNLIMITED, key, on_each_database};
@@ -20,32 +20,6 @@ on_each_database! {
     a_source_without_keys_holds_nobody_up,
     a_wish_does_not_count_as_a_try,
     the_store_says_what_it_runs_on,
-    a_reader_who_leaves_in_the_middle_leaves_nothing_old_to_others,
-}
-
-/// However far its request has come.
-async fn a_reader_who_leaves_in_the_middle_leaves_nothing_old_to_others(test: &TestStore) {
-    let weather = test.source_with_keys("weather", 1).await;
-    let name = SourceName::new("weather").unwrap();
-    let request = ListRequest { after: None, limit: 10, state: None, bodies: Bodies::UpTo(0) };
-    let mut left = 0;
-    for polls in (1..40).cycle().take(200) {
-        let mut listing = test.store.list(&name, &request);
-        let mut has_come = false;
-        for _ in 0..polls {
-            has_come = has_come || futures_util::poll!(&mut listing).is_ready();
-            tokio::task::yield_now().await;
-        }
-        left += usize::from(!has_come);
-    }
-    assert!(left > 0, "none left in the middle");
-    test.settle_all(weather.upstream, |_| content("new", &[])).await;
-    // More than there are connections.
-    for _ in 0..20 {
-        assert_eq!(test.current("weather", "k0").await.version, 1);
-        let listing = test.store.list(&name, &request).await.unwrap().unwrap();
-        assert_eq!(listing.items[0].version, 1);
-    }
 }
 
 async fn a_key_that_was_never_fetched_is_pending(test: &TestStore) {
