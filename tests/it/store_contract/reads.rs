@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use headpond::clock::monotonic;
 use headpond::domain::resource::SourceName;
 use headpond::domain::schedule::Because;
-use headpond::store::Selection;
+use headpond::store::{Bodies, ListRequest, Selection};
 
 use crate::support::outcomes::{HOUR, content, status, unreachable};
 use crate::support::store::{TestStore, UNLIMITED, key, on_each_database};
@@ -20,6 +22,34 @@ on_each_database! {
     a_source_without_keys_holds_nobody_up,
     a_wish_does_not_count_as_a_try,
     the_store_says_what_it_runs_on,
+    a_reader_who_leaves_in_the_middle_leaves_nothing_old_to_others,
+}
+
+/// However far his request has come. A connection that is left inside a transaction shows to all who get it next what the first
+/// of them saw.
+async fn a_reader_who_leaves_in_the_middle_leaves_nothing_old_to_others(test: &TestStore) {
+    let weather = test.source_with_keys("weather", 1).await;
+    let name = SourceName::new("weather").unwrap();
+    let request = ListRequest { after: None, limit: 10, state: None, bodies: Bodies::UpTo(0) };
+    let mut left = 0;
+    for round in 1..=100 {
+        let (mut listing, mut has_come) = (test.store.list(&name, &request), false);
+        let until = monotonic() + Duration::from_micros(20 * round);
+        while !has_come && monotonic() < until {
+            has_come = futures_util::poll!(&mut listing).is_ready();
+            tokio::task::yield_now().await;
+        }
+        drop(listing);
+        left += usize::from(!has_come);
+        // By all connections.
+        assert!(join_all((0..8).map(|_| test.current("weather", "k0"))).await.iter().all(|one| one.version < round));
+        test.clock.advance(3 * HOUR);
+        test.settle_all(weather.upstream, |_| content(&round.to_string(), &[])).await;
+        for current in join_all((0..8).map(|_| test.current("weather", "k0"))).await {
+            assert_eq!(current.version, round);
+        }
+    }
+    assert!(left > 0, "none left in the middle");
 }
 
 async fn a_key_that_was_never_fetched_is_pending(test: &TestStore) {
