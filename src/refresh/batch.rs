@@ -1,6 +1,5 @@
 //! One request for many keys: fetched once, parted, and decided for each.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -131,9 +130,9 @@ async fn ask(
     ticket: &Ticket,
 ) -> Result<(Answers, Said), Halt> {
     let (mut answers, mut said) = (Vec::new(), Said::Nothing);
-    let mut open: VecDeque<(Range<usize>, Option<Observation>)> = VecDeque::from([(0..claims.len(), None)]);
+    let mut open: Vec<(Range<usize>, Option<Observation>)> = vec![(0..claims.len(), None)];
     let mut requests_left = 2 * claims.len().next_power_of_two().ilog2();
-    while let Some((range, refusal)) = open.pop_front() {
+    while let Some((range, refusal)) = open.pop() {
         let some = claims.get(range.clone()).unwrap_or_default();
         let Some(first) = some.first() else { continue };
         let observed =
@@ -150,8 +149,8 @@ async fn ask(
         if some.len() > 1 && requests_left >= 2 && is_about_what_was_asked(&observation.seen) {
             requests_left -= 2;
             let middle = range.start + some.len() / 2;
-            open.push_front((middle..range.end, Some(observation.clone())));
-            open.push_front((range.start..middle, Some(observation)));
+            open.push((middle..range.end, Some(observation.clone())));
+            open.push((range.start..middle, Some(observation)));
         } else {
             answers.push((range, observation));
         }

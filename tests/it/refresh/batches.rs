@@ -189,7 +189,7 @@ async fn what_refuses_every_key_is_not_asked_for_each(test: &TestStore) {
     let process = Process::with_config(test, &config(&server.uri(), 100, "")).await;
     assert_eq!(process.refresh().await.failed, 100);
     let asked = server.received_requests().await.unwrap().len();
-    assert!(asked <= 15, "{asked} requests");
+    assert!((3..=15).contains(&asked), "{asked} requests");
 }
 
 async fn long_keys_go_in_several_requests(test: &TestStore) {
