@@ -26,7 +26,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Send to a webhook again that was given up, from where it was; or at once to one that is left alone for a while.
+    /// Send to a webhook again that was given up, from where it was; or soon to one that is left alone for a while.
     Resume {
         /// Its name.
         name: String,

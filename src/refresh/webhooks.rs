@@ -22,11 +22,11 @@ use crate::domain::change::{Change, ChangeKind};
 use crate::domain::content::is_json;
 use crate::domain::time::later;
 use crate::domain::webhook::{Attempts, Verdict, judge};
-use crate::store::{Bodies, Changes, Enqueued, Listed, Outbox, Sent, Store, StoreError};
+use crate::store::{Bodies, Changes, Enqueued, Listed, Outbox, Sent, Store, StoreError, ToSend};
 use crate::telemetry::metrics;
 use crate::upstream::{Courier, Message};
 
-/// How long to wait before looking again whether another process still sends, or the store is back.
+/// How long to wait before looking again whether another process still sends, the store is back, or what waits was resumed.
 const AGAIN: Duration = Duration::from_secs(15);
 /// How long a lease lasts beyond a message's timeout.
 const GRACE: Duration = Duration::from_secs(15);
@@ -100,7 +100,7 @@ async fn send(sender: Sender, refresher: Arc<Refresher>, stop: CancellationToken
     while !stop.is_cancelled() {
         let until = match sender.step().await {
             Ok(Step::Done) => continue,
-            Ok(Step::Idle(until)) => until,
+            Ok(Step::Idle(until)) => until.map(|until| until.min(later(sender.clock.now(), AGAIN))),
             Ok(Step::NotOurs) => Some(later(sender.clock.now(), AGAIN)),
             Err(error) => {
                 tracing::warn!(%error, webhook = sender.webhook.name, "could not see what is to be sent");
@@ -129,14 +129,14 @@ impl Sender {
     pub async fn step(&self) -> Result<Step, StoreError> {
         let now = self.clock.now();
         let lease = later(now, self.webhook.timeout + GRACE);
-        let Some(outbox) = self.store.webhook_outbox(&self.webhook.name, &self.worker, lease).await? else {
-            return Ok(Step::NotOurs);
+        let outbox = match self.store.webhook_outbox(&self.webhook.name, &self.worker, lease).await? {
+            ToSend::Nothing(until) => return Ok(Step::Idle(until)),
+            ToSend::NotOurs => return Ok(Step::NotOurs),
+            ToSend::Outbox(outbox) => outbox,
         };
-        if let Some(until) = outbox.paused_until.filter(|until| *until > now) {
-            return Ok(Step::Idle(Some(until)));
-        }
         if let Some(due) = &outbox.due {
-            let sent = self.deliver(due.change.as_ref(), due.attempts, outbox.failures).await?;
+            let message = self.message(due.change.as_ref(), due.id).await?;
+            let sent = self.deliver(&message, due.attempts, outbox.failures).await;
             let sent = match sent {
                 Delivery::Taken => Sent { taken: Some(due.id), delivered: 1, ..Sent::default() },
                 Delivery::Not { attempts, at, sent } => Sent { put_off: Some((due.id, attempts, at)), ..sent },
@@ -160,9 +160,6 @@ impl Sender {
                 return self.settle(Sent { cursor, enqueued: vec![resync], ..Sent::default() }).await;
             }
         };
-        if changes.is_empty() {
-            return Ok(Step::Idle(outbox.next_at));
-        }
         let mut behind = Vec::new();
         for change in changes {
             if !self.wants(&change) {
@@ -173,7 +170,8 @@ impl Sender {
                 continue;
             }
             let cursor = Some(change.cursor);
-            let sent = match self.deliver(Some(&change), None, outbox.failures).await? {
+            let message = self.message_of(&change).await?;
+            let sent = match self.deliver(&message, None, outbox.failures).await {
                 Delivery::Taken => Sent { cursor, delivered: 1, ..Sent::default() },
                 Delivery::Not { attempts, at, sent } => {
                     behind.push(Enqueued { change: Some(change), due: Some((Some(attempts), at)) });
@@ -205,19 +203,13 @@ impl Sender {
         Ok(if is_ours { Step::Done } else { Step::NotOurs })
     }
 
-    /// Sends a message; `None` is the one to resync.
-    async fn deliver(
-        &self,
-        change: Option<&Change>,
-        before: Option<Attempts>,
-        failures: u32,
-    ) -> Result<Delivery, StoreError> {
-        let message = self.message(change).await?;
+    /// Sends a message.
+    async fn deliver(&self, message: &Message, before: Option<Attempts>, failures: u32) -> Delivery {
         let name = self.webhook.name.as_str();
-        let answer = self.courier.send(&self.webhook, &message, self.clock.now()).await;
+        let answer = self.courier.send(&self.webhook, message, self.clock.now()).await;
         let now = self.clock.now();
         let verdict = judge(answer, before, failures, self.webhook.give_up_after, (now, fastrand::f64()));
-        Ok(match verdict {
+        match verdict {
             Verdict::Delivered => {
                 metrics::webhook(name, "delivered");
                 Delivery::Taken
@@ -233,15 +225,19 @@ impl Sender {
                 let sent = Sent { failures, error: Some(why), is_dead: true, ..Sent::default() };
                 Delivery::Not { attempts, at: now, sent }
             }
-        })
+        }
     }
 
-    async fn message(&self, change: Option<&Change>) -> Result<Message, StoreError> {
-        let now = self.clock.now();
+    /// What tells of something in the queue, by its row.
+    async fn message(&self, change: Option<&Change>, row: i64) -> Result<Message, StoreError> {
         let Some(change) = change else {
-            let body = Payload { kind: "resync".into(), timestamp: now, data: None };
-            return Ok(Message { id: format!("resync-{}", now.timestamp_micros()), body: text(&body)? });
+            let body = Payload { kind: "resync".into(), timestamp: self.clock.now(), data: None };
+            return Ok(Message { id: format!("resync-{row}"), body: text(&body)? });
         };
+        self.message_of(change).await
+    }
+
+    async fn message_of(&self, change: &Change) -> Result<Message, StoreError> {
         let kind = format!("resource.{}", change.kind.as_str());
         let item = if self.webhook.includes_data { Some(self.item(change).await?) } else { None };
         let body = Payload { kind, timestamp: change.at, data: Some(Data { change, item }) };

@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use super::{
     Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
     Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
-    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
-    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
-    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
+    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store, StoreError,
+    StoredContent, TableId, ToSend, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::monotonic;
 use crate::config::TableHome;
@@ -348,12 +348,7 @@ impl Store for Measured {
         measured("register_webhooks", self.0.register_webhooks(names)).await
     }
 
-    async fn webhook_outbox(
-        &self,
-        name: &str,
-        worker: &str,
-        until: DateTime<Utc>,
-    ) -> Result<Option<Outbox>, StoreError> {
+    async fn webhook_outbox(&self, name: &str, worker: &str, until: DateTime<Utc>) -> Result<ToSend, StoreError> {
         measured("webhook_outbox", self.0.webhook_outbox(name, worker, until)).await
     }
 

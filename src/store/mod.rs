@@ -131,7 +131,7 @@ pub use row_select::{RowPage, RowRequest};
 pub use select::{KeyQuery, Rows, SelectedRow};
 pub use tables::{Filled, KnownTable, TableId, TableState};
 pub use walks::{Brought, Ended, HowItEnded, Missing, PageContent, PageFate, WalkEnd, WalkLease, WalkPage, held_back};
-pub use webhooks::{Enqueued, Outbox, Queued, Sent, WebhookState};
+pub use webhooks::{Enqueued, Outbox, Queued, Sent, ToSend, WebhookState};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -429,14 +429,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Makes these webhooks known, each at the feed's end, and forgets all others.
     async fn register_webhooks(&self, names: &[String]) -> Result<(), StoreError>;
 
-    /// What a webhook's sender has before it, if this worker may send until then: it does already, or nobody else does, and
-    /// the webhook is not dead.
-    async fn webhook_outbox(
-        &self,
-        name: &str,
-        worker: &str,
-        until: DateTime<Utc>,
-    ) -> Result<Option<Outbox>, StoreError>;
+    /// What a webhook's sender has before it. If there is anything, this worker may send until then, unless another does or the
+    /// webhook is dead.
+    async fn webhook_outbox(&self, name: &str, worker: &str, until: DateTime<Utc>) -> Result<ToSend, StoreError>;
 
     /// Stores what a worker has sent; `false` when it may not send any more, and then nothing is stored.
     async fn webhook_sent(&self, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError>;

@@ -17,19 +17,26 @@ use crate::domain::change::{Change, Cursor};
 use crate::domain::resource::{Key, SourceName};
 use crate::domain::webhook::Attempts;
 
-/// What a webhook's sender has before it, as long as nobody else sends for it.
+/// What a webhook's sender finds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToSend {
+    /// Nothing, before then or before the feed grows. It was only looked at: most of what is committed is for no webhook.
+    Nothing(Option<DateTime<Utc>>),
+    /// This, as long as nobody else sends.
+    Outbox(Outbox),
+    /// Another worker sends, or nothing is sent any more.
+    NotOurs,
+}
+
+/// What a webhook's sender has before it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outbox {
     /// Its place in the feed.
     pub cursor: Cursor,
     /// Failures in a row.
     pub failures: u32,
-    /// Nothing is sent before.
-    pub paused_until: Option<DateTime<Utc>>,
     /// The first of the queue whose time has come.
     pub due: Option<Queued>,
-    /// When the next of the queue is due.
-    pub next_at: Option<DateTime<Utc>>,
     /// The resources that have something in the queue.
     pub failing: HashSet<(SourceName, Key)>,
 }
@@ -43,6 +50,11 @@ pub struct Queued {
     pub change: Option<Change>,
     /// How it fares; `None` before its first attempt.
     pub attempts: Option<Attempts>,
+}
+
+/// Of a row that says until when there is nothing to send.
+pub(super) fn nothing<R: Cells>(row: &R) -> Result<ToSend, StoreError> {
+    Ok(ToSend::Nothing(Record::of(row, "webhook", 0).maybe_time("until")?))
 }
 
 impl Queued {

@@ -58,9 +58,9 @@ use super::retry::retrying;
 use super::{
     Allowed, Applied, AppliedSince, Authority, Backlog, Batch, Bodies, Changes, ClaimRequest, Claimed, Current, Ended,
     Erased, Exported, Filled, Follower, Hastened, Import, KeptVersion, KeyQuery, KeysChanged, KnownOrigin, KnownTable,
-    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, Outbox, PageFate, PruneRules, Put, Refusal,
-    Registered, Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store,
-    StoreError, StoredContent, TableId, WalkEnd, WalkPage, WebhookState, Wish,
+    LeaseToken, ListRequest, ListedKey, Listing, OriginId, OriginSpec, PageFate, PruneRules, Put, Refusal, Registered,
+    Removed, Round, RowPage, RowRequest, Rows, Seen, Selection, Sent, Settled, SourceSpec, Status, Store, StoreError,
+    StoredContent, TableId, ToSend, WalkEnd, WalkPage, WebhookState, Wish,
 };
 use crate::clock::Clock;
 use crate::config::TableHome;
@@ -440,12 +440,7 @@ impl Store for PostgresStore {
         bounded(webhooks::register(self, names, end)).await
     }
 
-    async fn webhook_outbox(
-        &self,
-        name: &str,
-        worker: &str,
-        until: DateTime<Utc>,
-    ) -> Result<Option<Outbox>, StoreError> {
+    async fn webhook_outbox(&self, name: &str, worker: &str, until: DateTime<Utc>) -> Result<ToSend, StoreError> {
         bounded(webhooks::lease(self, name, worker, until)).await
     }
 

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
 use super::{
     PostgresStore, apply, archive, claim, demand, erase, feed, hasten, history, keys, lease, list, origins, read,
-    refusal, reschedule, status, tables, typed, upkeep, walk, want, write,
+    refusal, reschedule, status, tables, typed, upkeep, walk, want, webhooks, write,
 };
 use crate::clock::ManualClock;
 use crate::domain::resource::{ResourceId, SourceId};
@@ -37,10 +37,15 @@ const LOAD: &str = "
     INSERT INTO headpond.origin (source_id, name, place) VALUES (1, 'config', 0), (2, 'config', 0), (1, 'file', 10);
     INSERT INTO headpond.key_origin
          SELECT source_id, id, '{}', id FROM headpond.resource WHERE retired_at IS NULL;
+    INSERT INTO headpond.webhook (name, number, tag) VALUES ('w', 0, 0);
+    INSERT INTO headpond.webhook_queue (webhook, source, key, number, tag, kind, version, at, next_at)
+         SELECT 'w', 'a', 'key ' || n / 2, n, 1, 'changed', 1, 0, CASE n % 1000 WHEN 0 THEN n END
+           FROM generate_series(1, $rows) AS n;
     ANALYZE";
 
 /// Tables that are too large to be read as a whole.
-const LARGE: [&str; 7] = ["schedule", "resource", "content", "history", "change", "applied", "key_origin"];
+const LARGE: [&str; 8] =
+    ["schedule", "resource", "content", "history", "change", "applied", "key_origin", "webhook_queue"];
 
 /// What to explain: a name, the statement, and arguments as SQL.
 type Case = (&'static str, String, String);
@@ -170,6 +175,11 @@ fn cases() -> Vec<Case> {
         ("typed: versions", tables::VERSIONS.into(), ids.clone()),
         ("list of keys", origins::KEYS.into(), "1, 'key 7', 100".into()),
         ("status: origins", status::ORIGINS.into(), String::new()),
+        ("webhooks: nothing", webhooks::NOTHING.into(), "'w', 1".into()),
+        ("webhooks: lease", webhooks::LEASE.into(), "'w', 'me', 2, 1".into()),
+        ("webhooks: due", webhooks::DUE.into(), "'w', 2000".into()),
+        ("webhooks: failing", webhooks::FAILING.into(), "'w'".into()),
+        ("webhooks: promote", webhooks::PROMOTE.into(), "'w', 'a', 'key 7', 1".into()),
         ("walk", walk::WALK_ROW.into(), "1".into()),
         ("walk: pages it has been on", walk::BEEN_ON.into(), "1, 1".into()),
         ("walk: page", walk::PAGE.into(), "1, 1".into()),

@@ -11,7 +11,7 @@ use crate::domain::change::Cursor;
 use crate::domain::resource::{Key, SourceName};
 use crate::store::StoreError;
 use crate::store::columns::{Record, micros};
-use crate::store::webhooks::{Outbox, Queued, Sent, WebhookState, row};
+use crate::store::webhooks::{Outbox, Queued, Sent, ToSend, WebhookState, nothing, row};
 
 const REGISTER: &str = "
     INSERT INTO headpond.webhook (name, number, tag) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
@@ -37,45 +37,47 @@ pub(super) async fn register(store: &PostgresStore, names: &[String], place: Cur
     Ok(())
 }
 
+/// That there is nothing to send, and until when; no row when there is, or when it is dead.
+pub(super) const NOTHING: &str = "
+    SELECT CASE WHEN w.paused_until > $2 THEN w.paused_until ELSE w.next_at END AS until
+      FROM (SELECT number, paused_until, (
+                       SELECT min(next_at) FROM headpond.webhook_queue WHERE webhook = $1 AND next_at IS NOT NULL) AS next_at
+              FROM headpond.webhook WHERE name = $1 AND dead_since IS NULL) AS w
+     CROSS JOIN headpond.counter AS c
+     WHERE w.paused_until > $2 OR (w.number = c.changes AND (w.next_at > $2) IS NOT FALSE)";
+
 pub(super) const LEASE: &str = "
     UPDATE headpond.webhook SET worker = $2, lease_until = $3
      WHERE name = $1 AND dead_since IS NULL AND (worker = $2 OR worker IS NULL OR lease_until <= $4)
- RETURNING number, tag, failures, paused_until";
+ RETURNING number, tag, failures";
 
 pub(super) const DUE: &str = "
     SELECT id, source, key, number, tag, kind, version, at, attempts, failing_since
       FROM headpond.webhook_queue WHERE webhook = $1 AND next_at <= $2 ORDER BY next_at, id LIMIT 1";
 
-const NEXT: &str = "SELECT min(next_at) FROM headpond.webhook_queue WHERE webhook = $1 AND next_at IS NOT NULL";
-
-const FAILING: &str = "
+pub(super) const FAILING: &str = "
     SELECT source, key FROM headpond.webhook_queue WHERE webhook = $1 AND next_at IS NOT NULL AND source <> ''";
 
-pub(super) async fn lease(
-    store: &PostgresStore,
-    name: &str,
-    worker: &str,
-    until: DateTime<Utc>,
-) -> Result<Option<Outbox>> {
+pub(super) async fn lease(store: &PostgresStore, name: &str, worker: &str, until: DateTime<Utc>) -> Result<ToSend> {
     let now = micros(store.clock.now());
+    if let Some(row) = sqlx::query(NOTHING).bind(name).bind(now).fetch_optional(&store.readers).await? {
+        return Ok(nothing(&row)?);
+    }
     let mut tx = store.begin().await?;
     let lease = sqlx::query(LEASE).bind(name).bind(worker).bind(micros(until)).bind(now);
-    let Some(leased) = lease.fetch_optional(&mut *tx).await? else { return Ok(None) };
+    let Some(leased) = lease.fetch_optional(&mut *tx).await? else { return Ok(ToSend::NotOurs) };
     let record = Record::identified_by(&leased, "webhook", "number")?;
     let due = sqlx::query(DUE).bind(name).bind(now).fetch_optional(&mut *tx).await?;
-    let next: Option<i64> = sqlx::query_scalar(NEXT).bind(name).fetch_one(&mut *tx).await?;
     let failing = sqlx::query(FAILING).bind(name).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let pair = |row| -> std::result::Result<(SourceName, Key), StoreError> {
         let record = Record::of(row, "webhook_queue", 0);
         Ok((record.source_name("source")?, record.key("key")?))
     };
-    Ok(Some(Outbox {
+    Ok(ToSend::Outbox(Outbox {
         cursor: Cursor { number: record.id(), tag: record.count("tag")? },
         failures: record.count("failures")?,
-        paused_until: record.maybe_time("paused_until")?,
         due: due.map(|row| Queued::of(&row)).transpose()?,
-        next_at: next.and_then(DateTime::from_timestamp_micros),
         failing: failing.iter().map(pair).collect::<std::result::Result<HashSet<_>, _>>()?,
     }))
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::tests::store;
 use super::{
     apply, archive, claim, demand, erase, feed, hasten, history, keys, lease, list, origins, prune, read, refusal,
-    reschedule, status, tables, typed, walk, want, write,
+    reschedule, status, tables, typed, walk, want, webhooks, write,
 };
 
 /// Two sources of one upstream, all with content.
@@ -118,6 +118,13 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("import: unscheduled", archive::INSERT_UNSCHEDULED),
     ("import: stored", archive::STORED),
     ("import: leases", archive::LEASES),
+    ("webhooks: nothing", webhooks::NOTHING),
+    ("webhooks: lease", webhooks::LEASE),
+    ("webhooks: due", webhooks::DUE),
+    ("webhooks: failing", webhooks::FAILING),
+    ("webhooks: state", webhooks::STATE),
+    ("webhooks: promote", webhooks::PROMOTE),
+    ("webhooks: states", webhooks::STATES),
     ("walk", walk::WALK_ROW),
     ("walk: pages it has been on", walk::BEEN_ON),
     ("walk: page", walk::PAGE),

@@ -12,7 +12,7 @@ use crate::domain::change::Cursor;
 use crate::domain::resource::{Key, SourceName};
 use crate::store::StoreError;
 use crate::store::columns::{Record, micros};
-use crate::store::webhooks::{Outbox, Queued, Sent, WebhookState, row};
+use crate::store::webhooks::{Outbox, Queued, Sent, ToSend, WebhookState, nothing, row};
 
 const REGISTER: &str = "
     INSERT INTO headpond_webhook (name, number, tag) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING";
@@ -39,18 +39,25 @@ pub(super) async fn register(store: &SqliteStore, names: &[String], place: Curso
     Ok(())
 }
 
+/// That there is nothing to send, and until when; no row when there is, or when it is dead.
+pub(super) const NOTHING: &str = "
+    SELECT CASE WHEN w.paused_until > ?2 THEN w.paused_until ELSE w.next_at END AS until
+      FROM (SELECT number, paused_until, (
+                       SELECT min(next_at) FROM headpond_webhook_queue WHERE webhook = ?1 AND next_at IS NOT NULL) AS next_at
+              FROM headpond_webhook WHERE name = ?1 AND dead_since IS NULL) AS w
+     CROSS JOIN headpond_counter AS c
+     WHERE w.paused_until > ?2 OR (w.number = c.changes AND (w.next_at > ?2) IS NOT FALSE)";
+
 pub(super) const LEASE: &str = "
     UPDATE headpond_webhook SET worker = ?2, lease_until = ?3
      WHERE name = ?1 AND dead_since IS NULL AND (worker = ?2 OR worker IS NULL OR lease_until <= ?4)
- RETURNING number, tag, failures, paused_until";
+ RETURNING number, tag, failures";
 
 pub(super) const DUE: &str = "
     SELECT id, source, key, number, tag, kind, version, at, attempts, failing_since
       FROM headpond_webhook_queue WHERE webhook = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT 1";
 
-const NEXT: &str = "SELECT min(next_at) FROM headpond_webhook_queue WHERE webhook = ?1 AND next_at IS NOT NULL";
-
-const FAILING: &str = "
+pub(super) const FAILING: &str = "
     SELECT source, key FROM headpond_webhook_queue WHERE webhook = ?1 AND next_at IS NOT NULL AND source <> ''";
 
 pub(super) async fn lease(
@@ -58,27 +65,28 @@ pub(super) async fn lease(
     name: &str,
     worker: &str,
     until: DateTime<Utc>,
-) -> Result<Option<Outbox>, StoreError> {
+) -> Result<ToSend, StoreError> {
     let now = micros(store.clock.now());
+    let idle = sqlx::query(NOTHING).bind(name).bind(now).fetch_optional(&store.readers).await.map_err(failed)?;
+    if let Some(row) = idle {
+        return nothing(&row);
+    }
     let mut writer = store.writer().await;
-    let mut tx = writer.begin(Durability::Full).await?;
+    let mut tx = writer.begin(Durability::Relaxed).await?;
     let lease = sqlx::query(LEASE).bind(name).bind(worker).bind(micros(until)).bind(now);
-    let Some(leased) = lease.fetch_optional(&mut *tx).await.map_err(failed)? else { return Ok(None) };
+    let Some(leased) = lease.fetch_optional(&mut *tx).await.map_err(failed)? else { return Ok(ToSend::NotOurs) };
     let record = Record::identified_by(&leased, "webhook", "number")?;
     let due = sqlx::query(DUE).bind(name).bind(now).fetch_optional(&mut *tx).await.map_err(failed)?;
-    let next: Option<i64> = sqlx::query_scalar(NEXT).bind(name).fetch_one(&mut *tx).await.map_err(failed)?;
     let failing = sqlx::query(FAILING).bind(name).fetch_all(&mut *tx).await.map_err(failed)?;
     tx.commit().await.map_err(failed)?;
     let pair = |row| -> Result<(SourceName, Key), StoreError> {
         let record = Record::of(row, "webhook_queue", 0);
         Ok((record.source_name("source")?, record.key("key")?))
     };
-    Ok(Some(Outbox {
+    Ok(ToSend::Outbox(Outbox {
         cursor: Cursor { number: record.id(), tag: record.count("tag")? },
         failures: record.count("failures")?,
-        paused_until: record.maybe_time("paused_until")?,
         due: due.map(|row| Queued::of(&row)).transpose()?,
-        next_at: next.and_then(DateTime::from_timestamp_micros),
         failing: failing.iter().map(pair).collect::<Result<HashSet<_>, _>>()?,
     }))
 }
@@ -108,7 +116,8 @@ const ENQUEUE: &str = "
 pub(super) async fn sent(store: &SqliteStore, name: &str, worker: &str, sent: &Sent) -> Result<bool, StoreError> {
     let now = micros(store.clock.now());
     let mut writer = store.writer().await;
-    let mut tx = writer.begin(Durability::Full).await?;
+    // What is lost is sent again.
+    let mut tx = writer.begin(Durability::Relaxed).await?;
     let state = sqlx::query(STATE)
         .bind(name)
         .bind(worker)

@@ -12,8 +12,8 @@ use crate::store::StoreError;
 pub(super) enum Durability {
     /// It does: what was served or announced stays.
     Full,
-    /// It doesn't, so that a power failure (not a crash of this process) may take it back. For claims, releases and
-    /// confirmations: losing one means that a request is made again. The WAL keeps the order of commits, so no later
+    /// It doesn't, so that a power failure (not a crash of this process) may take it back. For claims, releases,
+    /// confirmations and webhooks: losing one means that a request is made, or a message sent, again. The WAL keeps the order of commits, so no later
     /// one survives without it, and the next full commit makes it durable too.
     Relaxed,
 }
