@@ -63,9 +63,12 @@
 //! holds up, it holds up.
 
 mod archive;
+mod claims;
 mod columns;
+mod current;
 mod describe;
 mod erase;
+mod error;
 mod grant;
 mod hasten;
 mod heed;
@@ -73,7 +76,10 @@ mod history;
 mod listing;
 mod measure;
 mod migrations;
+mod news;
+mod open;
 mod origins;
+mod outcomes;
 mod pack;
 mod plan;
 mod postgres;
@@ -82,56 +88,58 @@ mod refusal;
 mod retry;
 mod row_select;
 mod select;
+mod sources;
 mod sqlite;
 mod status;
 mod tables;
 mod walks;
 mod webhooks;
+mod wishes;
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use http::HeaderMap;
 
 pub use self::status::{
     Counts, Disk, HistorySize, LastFailure, NextDue, Overdue, Pause, SourceStatus, Status, UpstreamStatus,
 };
-use crate::clock::Clock;
-use crate::config::{self, TableHome};
+use crate::config::TableHome;
 use crate::domain::archive::Restored;
-use crate::domain::change::{Change, Cursor};
+use crate::domain::change::Cursor;
 use crate::domain::collection;
-use crate::domain::decision::{Freshness, Outcome, Previous};
-use crate::domain::failure::Failing;
 use crate::domain::fingerprint::Fingerprint;
-use crate::domain::governor::{Signal, Turn, Wait};
-use crate::domain::history::History;
-use crate::domain::limit::Limits;
+use crate::domain::governor::Wait;
 use crate::domain::origin::Hand;
 use crate::domain::resource::{Key, Params, ResourceId, SourceId, SourceName, UpstreamId};
-use crate::domain::schedule::{self, Because, Cadence, Due};
-use crate::domain::snapshot::ContentHash;
+use crate::domain::schedule::Cadence;
 use crate::domain::table::Table;
-use crate::domain::terms::Terms;
-use crate::domain::validators::Validators;
 
 pub use crate::domain::resource::LeaseToken;
 pub use archive::{Exported, Import};
+pub use claims::{Backlog, Claim, ClaimRequest, Claimed, Selection, Together};
+pub use current::{Current, StoredContent, WalkOf};
 pub use erase::{Allowed, Erased};
+pub use error::StoreError;
 pub use history::KeptVersion;
 pub use listing::{Batch, Bodies, ListRequest, Listed, ListedContent, Listing, MOST_SCANNED};
+pub use news::{AppliedSince, Changes, Follower, News};
+pub use open::{Inspected, SchemaState, StoreOptions, connect, inspect};
 pub use origins::{KnownOrigin, ListedKey, OriginId, OriginSpec, OriginStatus, Put, Removed, Round, Seen};
+pub use outcomes::{Applied, Fate, GoneBudget, Settled};
 pub use reads::Reads;
 pub use refusal::{MOST_REFUSED, Refusal};
 pub use row_select::{RowPage, RowRequest};
 pub use select::{KeyQuery, Rows, SelectedRow};
+pub use sources::{Authority, KeysChanged, Registered, SourceSpec};
 pub use tables::{Filled, KnownTable, TableId, TableState};
 pub use walks::{Brought, Ended, HowItEnded, Missing, PageContent, PageFate, WalkEnd, WalkLease, WalkPage, held_back};
 pub use webhooks::{Enqueued, Outbox, Queued, Sent, ToSend, WebhookState};
+pub use wishes::{Hastened, Wish};
+
+use sources::{check_fingerprint, no_such_source};
+use wishes::{AT_ONCE, readable_due, wished_due};
 
 /// A database that keeps resources. All methods may be called from many tasks and processes at once.
 ///
@@ -446,348 +454,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn close(&self);
 }
 
-/// Waits for news in the database.
-#[async_trait]
-pub trait Follower: Send {
-    /// Returns when something was applied or wanted since the last call, by whatever process.
-    async fn news(&mut self) -> Result<News, StoreError>;
-}
-
-/// What a [`Follower`] saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// Something was committed: look at [`Store::applied_since`] and at what is due.
-    Something,
-    /// The connection was lost for a while: whatever was cached may be old.
-    Resync,
-}
-
-/// Whether a caller's configuration is the one that holds. The `serve` that was started last owns it; other processes beside
-/// it may add keys, and change nothing that it has set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authority {
-    /// What is stored becomes what the caller says: limits, the upstreams of sources, the parameters of keys.
-    Owns,
-    /// Only missing keys are added.
-    Adds,
-}
-
-/// One source as the config describes it, for [`Store::register`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct SourceSpec {
-    /// Its name.
-    pub name: SourceName,
-    /// The name of its upstream.
-    pub upstream: String,
-    /// The limits of that upstream.
-    pub limits: Limits,
-    /// What it asks for.
-    pub fingerprint: Fingerprint,
-    /// Whether its resources come with walks: then they are not due by themselves.
-    pub is_walked: bool,
-    /// What is kept of contents that were replaced.
-    pub history: Option<History>,
-    /// Whether what is gone upstream is erased.
-    pub erase_gone: bool,
-}
-
-impl SourceSpec {
-    /// A source of the config, with its upstream.
-    #[must_use]
-    pub fn of(source: &config::Source, upstream: &config::Upstream) -> Self {
-        Self {
-            name: source.name.clone(),
-            upstream: source.upstream.clone(),
-            limits: upstream.limits,
-            fingerprint: source.fingerprint(),
-            is_walked: source.collection.is_some(),
-            history: source.history,
-            erase_gone: source.erase_gone,
-        }
-    }
-}
-
-/// A source's ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Registered {
-    /// The source's.
-    pub source: SourceId,
-    /// Its upstream's.
-    pub upstream: UpstreamId,
-}
-
-/// What [`Store::add_keys`] did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KeysChanged {
-    /// Keys that were not there.
-    pub added: u64,
-    /// Keys that are polled again.
-    pub revived: u64,
-    /// Keys whose parameters are others now.
-    pub updated: u64,
-}
-
-/// A set of resources.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// All that are polled.
-    All,
-    /// All of these sources.
-    Sources(Vec<SourceId>),
-    /// These.
-    Resources(Vec<ResourceId>),
-}
-
-/// A reader who waits, for [`Store::hasten`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
-    /// The `fetched_at` of what the reader has seen. What was fetched since then is what is waited for.
-    pub seen: Option<DateTime<Utc>>,
-    /// When the reader asks.
-    pub at: DateTime<Utc>,
-    /// How old a copy that other readers waited for may be to do for this one too: readers who ask at the same time don't
-    /// arrive at the same time.
-    pub echo: Duration,
-    /// For how long what is gone is not asked for again once a reader has waited for it; `None`: not before it is due.
-    pub gone_for: Option<Duration>,
-}
-
-/// What [`Store::hasten`] found or did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hastened {
-    /// It is due now.
-    Due,
-    /// It is being fetched, or is first in line already: the next outcome is the one to wait for.
-    Coming,
-    /// It has been fetched since the reader looked.
-    Newer,
-    /// It was fetched for other readers a moment ago.
-    Served,
-    /// It failed or is gone, or its upstream asked for quiet: it is due then, and no reader makes it due earlier.
-    PutOff(DateTime<Utc>),
-    /// It is no longer polled.
-    Never,
-}
-
-/// What a worker asks for.
-#[derive(Debug, Clone)]
-pub struct ClaimRequest {
-    /// Who asks: the process and a random part, for people who look at the table.
-    pub worker: String,
-    /// Of which upstream.
-    pub upstream: UpstreamId,
-    /// How many requests at the most.
-    pub at_most: u32,
-    /// Of which resources.
-    pub which: Selection,
-    /// Only what was due by then; `None` is the time of the claim.
-    pub due_by: Option<DateTime<Utc>>,
-    /// How long the lease lasts.
-    pub lease_for: Duration,
-    /// The sources of which one request asks for many keys.
-    pub together: Together,
-}
-
-/// How many keys one request asks for at the most, by source; one, of those that are not in it.
-pub type Together = BTreeMap<SourceId, u32>;
-
-/// What a worker got.
-#[derive(Debug, Clone)]
-pub struct Claimed {
-    /// The resources, in the order in which to fetch them.
-    pub claims: Vec<Claim>,
-    /// When it is worth asking again if nothing else happens: the next token, the next due time, or the next expiry of a
-    /// lease, of this upstream or of another from which a source may have moved. `None` when nothing is due ever.
-    pub ask_again_at: Option<DateTime<Utc>>,
-    /// What holds something up that is due, beside rate and concurrency.
-    pub wait: Option<Wait>,
-}
-
-/// One leased resource.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// The lease.
-    pub token: LeaseToken,
-    /// The resource.
-    pub resource: ResourceId,
-    /// Its source.
-    pub source: SourceId,
-    /// What the source asks for by the configuration that holds; `None` when that was never said.
-    pub fingerprint: Option<Fingerprint>,
-    /// Its key.
-    pub key: Key,
-    /// Values for its URL template.
-    pub params: Params,
-    /// What is known of it.
-    pub previous: Previous,
-    /// Why and since when it was due.
-    pub due: Due,
-    /// When its token was taken.
-    pub granted_at: DateTime<Utc>,
-    /// The resource in whose request it is asked for, and whose token pays for it: itself, where it has a request of its own.
-    pub rides_with: ResourceId,
-    /// Since when it was wanted. A request under this claim begins after that, whatever the clocks of two processes say.
-    pub wanted_at: Option<DateTime<Utc>>,
-}
-
-/// One outcome to commit.
-#[derive(Debug, Clone)]
-pub struct Settled {
-    /// The lease under which it was fetched.
-    pub token: LeaseToken,
-    /// The resource.
-    pub resource: ResourceId,
-    /// When it was known what to ask: the claim's `granted_at`. A wish (`wanted_at`) that came later leaves it due.
-    pub requested_at: DateTime<Utc>,
-    /// When it was decided.
-    pub decided_at: DateTime<Utc>,
-    /// What follows.
-    pub outcome: Outcome,
-    /// The share of the source's keys that may go within `gone_period`; see [`crate::domain::decision::Absent::held`].
-    pub gone_budget: GoneBudget,
-    /// What the answer says about the upstream.
-    pub signal: Signal,
-}
-
-/// How much of a source may become gone within a period before the rest is held back.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GoneBudget {
-    /// Share of the source's keys, 0 to 1; at least one key may always go.
-    pub share: f64,
-    /// The period: the source's interval.
-    pub period: Duration,
-}
-
-/// What [`Store::apply`] did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// The batch's number; `None` when every outcome was refused.
-    pub number: Option<i64>,
-    /// For each outcome of the batch, in its order, what became of it.
-    pub fates: Vec<Fate>,
-    /// What changed for upstreams.
-    pub turns: Vec<(UpstreamId, Turn)>,
-}
-
-/// What became of one outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// Committed as decided.
-    Committed,
-    /// It would have made too much of the source gone: committed as its `held` deferral.
-    Held,
-    /// The lease no longer held the resource: nothing was stored.
-    LeaseLost,
-}
-
-/// What is left to do; see [`Store::backlog`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Due and free.
-    pub waiting: u64,
-    /// Due and leased.
-    pub leased: u64,
-}
-
-/// What a reader sees of a resource.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Current {
-    /// The resource.
-    pub resource: ResourceId,
-    /// The snapshot's version; 0 when there never was one.
-    pub version: u64,
-    /// The snapshot; `None` when there never was one.
-    pub content: Option<StoredContent>,
-    /// Its freshness; `None` when there never was a snapshot.
-    pub freshness: Option<Freshness>,
-    /// The upstream's validators.
-    pub validators: Validators,
-    /// Since when it is gone.
-    pub gone_since: Option<DateTime<Utc>>,
-    /// Since when nothing may be kept of it.
-    pub erased_at: Option<DateTime<Utc>>,
-    /// The run of failures that it is in.
-    pub failing: Option<Failing>,
-    /// When it is next due; `None` when it is retired.
-    pub due: Option<Due>,
-    /// Since when it is wanted by someone for whom no outcome has come yet.
-    pub wanted_at: Option<DateTime<Utc>>,
-    /// When a reader last waited for it.
-    pub hastened_at: Option<DateTime<Utc>>,
-    /// Until when it is being fetched.
-    pub leased_until: Option<DateTime<Utc>>,
-    /// The walk that it comes with, if it is a member of a collection: `failing`, `due`, `wanted_at` and `leased_until` are
-    /// the walk's then.
-    pub walk: Option<WalkOf>,
-    /// The upstream's terms for answering with it; `None` where it is always answered.
-    pub terms: Option<Terms>,
-    /// Whether something between the upstream and us changed the content (203).
-    pub transformed: bool,
-    /// Where the upstream says that the resource is for good.
-    pub moved_to: Option<String>,
-}
-
-/// The walk of a collection's member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WalkOf {
-    /// The walk's own resource: what is wanted and waited for in the member's place.
-    pub walk: ResourceId,
-    /// When a walk was complete last.
-    pub ended_at: Option<DateTime<Utc>>,
-}
-
-impl Current {
-    /// What is to be wanted and waited for, so that this is refreshed: the resource itself, or the walk that it comes with; and
-    /// when that was last fetched.
-    #[must_use]
-    pub fn comes_with(&self) -> (ResourceId, Option<DateTime<Utc>>) {
-        match self.walk {
-            Some(walk) => (walk.walk, walk.ended_at),
-            None => (self.resource, self.freshness.map(|freshness| freshness.fetched_at)),
-        }
-    }
-}
-
-/// A stored snapshot.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredContent {
-    /// Our strong ETag.
-    pub etag: ContentHash,
-    /// When this content was first seen.
-    pub changed_at: DateTime<Utc>,
-    /// Kept header fields.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: bytes::Bytes,
-}
-
-/// A page of the change feed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Changes {
-    /// The entries, and where to go on.
-    Page {
-        /// In commit order.
-        changes: Vec<Change>,
-        /// The place after the last of them, or `since` again when there are none.
-        next: Cursor,
-    },
-    /// `since` is older than what is kept, or of another history (a restored backup): start again from the list.
-    Unknown,
-}
-
-/// What [`Store::applied_since`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppliedSince {
-    /// The newest batch's number.
-    pub newest: i64,
-    /// The resources that were touched; `None` when batches after `number` have been pruned already.
-    pub resources: Option<Vec<ResourceId>>,
-    /// Rises with each transaction that can make something due earlier than it was: a wish, keys that are added, revived
-    /// or get other parameters, a release, a source that moves to another upstream, an outage that ends. While it stays,
-    /// all that was committed are outcomes, and nobody needs to look at what is due. Only a change of it has a meaning.
-    pub wishes: i64,
-}
-
 /// What [`Store::prune`] deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneRules {
@@ -799,144 +465,4 @@ pub struct PruneRules {
     pub changes: Duration,
     /// How long the ids of applied batches are kept.
     pub applied: Duration,
-}
-
-/// A fault of the database or in it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another writer was in the way for longer than we wait, or a transaction had to give way: the same call may succeed.
-    #[error("the database is busy: {0}")]
-    Busy(String),
-    /// The database can't be reached, is full, or is failing: the same call may succeed later.
-    #[error("the database is not available: {0}")]
-    Unavailable(String),
-    /// No connection could be made to it when it was to be opened. A sentence that says where, and what to do: the same
-    /// call may succeed later.
-    #[error("{0}")]
-    Unreachable(String),
-    /// The database refused this data: the same call will fail again.
-    #[error("the database refused the data: {0}")]
-    Rejected(String),
-    /// What is stored makes no sense.
-    #[error("corrupt data in table {table}, column {column}, row {row}: {problem}")]
-    Corrupt {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// The row's id.
-        row: i64,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The database can't be used as it is, and what to do about it.
-    #[error("{0}")]
-    Unusable(String),
-}
-
-impl StoreError {
-    /// Whether the same call may succeed later without anyone changing the data.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::Unavailable(_) | Self::Unreachable(_))
-    }
-}
-
-/// How to reach a database.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// Connections for reading; writes of one process go through one more on SQLite.
-    pub readers: u32,
-    /// Whether to bring the schema up to date. Without it, an out-of-date schema is an error.
-    pub migrate: bool,
-    /// Whether a SQLite file that isn't there is made.
-    pub create: bool,
-}
-
-/// Connects to the database at `url` (`sqlite://path` or `postgres://…`).
-///
-/// # Errors
-/// [`StoreError::Unusable`] when the database isn't ours, is read-only, too new, or not migrated; or when it doesn't keep
-/// what it committed (`synchronous` too low). [`StoreError::Unreachable`] when it can't be reached.
-pub async fn connect(url: &str, options: &StoreOptions, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-    let store: Arc<dyn Store> = match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => Arc::new(sqlite::SqliteStore::connect(url, options, clock).await?),
-        Some("postgres" | "postgresql") => Arc::new(postgres::PostgresStore::connect(url, options, clock).await?),
-        _ => return Err(not_a_database()),
-    };
-    Ok(Arc::new(measure::Measured(store)))
-}
-
-/// What [`inspect`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inspected {
-    /// What the database is.
-    pub description: String,
-    /// What is in it of ours.
-    pub schema: SchemaState,
-}
-
-/// How far a database is from what this program works with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchemaState {
-    /// Nothing of ours is there.
-    Absent,
-    /// It was made by an older program: migrations are missing.
-    Outdated,
-    /// Nothing is missing.
-    UpToDate,
-}
-
-/// Looks at the database at `url`, and makes and changes nothing.
-///
-/// # Errors
-/// As [`connect`], as far as that can be told without writing.
-pub async fn inspect(url: &str) -> Result<Inspected, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite") => sqlite::inspect(url).await,
-        Some("postgres" | "postgresql") => postgres::inspect(url).await,
-        _ => Err(not_a_database()),
-    }
-}
-
-fn not_a_database() -> StoreError {
-    StoreError::Unusable("the database URL must begin with sqlite:// or postgres://".into())
-}
-
-/// The error of [`Authority::Adds`] for a source that isn't there.
-fn no_such_source(name: &SourceName) -> StoreError {
-    StoreError::Unusable(format!(
-        "source `{name}` is not in the database: the running `serve` does not have it; reload or restart `serve` with \
-         this configuration, or stop it first"
-    ))
-}
-
-/// With [`Authority::Adds`], a source must be asked as its owner asks it: else each would take the other's answers for news.
-fn check_fingerprint(source: &SourceSpec, stored: Option<i64>) -> Result<(), StoreError> {
-    if stored.is_none_or(|stored| Fingerprint(stored) == source.fingerprint) {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!(
-        "source `{}`: the running `serve` asks with another url, other headers or another ignore_changes_in; reload or \
-         restart `serve` with this configuration, or stop it first",
-        source.name
-    )))
-}
-
-/// The due time of single resources that were asked for by hand, as it is stored. `wanted_at` says when that was.
-const AT_ONCE: i64 = schedule::AT_ONCE.timestamp_micros();
-
-/// The latest that a wish leaves things due. Whole sources take their turn, lest they starve the schedule and single wishes.
-fn wished_due(which: &Selection, at: DateTime<Utc>) -> i64 {
-    match which {
-        Selection::Resources(_) => AT_ONCE,
-        Selection::All | Selection::Sources(_) => at.timestamp_micros(),
-    }
-}
-
-/// What a reader is told of a due time: a wish's own time where `due_at` only says "first", and the time from which on someone
-/// may ask for it where it is not polled.
-fn readable_due(due_at: DateTime<Utc>, wanted_at: Option<DateTime<Utc>>, because: Because) -> Due {
-    let at = if due_at == schedule::AT_ONCE { wanted_at.unwrap_or(due_at) } else { due_at };
-    Due { at: schedule::aside_until(at).unwrap_or(at), because }
 }
