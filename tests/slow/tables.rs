@@ -52,7 +52,7 @@ async fn a_leaderboard_costs_what_it_costs_by_hand(test: &TestStore) {
                 "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {SCORES}) SELECT n FROM g"
             )
         }
-        Database::Postgres { .. } => format!("SELECT n FROM generate_series(1, {SCORES}) AS g(n)"),
+        Database::Postgres { .. } => format!("SELECT n FROM generate_series(1, {SCORES}::bigint) AS g(n)"),
     };
     test.database
         .run(&format!(
