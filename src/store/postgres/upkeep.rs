@@ -1,8 +1,11 @@
 //! Readiness and retention.
 
+use std::collections::BTreeMap;
+
 use super::error::Result;
 use super::refusal::TOO_MANY;
-use super::{PostgresStore, bounded, history};
+use super::{PostgresStore, bounded, history, keys, origins};
+use crate::domain::resource::SourceId;
 use crate::domain::time::earlier;
 use crate::store::columns::micros;
 use crate::store::{MOST_REFUSED, PruneRules};
@@ -53,6 +56,25 @@ pub(super) const RETIRED: &str = "
     DELETE FROM headpond.resource
      WHERE id IN (SELECT resource_id FROM outlived) AND retired_at <= $1";
 
+/// Members of collections that are gone since then, and who has them. Like each walk this looks at all members.
+pub(super) const LONG_GONE: &str = "
+    SELECT o.source_id, o.id, k.resource_id
+      FROM headpond.origin o
+      JOIN headpond.key_origin k ON k.origin_id = o.id
+      JOIN headpond.resource r ON r.id = k.resource_id
+     WHERE o.name = 'walk' AND r.gone_since <= $1 LIMIT $2";
+
+/// Their schedule rows are locked first, as everywhere: whoever had them before may have brought some of them back.
+const STILL_GONE: &str = "
+      WITH locked AS MATERIALIZED (
+               SELECT resource_id FROM headpond.schedule
+                WHERE resource_id = ANY($1) ORDER BY resource_id FOR NO KEY UPDATE)
+    SELECT id FROM headpond.resource WHERE id IN (SELECT resource_id FROM locked) AND gone_since <= $2
+     ORDER BY id FOR NO KEY UPDATE";
+
+const RETIRED_SINCE: &str = "
+    UPDATE headpond.resource SET retired_at = gone_since WHERE id = ANY($1) AND retired_at IS NOT NULL";
+
 /// The feed is cut at its beginning only, at the first entry that is young enough, and the newest stays: a reader that has
 /// seen it goes on from there, however long nothing happens.
 pub(super) const CHANGES: [&str; 2] = [
@@ -71,6 +93,7 @@ pub(super) const APPLIED: [&str; 2] = [
 
 pub(super) async fn prune(store: &PostgresStore, rules: &PruneRules) -> Result<u64> {
     let until = |kept| micros(earlier(rules.now, kept));
+    retire_long_gone(store, until(rules.retired)).await?;
     Ok(delete(store, LEASES, until(rules.applied)).await?
         + cut(store, APPLIED, until(rules.applied)).await?
         + cut(store, CHANGES, until(rules.changes)).await?
@@ -78,6 +101,32 @@ pub(super) async fn prune(store: &PostgresStore, rules: &PruneRules) -> Result<u
         + delete(store, TOO_MANY, MOST_REFUSED.into()).await?
         + delete(store, history::OUTLIVED, micros(rules.now)).await?
         + history::trim(store, CHUNK).await?)
+}
+
+/// Retires members that are gone, as of when they went: nobody lists them any more. They are deleted with all that is retired.
+async fn retire_long_gone(store: &PostgresStore, until: i64) -> Result<()> {
+    loop {
+        let found = sqlx::query_as(LONG_GONE).bind(until).bind(CHUNK).fetch_all(&store.readers);
+        let found: Vec<(i64, i64, i64)> = bounded(async { Ok(found.await?) }).await?;
+        let mut by_origin = BTreeMap::<_, Vec<i64>>::new();
+        for (source, origin, id) in &found {
+            by_origin.entry((SourceId(*source), *origin)).or_default().push(*id);
+        }
+        for ((source, origin), ids) in by_origin {
+            let retired = async {
+                let mut tx = store.begin().await?;
+                keys::lock_source(&mut tx, source).await?;
+                let gone: Vec<i64> = sqlx::query_scalar(STILL_GONE).bind(ids).bind(until).fetch_all(&mut *tx).await?;
+                origins::detach(store, &mut tx, source, origin, &gone).await?;
+                sqlx::query(RETIRED_SINCE).bind(gone).execute(&mut *tx).await?;
+                Ok(tx.commit().await?)
+            };
+            bounded(retired).await?;
+        }
+        if found.len() < usize::try_from(CHUNK).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+    }
 }
 
 /// Runs a statement, whose first argument this is, as long as it finds rows.

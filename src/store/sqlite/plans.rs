@@ -158,6 +158,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("prune: too much history", history::TOO_MANY),
     ("prune: leases", prune::LEASES),
     ("prune: retired", prune::RETIRED),
+    ("prune: long gone", prune::LONG_GONE),
     ("prune: applied", prune::APPLIED[1]),
     ("prune: changes", prune::CHANGES[1]),
 ];

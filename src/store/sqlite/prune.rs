@@ -1,13 +1,16 @@
 //! Deletes what has outlived its retention.
 
-use super::SqliteStore;
+use std::collections::BTreeMap;
+
 use super::error::failed;
 use super::history::OUTLIVED;
 use super::refusal::TOO_MANY;
 use super::writer::Durability;
+use super::{SqliteStore, json};
+use crate::domain::resource::SourceId;
 use crate::domain::time::earlier;
 use crate::store::columns::micros;
-use crate::store::{MOST_REFUSED, PruneRules, StoreError};
+use crate::store::{MOST_REFUSED, OriginId, PruneRules, StoreError};
 
 /// How many rows go in one transaction, so that nobody waits long for the write lock.
 const CHUNK: i64 = 1000;
@@ -40,9 +43,25 @@ pub(super) const RETIRED: &str = "
             AND id NOT IN (SELECT held.value FROM headpond_lease AS l CROSS JOIN json_each(l.resources) AS held)
         LIMIT ?2)";
 
+/// Members of collections that are gone since then, and who has them. Like each walk this looks at all members.
+pub(super) const LONG_GONE: &str = "
+    SELECT o.source_id, o.id, k.resource_id
+    FROM headpond_origin AS o
+    CROSS JOIN headpond_key_origin AS k ON k.origin_id = o.id
+    CROSS JOIN headpond_resource AS r ON r.id = k.resource_id
+    WHERE o.name = 'walk' AND r.gone_since <= ?1 LIMIT ?2";
+
+const STILL_GONE: &str = "
+    SELECT id FROM headpond_resource WHERE id IN (SELECT value FROM json_each(?1)) AND gone_since <= ?2";
+
+const RETIRED_SINCE: &str = "
+    UPDATE headpond_resource SET retired_at = gone_since
+    WHERE id IN (SELECT value FROM json_each(?1)) AND retired_at IS NOT NULL";
+
 impl SqliteStore {
     pub(super) async fn delete_outlived(&self, rules: &PruneRules) -> Result<u64, StoreError> {
         let until = |kept_for| micros(earlier(rules.now, kept_for));
+        self.retire_long_gone(until(rules.retired)).await?;
         Ok(self.delete(LEASES, until(rules.applied)).await?
             + self.cut(APPLIED, until(rules.applied)).await?
             + self.cut(CHANGES, until(rules.changes)).await?
@@ -50,6 +69,31 @@ impl SqliteStore {
             + self.delete(TOO_MANY, MOST_REFUSED.into()).await?
             + self.delete(OUTLIVED, micros(rules.now)).await?
             + self.trim_history(CHUNK).await?)
+    }
+
+    /// Retires members that are gone, as of when they went: nobody lists them any more. They are deleted with all that is retired.
+    async fn retire_long_gone(&self, until: i64) -> Result<(), StoreError> {
+        loop {
+            let found = sqlx::query_as(LONG_GONE).bind(until).bind(CHUNK).fetch_all(&self.readers).await;
+            let found: Vec<(i64, i64, i64)> = found.map_err(failed)?;
+            let mut by_origin = BTreeMap::<_, Vec<i64>>::new();
+            for (source, origin, id) in &found {
+                by_origin.entry((SourceId(*source), OriginId(*origin))).or_default().push(*id);
+            }
+            for ((source, origin), ids) in by_origin {
+                let mut writer = self.writer().await;
+                let mut transaction = writer.begin(Durability::Full).await?;
+                // They may have returned since.
+                let gone = sqlx::query_scalar(STILL_GONE).bind(json(&ids)?).bind(until).fetch_all(&mut *transaction);
+                let gone: Vec<i64> = gone.await.map_err(failed)?;
+                self.detach(&mut transaction, source, origin, &gone).await?;
+                sqlx::query(RETIRED_SINCE).bind(json(&gone)?).execute(&mut *transaction).await.map_err(failed)?;
+                transaction.commit().await.map_err(failed)?;
+            }
+            if found.len() < usize::try_from(CHUNK).unwrap_or(usize::MAX) {
+                return Ok(());
+            }
+        }
     }
 
     /// Cuts off the beginning of a numbered table. Where to is looked for once: the old rows are read on the way there.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use headpond::domain::change::ChangeKind;
+use headpond::store::PruneRules;
 
 use super::Pond;
 use super::upstream::{Upstream, Way};
+use crate::support::outcomes::HOUR;
 use crate::support::store::{TestStore, on_each_database};
 
 on_each_database!(
@@ -14,6 +16,7 @@ on_each_database!(
     cursors_bring_all_members_and_then_confirm_them,
     page_numbers_bring_all_members_and_then_confirm_them,
     what_a_complete_walk_does_not_see_is_gone_and_comes_back,
+    what_is_gone_for_long_is_pruned_and_may_come_back_all_the_same,
 );
 
 async fn link_headers_bring_all_members_and_then_confirm_them(test: &TestStore) {
@@ -63,4 +66,27 @@ async fn what_a_complete_walk_does_not_see_is_gone_and_comes_back(test: &TestSto
     assert_eq!(pond.walk().await.new, 1);
     assert_eq!((pond.gone().await, pond.content(6).await.as_str()), (vec![], "back"));
     assert_eq!(pond.changes(ChangeKind::Returned).await, ["6"]);
+}
+
+async fn what_is_gone_for_long_is_pruned_and_may_come_back_all_the_same(test: &TestStore) {
+    let pond = Pond::walked(test, Upstream::start(Way::Cursor, 10, 4).await, "").await;
+    pond.upstream.state().users.remove(&6);
+    pond.walk().await;
+    let prune = async |retired| {
+        let long = Duration::from_secs(365 * 86_400);
+        pond.store().prune(&PruneRules { now: test.now(), retired, changes: long, applied: long }).await.unwrap()
+    };
+    test.clock.advance(HOUR);
+    assert_eq!(
+        (prune(2 * HOUR).await, pond.gone().await),
+        (0, vec![6]),
+        "it is told of for as long as others keep their data"
+    );
+    assert_eq!((prune(HOUR).await, pond.gone().await), (1, vec![]));
+    assert_eq!((pond.members().await.len(), pond.origin().await.keys), (9, 9));
+    assert_eq!(prune(HOUR).await, 0);
+    pond.upstream.state().change(6, "back");
+    let counts = pond.walk().await;
+    assert_eq!((counts.new, counts.failed, pond.content(6).await.as_str()), (1, 0, "back"), "{counts:?}");
+    assert_eq!((test.current("users", "6").await.version, pond.origin().await.keys), (1, 10));
 }
