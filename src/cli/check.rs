@@ -6,12 +6,13 @@ use futures_util::future::join_all;
 
 use super::assemble;
 use super::outcome::{CliError, Exit};
+use super::plan;
 use super::probe::shown_page;
 use super::question::{Answer, Counting, Question, inspect};
 use crate::clock::Clock;
 use crate::config::{Config, Shortfall, Source, needed};
 use crate::domain::decision::Outcome;
-use crate::refresh::tables::plan;
+use crate::refresh::tables;
 use crate::store::{Inspected, SchemaState, StoreError};
 
 /// Arguments of `check`.
@@ -21,6 +22,10 @@ pub(super) struct Args {
     /// is stored, made or brought up to date.
     #[arg(long)]
     connect: bool,
+    /// Also say what it comes to from now on: requests in the next hour and day by upstream, the busiest minute, the time to
+    /// the first full copy, and which keys and tables it would add or remove. The database is looked at, and nobody is asked.
+    #[arg(long)]
+    plan: bool,
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
@@ -48,25 +53,36 @@ pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliErro
             source.url.origin()
         );
     }
-    if args.connect { connect(&config).await } else { Ok(Exit::Well) }
+    if args.connect || args.plan { looked_at(&config, args).await } else { Ok(Exit::Well) }
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-async fn connect(config: &Config) -> Result<Exit, CliError> {
+async fn looked_at(config: &Config, args: &Args) -> Result<Exit, CliError> {
     let inspected = inspect(config).await;
     let (database, line) = database(&inspected);
     println!("database: {line}");
     let counting = Counting::by(config, &inspected).await;
-    let tables = tables(config, &counting).await?;
-    budgets(config, &counting).await?;
-    // They are different upstreams: none has to wait for another.
-    let answers = join_all(config.upstreams.keys().map(|upstream| ask(config, &counting, upstream))).await;
+    let exit = compared(config, &counting, args).await;
     counting.close().await;
-    let mut exit = if tables == Exit::Well { database } else { tables };
-    for (answer, line) in answers {
-        println!("{line}");
-        if answer != Exit::Well {
-            exit = answer;
+    Ok(if database == Exit::Well { exit? } else { database })
+}
+
+/// What would become of what there is; if asked for, what an upstream answers.
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn compared(config: &Config, counting: &Counting, args: &Args) -> Result<Exit, CliError> {
+    let mut exit = tables(config, counting).await?;
+    if args.plan {
+        plan::show(config, counting, counting.now()).await?;
+    }
+    budgets(config, counting).await?;
+    if args.connect {
+        // They are different upstreams: none has to wait for another.
+        let answers = join_all(config.upstreams.keys().map(|upstream| ask(config, counting, upstream))).await;
+        for (answer, line) in answers {
+            println!("{line}");
+            if answer != Exit::Well {
+                exit = answer;
+            }
         }
     }
     Ok(exit)
@@ -76,7 +92,7 @@ async fn connect(config: &Config) -> Result<Exit, CliError> {
 #[expect(clippy::print_stdout, reason = "the command's result")]
 async fn tables(config: &Config, counting: &Counting) -> Result<Exit, CliError> {
     let Counting::By { store, .. } = counting else { return Ok(Exit::Well) };
-    let plan = plan(store.as_ref(), config).await?;
+    let plan = tables::plan(store.as_ref(), config).await?;
     for line in plan.lines() {
         println!("{line}");
     }

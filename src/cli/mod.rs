@@ -21,6 +21,7 @@ mod init;
 mod keys;
 mod migrate;
 mod outcome;
+mod plan;
 mod print;
 mod probe;
 mod progress;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use secrecy::ExposeSecret;
 use url::Url;
@@ -170,6 +171,14 @@ impl Counting {
             Ok(SchemaState::Absent) => Self::Nobody("there is no database yet".into()),
             Ok(SchemaState::Outdated) => Self::Nobody("the database is not up to date".into()),
             Err(error) => Self::Nobody(error.to_string()),
+        }
+    }
+
+    /// By the database's clock, if there is one.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        match self {
+            Self::By { clock, .. } => clock.now(),
+            Self::Nobody(_) => SystemClock::new().now(),
         }
     }
 

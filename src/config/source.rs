@@ -28,6 +28,15 @@ impl Source {
         let more = self.collection.as_ref().map(|collection| collection.asks()).or(self.batch.as_ref().map(items));
         more.map_or(one, |more| one.with(&more))
     }
+
+    /// How many requests it takes to ask for so many keys once; a collection's pages are not known, and count as one.
+    #[must_use]
+    pub fn requests_for(&self, keys: u64) -> u64 {
+        if self.collection.is_some() {
+            return 1;
+        }
+        keys.div_ceil(self.batch.as_ref().map_or(1, |batch| u64::from(batch.size).max(1)))
+    }
 }
 
 /// Reads a source. What is wrong with it is noted, all of it.

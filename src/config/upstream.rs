@@ -231,16 +231,8 @@ fn credentials<'s>(
 fn requests_per_second(source: &Source, keys: u64, now: DateTime<Utc>) -> f64 {
     let interval = source.policy.cadence.interval(now).max(Duration::from_secs(1));
     #[expect(clippy::cast_precision_loss, reason = "a number of keys has fewer than 52 bits")]
-    let requests = requests_for(source, keys) as f64;
+    let requests = source.requests_for(keys) as f64;
     requests / interval.as_secs_f64()
-}
-
-/// How many requests it takes to ask for so many keys once; a collection's pages are not known, and count as one.
-fn requests_for(source: &Source, keys: u64) -> u64 {
-    if source.collection.is_some() {
-        return 1;
-    }
-    keys.div_ceil(source.batch.as_ref().map_or(1, |batch| u64::from(batch.size).max(1)))
 }
 
 /// A number with two digits that say something.

@@ -13,6 +13,7 @@ pub mod decision;
 pub mod directive;
 pub mod failure;
 pub mod fingerprint;
+pub mod forecast;
 pub mod freshness;
 pub mod governor;
 pub mod history;

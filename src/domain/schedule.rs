@@ -297,6 +297,12 @@ impl Slot {
         Self((block * GOLDEN + place / blocks + seed).fract())
     }
 
+    /// The slot at this fraction of the interval; only its part below 1 counts.
+    #[must_use]
+    pub fn at(fraction: f64) -> Self {
+        Self(fraction.fract().abs())
+    }
+
     /// The fraction of the interval.
     #[must_use]
     pub fn fraction(self) -> f64 {

@@ -8,6 +8,7 @@
 pub mod fan_out;
 pub mod file;
 pub mod keeper;
+pub mod plan;
 pub mod query;
 pub mod spool;
 pub mod sync;

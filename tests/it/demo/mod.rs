@@ -1,5 +1,6 @@
 //! The demo: its simulated upstream, its command, and what the README shows of it.
 
+mod plan;
 mod running;
 mod transcript;
 mod upstream;

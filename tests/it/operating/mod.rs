@@ -6,6 +6,7 @@ mod deploy;
 mod erase;
 mod explain;
 mod offline;
+mod plan;
 mod systemd;
 
 /// How many files are moved; `tests/slow` moves more.

@@ -158,7 +158,8 @@ fn specs(config: &Config) -> Vec<SourceSpec> {
     config.sources.iter().map(|source| SourceSpec::of(source, &config.upstreams[&source.upstream])).collect()
 }
 
-fn config(toml: &str) -> Config {
+/// What this TOML says.
+pub fn config(toml: &str) -> Config {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("headpond.toml");
     std::fs::write(&file, toml).unwrap();
