@@ -24,7 +24,8 @@ pub(super) fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
     match args.what {
         What::Openapi => {
             let config = assemble::config(config_path)?;
-            println!("{:#}", openapi::document(config.sources.iter().map(|source| &source.name)));
+            let sources = config.sources.iter().map(|source| (&source.name, source.table()));
+            println!("{:#}", openapi::document(sources));
         }
     }
     Ok(Exit::Well)

@@ -8,6 +8,7 @@ use url::{Host, Url};
 use crate::domain::batch::Batch;
 use crate::domain::fingerprint::{Asked, Fingerprint};
 use crate::domain::resource::SourceName;
+use crate::domain::table::Table;
 use crate::domain::template::UrlTemplate;
 
 use super::collection::{self, Beside};
@@ -27,6 +28,12 @@ impl Source {
         let items = |batch: &Batch| format!("{} {}", batch.items.as_str(), batch.key.as_str());
         let more = self.collection.as_ref().map(|collection| collection.asks()).or(self.batch.as_ref().map(items));
         more.map_or(one, |more| one.with(&more))
+    }
+
+    /// Its typed table.
+    #[must_use]
+    pub fn table(&self) -> Option<&Table> {
+        self.policy.body.table.as_deref()
     }
 
     /// How many requests it takes to ask for so many keys once; a collection's pages are not known, and count as one.

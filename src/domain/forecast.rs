@@ -323,7 +323,7 @@ mod tests {
             let demand = Demand { cadence: &cadence, jitter, new, overdue, settled };
             let forecast = Forecast::of(&[demand], &limits, now());
             if let Some(rate) = rate {
-                prop_assert!(forecast.busiest().is_none_or(|(_, most)| (most as f64) <= rate * 60.0 + f64::from(burst) + 1.0));
+                prop_assert!(forecast.busiest().is_none_or(|(_, most)| number(most) <= rate * 60.0 + f64::from(burst) + 1.0));
                 prop_assert_eq!(forecast.full_copy_after.is_some(), new > 0);
             }
         }

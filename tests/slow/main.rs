@@ -20,6 +20,8 @@ mod openapi;
 mod poll;
 #[path = "../it/api/pond.rs"]
 mod pond;
+#[path = "../it/main_job/refused.rs"]
+mod refused;
 #[path = "../it/main_job/reloads.rs"]
 mod reloads;
 #[path = "../it/api/serving.rs"]
@@ -47,3 +49,7 @@ const RELOADS: reloads::Reloads = reloads::Reloads {
     reads: 2000,
     read_every: Duration::from_millis(10),
 };
+
+/// 5,000 keys, half of them of an upstream that refuses for a minute.
+const REFUSED: refused::Refused =
+    refused::Refused { keys: 2_500, retry_after: Duration::from_secs(30), lasts: Duration::from_secs(60) };

@@ -17,6 +17,16 @@ const SCHEMATHESIS: &str = "schemathesis>=4,<5";
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
                       response_schema_conformance,negative_data_rejection,unsupported_method";
 
+/// It has a table, which the document describes too.
+const SOURCE: &str = r#"refresh_every = "1h"
+[sources.users.table]
+name = "users"
+[sources.users.table.columns]
+id = { path = "$.id", type = "integer" }
+name = { path = "$.name", type = "text", nullable = true }
+all = { path = "$", type = "json" }
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_openapi_document_is_well_formed_and_the_api_keeps_to_it() {
     let tools = tempfile::tempdir().unwrap();
@@ -30,7 +40,7 @@ async fn judge(database: &Database, tools: &TempDir) {
     let files = tempfile::tempdir().unwrap();
     write_json_files(files.path(), "users", 1..=20, "");
     let nginx = Nginx::start(files.path()).await;
-    let headpond = Headpond::with_config(&files_config(database, &nginx.url(), 20, "", "refresh_every = \"1h\""));
+    let headpond = Headpond::with_config(&files_config(database, &nginx.url(), 20, "", SOURCE));
     let serving = headpond.serve().await;
     eventually("all fetched", Duration::from_secs(30), async || {
         get(&serving.url("/readyz")).await.ok().filter(|answer| answer.status() == 200)

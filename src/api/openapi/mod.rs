@@ -4,6 +4,7 @@
 //! are, and `tests/slow/openapi.sh` holds a running `serve` to it.
 
 mod page;
+mod tables;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -13,20 +14,27 @@ use serde_json::{Value, json};
 use super::ApiState;
 use super::access::Reader;
 use crate::domain::resource::SourceName;
+use crate::domain::table::Table;
 
 const DOCUMENT: &str = include_str!("document.json");
 
 /// Nothing is loaded from anywhere, and nothing is run.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// The document, with the names of these sources.
+/// The document, with the names of these sources, and with the columns of their tables.
 #[must_use]
-pub fn document<'a>(sources: impl Iterator<Item = &'a SourceName>) -> Value {
+pub fn document<'a>(sources: impl Iterator<Item = (&'a SourceName, Option<&'a Table>)>) -> Value {
     let mut document: Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
     if let Some(version) = document.pointer_mut("/info/version") {
         *version = env!("CARGO_PKG_VERSION").into();
     }
-    let names: Vec<_> = sources.map(SourceName::as_str).collect();
+    let mut names = Vec::new();
+    for (source, table) in sources {
+        names.push(source.as_str());
+        if let Some(table) = table {
+            tables::describe(&mut document, source, table);
+        }
+    }
     if let Some(Value::Object(schema)) = document.pointer_mut("/components/schemas/SourceName")
         && !names.is_empty()
     {
@@ -38,7 +46,8 @@ pub fn document<'a>(sources: impl Iterator<Item = &'a SourceName>) -> Value {
 /// Answers with the document, in which the sources are named that the reader may read.
 pub async fn openapi(State(api): State<ApiState>, request: HeaderMap) -> Response {
     let (reader, settings) = (Reader::of(&api, &request), api.settings());
-    let document = document(settings.sources.iter().filter(|source| reader.sees(source)));
+    let sources = settings.sources.iter().filter(|source| reader.sees(source));
+    let document = document(sources.map(|name| (name, settings.asked.get(name).and_then(|source| source.table()))));
     ([(header::CACHE_CONTROL, "no-store")], axum::Json(document)).into_response()
 }
 
@@ -82,12 +91,9 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_named_where_they_are_known() {
-        let names = ["users", "weather"].map(|name| SourceName::new(name).unwrap());
-        let described = document(names.iter());
-        let schema = "/components/schemas/SourceName/enum";
-        assert_eq!(described.pointer(schema), Some(&json!(["users", "weather"])));
-        assert_eq!(document(std::iter::empty()).pointer(schema), None);
-        assert_eq!(described.pointer("/info/version"), Some(&json!(env!("CARGO_PKG_VERSION"))));
+    fn what_depends_on_the_configuration_is_left_out_without_one() {
+        let document = document(std::iter::empty());
+        assert_eq!(document.pointer("/components/schemas/SourceName/enum"), None);
+        assert_eq!(document.pointer("/info/version"), Some(&json!(env!("CARGO_PKG_VERSION"))));
     }
 }

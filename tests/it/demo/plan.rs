@@ -53,8 +53,11 @@ async fn what_is_planned_is_what_it_receives(test: &TestStore) {
     }
     stop.cancel();
     let close = |planned: u64, came: u64, what: &str| {
-        let off = planned.abs_diff(came) as f64 / came as f64;
-        assert!(off <= 0.05, "{what}: {planned} planned, {came} came");
+        assert!(
+            20 * planned.abs_diff(came) <= came,
+            "{what}: {planned} planned, {came} came, which is 5 % off or more"
+        );
+        println!("{what}: {planned} planned, {came} came");
     };
     close(plan.within(60), within[59], "the first hour");
     close(plan.within(MINUTES), within[MINUTES - 1], "all of it");

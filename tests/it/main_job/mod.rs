@@ -6,6 +6,7 @@ mod locked;
 mod metrics;
 mod outage;
 mod poll;
+mod refused;
 mod reloads;
 mod standby;
 mod waiting;
@@ -25,3 +26,7 @@ const RELOADS: reloads::Reloads = reloads::Reloads {
     reads: 100,
     read_every: Duration::from_millis(5),
 };
+
+/// How much is asked for of an upstream that refuses; `tests/slow` asks for more, and is refused for a minute.
+const REFUSED: refused::Refused =
+    refused::Refused { keys: 60, retry_after: Duration::from_secs(4), lasts: Duration::from_secs(5) };

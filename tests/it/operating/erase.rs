@@ -1,12 +1,19 @@
 //! Replaced contents and erasing, at the command line.
 
+use std::time::Duration;
+
+use headpond::clock::{Clock, SystemClock};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::program::Headpond;
+use crate::support::program::{Headpond, eventually};
 use crate::support::store::{Database, on_each_empty_database};
+use crate::webhooks::endpoint::{Endpoint, SECRET};
 
-on_each_empty_database!(a_user_is_read_by_versions_and_then_erased_for_good);
+on_each_empty_database!(
+    a_user_is_read_by_versions_and_then_erased_for_good,
+    what_is_erased_is_out_of_the_webhooks_and_stays_so_for_all_processes,
+);
 
 const CANARY: &str = "canary-51c0";
 
@@ -65,4 +72,52 @@ async fn a_user_is_read_by_versions_and_then_erased_for_good(database: &Database
     assert_eq!(headpond.run(&["refresh"]).await.code(), Some(0));
     assert_eq!(headpond.run(&["get", "users", "ada"]).await.stdout, r#"{"n":3}"#);
     assert_eq!(headpond.run(&["erase", "usres", "ada"]).await.code(), Some(2));
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two of them refresh every second, while a webhook's endpoint takes nothing.
+async fn what_is_erased_is_out_of_the_webhooks_and_stays_so_for_all_processes(database: &Database) {
+    let server = MockServer::builder().listener(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).start().await;
+    let found = |body: String| ResponseTemplate::new(200).set_body_raw(body, "application/json");
+    Mock::given(path("/ada")).respond_with(found(format!("{{\"name\":\"{CANARY}\"}}"))).mount(&server).await;
+    Mock::given(path("/bob")).respond_with(found("{\"name\":\"Bob\"}".into())).mount(&server).await;
+    let endpoint = Endpoint::start().await;
+    endpoint.answers(|_| 503);
+    let headpond = Headpond::with_config(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{}\"\n[sources.users]\nurl = \"{}/{{key}}\"\n\
+         keys = [\"ada\", \"bob\"]\nrefresh_every = \"1s\"\nhistory = {{ versions = 3 }}\n\
+         [[webhooks]]\nname = \"app\"\nurl = \"{}\"\nsecret = \"{SECRET}\"\ninclude = \"data\"\n",
+        database.url(),
+        server.uri(),
+        endpoint.url()
+    ));
+    let (first, second) = (headpond.serve().await, headpond.serve().await);
+    let queued = async || {
+        let listed = headpond.run(&["webhooks", "list", "--json"]).await;
+        (listed.json()[0]["queued"].as_u64() >= Some(2)).then_some(())
+    };
+    eventually("both keys wait for the endpoint", PATIENCE, queued).await;
+    assert_ne!(database.places_of(CANARY).await, Vec::<String>::new());
+
+    assert_eq!(headpond.run(&["erase", "users", "ada"]).await.code(), Some(0));
+    let asked = async |of: &str| {
+        let all = server.received_requests().await.unwrap();
+        all.iter().filter(|request| request.url.path() == of).count()
+    };
+    // Nobody claims it any more; what was under way has arrived by the time that the other has been asked for again.
+    let rounds = async |more: usize| {
+        let before = asked("/bob").await;
+        eventually("rounds", PATIENCE, async || (asked("/bob").await >= before + more).then_some(())).await;
+    };
+    rounds(2).await;
+    let later = SystemClock::new().now() + chrono::TimeDelta::hours(1);
+    let (asked_by_then, told_by_then) = (asked("/ada").await, endpoint.told(later).await.len());
+    rounds(3).await;
+    assert_eq!(asked("/ada").await, asked_by_then, "it is asked for no more");
+    let told = endpoint.told(later).await;
+    assert!(told[told_by_then..].iter().all(|message| !message.body.to_string().contains(CANARY)), "nor told");
+    first.stop().await;
+    second.stop().await;
+    assert_eq!(database.places_of(CANARY).await, Vec::<String>::new());
 }

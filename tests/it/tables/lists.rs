@@ -4,10 +4,14 @@ use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::program::{Headpond, Serving, client};
+use crate::support::program::{Headpond, Serving, client, get_json};
 use crate::support::store::{Database, on_each_empty_database};
 
-on_each_empty_database!(rows_are_chosen_sorted_and_paged_as_asked, what_is_wrong_in_a_query_is_said);
+on_each_empty_database!(
+    rows_are_chosen_sorted_and_paged_as_asked,
+    what_is_wrong_in_a_query_is_said,
+    the_document_describes_the_rows_that_are_answered,
+);
 
 const USERS: [&str; 6] = [
     r#"{"name":"Ada","age":36,"score":1.5,"joined":"2026-05-01T12:00:00+02:00","tags":{"a":[1]}}"#,
@@ -42,7 +46,7 @@ async fn serving(database: &Database) -> (Serving, MockServer) {
 
 /// The names that a query finds, in order.
 async fn names(serving: &Serving, query: &str) -> Vec<String> {
-    let (status, answer) = crate::support::program::get_json(&serving.url(&format!("/v1/users?{query}"))).await;
+    let (status, answer) = get_json(&serving.url(&format!("/v1/users?{query}"))).await;
     assert_eq!(status, 200, "{query}: {answer}");
     let name = |item: &Value| item["name"].as_str().unwrap().to_owned();
     answer["items"].as_array().unwrap().iter().map(name).collect()
@@ -110,7 +114,7 @@ async fn what_is_wrong_in_a_query_is_said(database: &Database) {
         ("order=name&order=age", "order", "it may be given once."),
         ("name=eq.Ada&state=gone", "state", "it must be fresh or stale."),
     ] {
-        let (status, answer) = crate::support::program::get_json(&serving.url(&format!("/v1/users?{query}"))).await;
+        let (status, answer) = get_json(&serving.url(&format!("/v1/users?{query}"))).await;
         assert_eq!((status, answer["parameter"].as_str()), (400, Some(parameter)), "{query}: {answer}");
         assert!(answer["detail"].as_str().unwrap().contains(said), "{query}: {answer}");
     }
@@ -118,8 +122,41 @@ async fn what_is_wrong_in_a_query_is_said(database: &Database) {
     let first = client().get(serving.url("/v1/users?order=age&limit=1")).send().await.unwrap();
     let link = first.headers()["link"].to_str().unwrap().to_owned();
     let after = link.split("after=").nth(1).unwrap().split('>').next().unwrap().to_owned();
-    let (status, _) =
-        crate::support::program::get_json(&serving.url(&format!("/v1/users?order=name&after={after}"))).await;
+    let (status, _) = get_json(&serving.url(&format!("/v1/users?order=name&after={after}"))).await;
     assert_eq!(status, 400);
+    serving.stop().await;
+}
+
+async fn the_document_describes_the_rows_that_are_answered(database: &Database) {
+    let (serving, _server) = serving(database).await;
+    let (_, document) = get_json(&serving.url("/openapi.json")).await;
+    let row = &document["components"]["schemas"]["users.row"];
+    let typed = |column: &str| &row["properties"][column]["type"];
+    assert_eq!((typed("name"), typed("age")), (&json!("string"), &json!(["integer", "null"])));
+    assert_eq!(row["properties"]["joined"]["format"], "date-time");
+    let (_, page) = get_json(&serving.url("/v1/users?order=key")).await;
+    for item in page["items"].as_array().unwrap() {
+        let described: Vec<_> = row["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(described, item.as_object().unwrap().keys().collect::<Vec<_>>());
+        for (column, value) in item.as_object().unwrap() {
+            let kind = match value {
+                Value::Null => "null",
+                Value::Bool(_) => "boolean",
+                Value::Number(number) if number.is_f64() => "number",
+                Value::Number(_) => "integer",
+                Value::String(_) => "string",
+                Value::Array(_) | Value::Object(_) => continue,
+            };
+            let said = typed(column);
+            let fits =
+                said.is_null() || *said == json!(kind) || said.as_array().is_some_and(|all| all.contains(&json!(kind)));
+            assert!(fits, "{column}: {value} is described as {said}");
+        }
+    }
+    let parameters = document["paths"]["/v1/users"]["get"]["parameters"].as_array().unwrap();
+    for column in ["key", "name", "age", "state", "fetched_at"] {
+        let is_condition = parameters.iter().any(|parameter| parameter["name"] == column);
+        assert_eq!(is_condition, ["name", "age"].contains(&column), "{column}");
+    }
     serving.stop().await;
 }

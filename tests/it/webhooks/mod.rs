@@ -1,6 +1,6 @@
 //! Webhooks over real sockets: what an endpoint is told, and what becomes of what it does not take.
 
-mod endpoint;
+pub mod endpoint;
 mod whole;
 
 use std::sync::Arc;
