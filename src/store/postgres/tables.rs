@@ -95,11 +95,25 @@ const BEGUN: &str = "SELECT id, definition FROM headpond.typed WHERE source_id =
 const BEGIN_AGAIN: &str =
     "UPDATE headpond.typed SET filled = 0, misfits = 0, misfit = NULL WHERE id = $1 AND misfits > 0";
 
+/// Waits for all batches that are under way, for each holds the tables that it saw, and if there were none. It takes nothing else, so
+/// it stands in nobody's way for longer than that.
+const SEEN_BY_ALL: &str = "LOCK TABLE headpond.typed IN EXCLUSIVE MODE";
+
 const FORGET: &str = "DELETE FROM headpond.typed WHERE id = $1";
+
+/// When it returns, whoever commits a copy from now on writes its rows too: a batch that began before there was the table would be
+/// seen neither by who fills it, nor would it write it.
+pub(super) async fn begin(store: &PostgresStore, source: SourceId, table: &Table) -> Result<TableId> {
+    let id = begun(store, source, table).await?;
+    let mut tx = store.begin().await?;
+    tx.execute(SEEN_BY_ALL).await?;
+    tx.commit().await?;
+    Ok(id)
+}
 
 /// One transaction takes the source's lock, so that of two processes that begin at once the second goes on with what the
 /// first has begun.
-pub(super) async fn begin(store: &PostgresStore, source: SourceId, table: &Table) -> Result<TableId> {
+async fn begun(store: &PostgresStore, source: SourceId, table: &Table) -> Result<TableId> {
     let definition = serde_json::to_string(table).map_err(|error| StoreError::Rejected(error.to_string()))?;
     let mut tx = store.begin().await?;
     sqlx::query("SELECT FROM headpond.source WHERE id = $1 FOR NO KEY UPDATE").bind(source.0).execute(&mut *tx).await?;

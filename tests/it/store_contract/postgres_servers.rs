@@ -35,6 +35,7 @@ on_database!(
     a_wish_that_meets_a_deadlock_is_tried_again,
     a_claim_leaves_an_expired_lease_alone_that_is_being_applied,
     a_claim_does_not_wait_for_a_source_that_is_being_added,
+    a_table_is_not_filled_before_batches_that_did_not_see_it_are_committed,
     a_key_that_is_revived_meanwhile_is_not_pruned,
     registering_takes_locks_in_the_order_of_ids,
     a_failure_with_a_nul_in_it_is_kept,
@@ -240,6 +241,24 @@ async fn a_wish_that_meets_a_deadlock_is_tried_again(test: &TestStore) {
     run(&mut other, &touch(second)).await;
     run(&mut other, "COMMIT").await;
     assert_eq!(wish.await.unwrap().unwrap(), 2);
+}
+
+async fn a_table_is_not_filled_before_batches_that_did_not_see_it_are_committed(test: &TestStore) {
+    let users = test.source_with_keys("users", 1).await;
+    let mut applying = session(&test.database).await;
+    // A batch holds the tables that there are: none so far.
+    run(&mut applying, "BEGIN; SELECT FROM headpond.typed FOR KEY SHARE").await;
+    let mut begun = tokio::spawn({
+        let store = Arc::clone(&test.store);
+        async move { store.begin_table(users.source, &crate::support::tables::users()).await }
+    });
+    let mut looking = session(&test.database).await;
+    tokio::select! {
+        early = &mut begun => panic!("{early:?}"),
+        () = until_someone_waits(&mut looking) => {}
+    }
+    run(&mut applying, "COMMIT").await;
+    begun.await.unwrap().unwrap();
 }
 
 async fn a_claim_leaves_an_expired_lease_alone_that_is_being_applied(test: &TestStore) {
