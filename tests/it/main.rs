@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod demo;
 mod docs;
+mod examples;
 mod guarantees;
 mod house;
 mod layering;

@@ -2,7 +2,7 @@
 
 mod plan;
 mod running;
-mod transcript;
+pub mod transcript;
 mod upstream;
 
 use std::time::Duration;

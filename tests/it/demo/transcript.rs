@@ -81,7 +81,7 @@ fn as_by_default(demo: &Demo, transcript: &str) -> String {
 }
 
 /// Its lines without times, numbers and hashes; status lines and words stay.
-fn without_what_varies(transcript: &str) -> Vec<String> {
+pub fn without_what_varies(transcript: &str) -> Vec<String> {
     transcript.lines().map(normal).collect()
 }
 
