@@ -193,6 +193,7 @@ impl Case<'_> {
             Because::Backoff => "its latest refresh failed, and the wait doubles with each failure in a row",
             Because::Outage => "its upstream is out of reach; it is due at once when the upstream answers again",
             Because::RetryAfter => "the upstream asked for quiet until then (Retry-After)",
+            Because::NotBefore => "the upstream wants it to be asked for no sooner",
             Because::GoneRecheck => "it is gone, and looked for again now and then",
             Because::Manual => "someone asked for it",
             Because::Reset => "a 304 could not be used, so it is fetched whole",

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
+use crate::domain::allowance::Fields;
 use crate::domain::budget::Budgets;
 use crate::domain::content::{ContentKind, JsonPath};
 use crate::domain::governor::PauseScope;
@@ -16,6 +17,7 @@ use crate::domain::policy::Heed;
 use crate::domain::schedule::{BadCron, CronRule};
 use crate::domain::template::UrlTemplate;
 
+use super::allowance;
 use super::ask;
 use super::budgets;
 use super::certificates::{self, ClientCertificate};
@@ -126,6 +128,14 @@ pub(super) static ON_DEMAND: Kind<Option<OnDemand>> = Kind {
         example: "{ idle_after = \"14d\", max_keys = 100_000 }",
     },
     read: on_demand::read,
+};
+
+pub(super) static ALLOWANCE: Kind<Option<Fields>> = Kind {
+    wants: Wants {
+        noun: "a table of two header names, or \"ignore\"",
+        example: "{ remaining = \"x-ratelimit-remaining\", reset = \"x-ratelimit-reset\" }",
+    },
+    read: allowance::read,
 };
 
 pub(super) static BUDGETS: Kind<Budgets> = Kind {

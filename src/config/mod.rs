@@ -5,6 +5,7 @@
 //! values are checked against the one list of settings (`section.rs`, `settings.rs`), and the sources, whose settings are
 //! looked up in their own table, in their upstream's and in `[defaults]` (`source.rs`, `policy.rs`, `keys.rs`).
 
+mod allowance;
 mod ask;
 mod batch;
 mod body;

@@ -26,6 +26,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
     let cache_control = layers.get(reader, &set::CACHE_CONTROL);
     let freshness_cap = layers.get(reader, &set::FRESHNESS_CAP);
     check_cap(reader, layers, cache_control);
+    let allowance = layers.get(reader, &set::ALLOWANCE);
     let retry_after_cap = layers.get(reader, &set::RETRY_AFTER_CAP);
     let pause_scope = layers.get(reader, &set::PAUSE_SCOPE);
     let body = body::read(reader, layers);
@@ -44,6 +45,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
         cache_control: cache_control?,
         freshness_cap: freshness_cap?,
         backoff: backoff?,
+        allowance: allowance?,
         retry_after_cap: retry_after_cap?,
         stretch: 1.0,
         pause_scope: pause_scope?,

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::domain::allowance::Fields;
 use crate::domain::budget::Budgets;
 use crate::domain::change::ChangeKind;
 use crate::domain::content::{ContentKind, JsonPath};
@@ -30,11 +31,11 @@ use super::environment::Text;
 use super::history::{HISTORY as REPLACED, KEEP_OR_ERASE};
 use super::keys_from::KeysFrom;
 use super::kinds::{
-    ADDRESS, AUTHORITIES, BODY as BODY_TEXT, BUDGETS as BUDGET_LIST, CLIENT_CERTIFICATE as CERTIFICATE_TABLE,
-    CONTENT_KIND, COUNT, CREDENTIALS, CRON, DATABASE_URL, FLAG, HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL,
-    KEYS as KEY_LIST, KEYS_FROM as KEY_PLACES, MEDIA_TYPES, METHOD as GET_OR_POST, NAME, ON_DEMAND as KEYS_ON_DEMAND,
-    PAGES, PATH, PATHS, PAUSE_SCOPE as SCOPES, POSITIVE_SPAN, PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE,
-    SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    ADDRESS, ALLOWANCE as FIELDS_OF_ALLOWANCE, AUTHORITIES, BODY as BODY_TEXT, BUDGETS as BUDGET_LIST,
+    CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS, CRON, DATABASE_URL, FLAG,
+    HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST, KEYS_FROM as KEY_PLACES, MEDIA_TYPES,
+    METHOD as GET_OR_POST, NAME, ON_DEMAND as KEYS_ON_DEMAND, PAGES, PATH, PATHS, PAUSE_SCOPE as SCOPES, POSITIVE_SPAN,
+    PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
 };
 use super::on_demand::OnDemand;
 use super::origins::ORIGINS;
@@ -120,6 +121,7 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &BACKOFF_INITIAL,
     &BACKOFF_CAP,
     &RETRY_AFTER_CAP,
+    &ALLOWANCE,
     &PAUSE_SCOPE,
     &GONE_AFTER,
     &GONE_WINDOW,
@@ -518,12 +520,22 @@ pub(super) static BACKOFF_INITIAL: Setting<Duration> = Setting {
 pub(super) static BACKOFF_CAP: Setting<Duration> =
     Setting { name: "backoff_cap", scopes: POLICY, kind: &POSITIVE_SPAN, default: Computed, shows: Shows::Value };
 
-/// The longest Retry-After of an upstream that is obeyed.
+/// The longest Retry-After of an upstream that is obeyed, and the longest wait for a new allowance.
 pub(super) static RETRY_AFTER_CAP: Setting<Duration> = Setting {
     name: "retry_after_cap",
     scopes: POLICY,
     kind: &POSITIVE_SPAN,
     default: Is("\"48h\""),
+    shows: Shows::Value,
+};
+
+/// The header fields that say how much is left of the upstream's allowance and when there is more, beside the standardised
+/// ones; `"ignore"`, where none of these are to be heeded, and X-Poll-Interval neither.
+pub(super) static ALLOWANCE: Setting<Option<Fields>> = Setting {
+    name: "allowance",
+    scopes: LIMITS,
+    kind: &FIELDS_OF_ALLOWANCE,
+    default: Is("{ remaining = \"x-ratelimit-remaining\", reset = \"x-ratelimit-reset\", reset_is = \"auto\" }"),
     shows: Shows::Value,
 };
 

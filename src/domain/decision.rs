@@ -13,6 +13,7 @@ use super::change::ChangeKind;
 use super::content::{Unfit, inspect, typed};
 use super::failure::{Absence, Failing, Failure, FailureKind};
 use super::freshness::{Stated, guessed};
+use super::governor::is_redirect;
 use super::hop_by_hop;
 use super::observation::{Observation, Seen, Via};
 use super::policy::{Heed, Policy};
@@ -36,7 +37,8 @@ pub fn decide(
     rand: f64,
 ) -> Outcome {
     let Observation { requested_at, answered_at, conditional, mut seen, via } = observation;
-    let decision = Decision { policy, previous, requested_at, answered_at, via, now, rand };
+    let not_before = seen.headers().and_then(|headers| policy.not_before(headers, answered_at));
+    let decision = Decision { policy, previous, requested_at, answered_at, not_before, via, now, rand };
     if let Some(headers) = seen.headers_mut() {
         hop_by_hop::remove(headers);
     }
@@ -60,7 +62,7 @@ pub fn decide(
 /// What follows from a failure that is no observation of the upstream: ours, to store or to ask.
 #[must_use]
 pub fn defer(policy: &Policy, previous: &Previous, failure: Failure, now: DateTime<Utc>, rand: f64) -> Outcome {
-    let decision = Decision { policy, previous, requested_at: now, answered_at: now, via: Via::default(), now, rand };
+    let decision = Decision::without_answer(policy, previous, now, rand);
     decision.as_polled(decision.deferred(failure, &HeaderMap::new()))
 }
 
@@ -74,8 +76,8 @@ pub fn put_off(
     now: DateTime<Utc>,
     rand: f64,
 ) -> Outcome {
-    let decision = Decision { policy, previous, requested_at: now, answered_at: now, via: Via::default(), now, rand };
-    decision.deferred(failure, headers)
+    let not_before = policy.not_before(headers, now);
+    Decision { not_before, ..Decision::without_answer(policy, previous, now, rand) }.deferred(failure, headers)
 }
 
 /// One decision's givens.
@@ -84,12 +86,19 @@ struct Decision<'a> {
     previous: &'a Previous,
     requested_at: DateTime<Utc>,
     answered_at: DateTime<Utc>,
+    /// Before when the upstream wants not to be asked again.
+    not_before: Option<DateTime<Utc>>,
     via: Via,
     now: DateTime<Utc>,
     rand: f64,
 }
 
-impl Decision<'_> {
+impl<'a> Decision<'a> {
+    fn without_answer(policy: &'a Policy, previous: &'a Previous, now: DateTime<Utc>, rand: f64) -> Self {
+        let (requested_at, answered_at, via) = (now, now, Via::default());
+        Self { policy, previous, requested_at, answered_at, not_before: None, via, now, rand }
+    }
+
     /// The outcome, due by itself only where someone polls.
     fn as_polled(&self, outcome: Outcome) -> Outcome {
         if self.policy.cadence.is_polled() { outcome } else { outcome.put_aside(self.now) }
@@ -272,7 +281,7 @@ impl Decision<'_> {
         let at = jittered(later(self.now, self.policy.gone.recheck), self.policy.gone.recheck / 10, self.rand);
         Outcome::Gone(Absent {
             since: self.previous.gone_since.unwrap_or(self.now),
-            due: Due { at, because: Because::GoneRecheck },
+            due: self.no_sooner(Due { at, because: Because::GoneRecheck }),
             held,
         })
     }
@@ -284,8 +293,11 @@ impl Decision<'_> {
     fn deferral(&self, failure: Failure, headers: &HeaderMap) -> Deferral {
         let count = self.previous.failures.saturating_add(1);
         let backoff = later(self.now, self.policy.backoff.wait(count, self.rand));
+        let status = failure.status.and_then(|status| StatusCode::from_u16(status).ok());
+        let is_to_be_followed = status.is_some_and(is_redirect);
         let due = match retry_after(headers, self.answered_at, self.policy.retry_after_cap) {
-            Some(at) if at > backoff => Due { at, because: Because::RetryAfter },
+            // A redirect is followed the next time, when it has been waited for.
+            Some(at) if at > backoff || is_to_be_followed => Due { at: at.max(backoff), because: Because::RetryAfter },
             // The end of an outage makes it due once. If it fails again then, it is not the upstream that was down, and a
             // resource that always fails must not be asked for whenever another answers.
             _ if failure.is_outage() && self.previous.because != Because::RetryNow => {
@@ -301,7 +313,7 @@ impl Decision<'_> {
                 count,
             },
             absence: self.previous.absence,
-            due,
+            due: self.no_sooner(due),
             refused: None,
         }
     }
@@ -319,7 +331,8 @@ impl Decision<'_> {
             (None, None) => self
                 .policy
                 .after_two(fetched_at)
-                .max(later(fetched_at, self.upstream_lifetime(stated).saturating_mul(2))),
+                .max(later(fetched_at, self.upstream_lifetime(stated).saturating_mul(2)))
+                .max(later(fetched_at, self.quiet().saturating_mul(2))),
         };
         Freshness { fetched_at, stale_after }
     }
@@ -354,7 +367,22 @@ impl Decision<'_> {
         } else {
             (by_cadence, Because::Interval)
         };
-        Due { at: jittered(at, self.policy.jitter, self.rand), because }
+        self.no_sooner(Due { at: jittered(at, self.policy.jitter, self.rand), because })
+    }
+
+    /// The same, but not before the upstream wants to be asked again, and then spread as by its lifetime.
+    fn no_sooner(&self, due: Due) -> Due {
+        let late = self.quiet().mul_f64(self.previous.slot.fraction() / 10.0);
+        // What nobody polls is due in an age, and asked for when a reader comes.
+        let waits_for_reader = !self.policy.cadence.is_polled() && !due.because.spares_the_upstream();
+        let not_before = self.not_before.filter(|at| waits_for_reader || *at > due.at);
+        not_before.map_or(due, |at| Due { at: later(at, late), because: Because::NotBefore })
+    }
+
+    /// For how long after the answer the upstream wants not to be asked again.
+    fn quiet(&self) -> Duration {
+        let quiet = self.not_before.and_then(|at| (at - self.answered_at).to_std().ok());
+        quiet.unwrap_or_default()
     }
 }
 

@@ -41,7 +41,7 @@ pub enum FailureKind {
     ServerError,
     /// A status that has no meaning here (204, 206, 1xx, …).
     UnexpectedStatus,
-    /// A redirect that is not followed: another origin, a loop, too many hops, or no usable Location.
+    /// A redirect that is not followed: another origin, a loop, too many hops, no usable Location, or not yet (Retry-After).
     Redirect,
     /// A 304 to a request that was not conditional.
     UnusableNotModified,

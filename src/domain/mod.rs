@@ -1,6 +1,7 @@
 //! What Headpond knows and decides: pure values and functions. Nothing in here is async, does I/O, reads a clock or
 //! draws a random number; whatever a decision needs is an argument.
 
+pub mod allowance;
 pub mod archive;
 pub mod batch;
 pub mod body_template;

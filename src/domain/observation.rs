@@ -66,6 +66,17 @@ pub enum Seen {
 
 impl Seen {
     /// The answer's header fields, if one came.
+    #[must_use]
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        match self {
+            Self::Content { headers, .. } | Self::NotModified { headers } | Self::Refused { headers, .. } => {
+                Some(headers)
+            }
+            Self::Unreachable { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
     pub fn headers_mut(&mut self) -> Option<&mut HeaderMap> {
         match self {
             Self::Content { headers, .. } | Self::NotModified { headers } | Self::Refused { headers, .. } => {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use http::HeaderMap;
 
+use super::allowance::{Fields, Left};
 use super::content::BodyRules;
 use super::governor::{Hearing, PauseScope};
 use super::resource::SourceId;
@@ -30,7 +32,9 @@ pub struct Policy {
     pub freshness_cap: Duration,
     /// How failures push the next attempt back.
     pub backoff: Backoff,
-    /// The longest Retry-After that is obeyed.
+    /// What says how much is left of an allowance, and how soon to ask again; `None` where nothing of that is heeded.
+    pub allowance: Option<Fields>,
+    /// The longest Retry-After that is obeyed, and the longest that is waited for a new allowance.
     pub retry_after_cap: Duration,
     /// What a 429 or 503 is about.
     pub pause_scope: PauseScope,
@@ -57,7 +61,16 @@ impl Policy {
     #[must_use]
     pub fn hearing(&self, source: SourceId) -> Hearing {
         let own_cap = self.retry_after_cap.min(self.backoff.cap);
-        Hearing { source, scope: self.pause_scope, retry_after_cap: self.retry_after_cap, own_cap }
+        let (scope, allowance) = (self.pause_scope, self.allowance.clone());
+        Hearing { source, scope, allowance, retry_after_cap: self.retry_after_cap, own_cap, has_waited: false }
+    }
+
+    /// Before when the upstream wants the one resource not to be asked for again.
+    #[must_use]
+    pub fn not_before(&self, headers: &HeaderMap, answered_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let fields = self.allowance.as_ref()?;
+        let Left { spent_until, not_before, .. } = fields.left(headers, answered_at, self.retry_after_cap);
+        not_before.max(spent_until.filter(|_| self.pause_scope == PauseScope::Key))
     }
 }
 

@@ -52,11 +52,14 @@ pub enum Because {
     Walk,
     /// Nobody polls it: a reader makes it due who finds it stale.
     Read,
+    /// The upstream said how soon it may be asked for again (X-Poll-Interval, or when there is more of its allowance), and that
+    /// outlasts the interval.
+    NotBefore,
 }
 
 impl Because {
     /// Every reason, for reading stored numbers and for documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::New,
         Self::Interval,
         Self::Freshness,
@@ -69,6 +72,7 @@ impl Because {
         Self::RetryNow,
         Self::Walk,
         Self::Read,
+        Self::NotBefore,
     ];
 
     /// The name used in JSON and in logs.
@@ -87,6 +91,7 @@ impl Because {
             Self::RetryNow => "retry_now",
             Self::Walk => "walk",
             Self::Read => "read",
+            Self::NotBefore => "not_before",
         }
     }
 
@@ -105,6 +110,7 @@ impl Because {
             Self::Reset => 9,
             Self::RetryNow => 10,
             Self::Walk => 11,
+            Self::NotBefore => 12,
             Self::Read => 20,
         }
     }
@@ -113,7 +119,7 @@ impl Because {
     /// reader: many of them would undo every backoff.
     #[must_use]
     pub fn spares_the_upstream(self) -> bool {
-        matches!(self, Self::Backoff | Self::Outage | Self::RetryAfter | Self::GoneRecheck)
+        matches!(self, Self::Backoff | Self::Outage | Self::RetryAfter | Self::GoneRecheck | Self::NotBefore)
     }
 
     /// The reason of that number.

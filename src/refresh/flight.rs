@@ -14,10 +14,11 @@ use crate::clock::monotonic;
 use crate::config::{Ask, BadAsk, Source};
 use crate::domain::decision::{Outcome, decide, defer};
 use crate::domain::failure::{Failure, FailureKind};
-use crate::domain::governor::{Said, Signal};
+use crate::domain::governor::{Hearing, Said, Signal};
 use crate::domain::limit::Limits;
 use crate::domain::observation::{Observation, Seen, Via};
 use crate::domain::resource::UpstreamId;
+use crate::domain::schedule::Because;
 use crate::store::{Claim, StoreError};
 use crate::telemetry::metrics;
 use crate::upstream::{Exchange, FetchRequest, Halt, TokenGate};
@@ -104,7 +105,8 @@ pub(super) async fn observe(
     ask: Result<Ask, BadAsk>,
     (ticket, has_token): (&Ticket, bool),
 ) -> Result<(Observation, Signal), Halt> {
-    let hearing = source.policy.hearing(claim.source);
+    let has_waited = claim.previous.because == Because::RetryAfter && has_token;
+    let hearing = Hearing { has_waited, ..source.policy.hearing(claim.source) };
     let ask = match ask {
         Ok(ask) => ask,
         Err(problem) => {
@@ -129,7 +131,7 @@ pub(super) async fn observe(
         granted(refresher, claim),
         ticket.lease_for,
     )
-    .listening(hearing, refresher.quiet.clone());
+    .listening(hearing.clone(), refresher.quiet.clone());
     let request = FetchRequest {
         url: &ask.url,
         body: ask.body.as_ref(),

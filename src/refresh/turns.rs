@@ -1,7 +1,9 @@
 //! What an operator hears of an upstream that wants to be left alone: a line when it begins, goes on, and is over.
 
+use chrono::TimeDelta;
+
 use crate::config::Source;
-use crate::domain::governor::Turn;
+use crate::domain::governor::{Cause, Pause, Turn};
 use crate::store::Claim;
 use crate::telemetry::metrics;
 
@@ -9,6 +11,16 @@ use crate::telemetry::metrics;
 pub(super) fn tell(turn: &Turn, source: &Source, claim: &Claim) {
     let (upstream, name) = (&source.upstream, &source.name);
     match turn {
+        Turn::Paused(pause) if is_a_matter_of_course(pause) => {
+            metrics::paused(upstream);
+            tracing::debug!(
+                upstream, source = %name, key = %claim.key, until = %pause.until, why = %pause.why(),
+                "{} is left alone for a moment", pause.covered()
+            );
+        }
+        Turn::Over(pause) if is_a_matter_of_course(pause) => {
+            tracing::debug!(upstream, source = %name, key = %claim.key, "{} may be asked again", pause.covered());
+        }
         Turn::Paused(pause) => {
             metrics::paused(upstream);
             tracing::info!(
@@ -30,6 +42,11 @@ pub(super) fn tell(turn: &Turn, source: &Source, claim: &Claim) {
             );
         }
     }
+}
+
+/// Whether it is a small allowance that is spent again and again, and soon there is more.
+fn is_a_matter_of_course(pause: &Pause) -> bool {
+    pause.cause == Cause::Allowance && pause.until - pause.since < TimeDelta::minutes(1)
 }
 
 /// Whether it was this claim's answer that brought the turn.

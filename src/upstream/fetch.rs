@@ -1,5 +1,7 @@
 //! One exchange with an upstream, from the gate to the last byte.
 
+mod seen;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +11,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Request, Response};
 use url::Url;
 
-use super::auth::{Auth, NoToken, Shown};
+use self::seen::{left_for_later, not_reached, refused, without_token};
+use super::auth::{Auth, Shown};
 use super::client::{BadClient, Clients};
 use super::gate::{Gate, Halt};
 use super::progress::{Phase, Progress};
@@ -17,6 +20,7 @@ use super::{body, redirect, request, trouble};
 use crate::clock::{Clock, monotonic};
 use crate::config::{RedirectHost, RequestSettings, Transport, Upstream};
 use crate::domain::failure::{Failure, FailureKind};
+use crate::domain::governor::is_redirect;
 use crate::domain::observation::{Observation, Seen, Via};
 use crate::domain::validators::Validators;
 
@@ -226,7 +230,7 @@ impl<'a> Going<'a> {
                 Err(failure) => return Ok(Seen::Unreachable { failure }),
             };
             self.status = Some(response.status());
-            self.gate.hears(response.status(), response.headers());
+            let follow_after = self.gate.hears(response.status(), response.headers());
             self.progress.is_now(Phase::Body);
             let (next, at) = if response.status() == StatusCode::UNAUTHORIZED {
                 (self.show_another(response).await?, "after a 401")
@@ -234,8 +238,11 @@ impl<'a> Going<'a> {
                 if !self.is_elsewhere && speaks_of_the_resource(response.status()) {
                     self.fetcher.auth.was_taken(&self.shown);
                 }
-                if !redirect::is_redirect(response.status()) {
+                if !is_redirect(response.status()) {
                     return Ok(self.take(response).await);
+                }
+                if let Some(until) = follow_after {
+                    return Ok(left_for_later(response, until, self.deadline).await);
                 }
                 (self.follow(response).await, "at a redirect")
             };
@@ -357,24 +364,6 @@ impl<'a> Going<'a> {
         let limit = humantime::format_duration(timeout);
         let detail = format!("the timeout of {limit} passed {}", self.progress.phase());
         not_reached(FailureKind::Timeout, self.status, detail)
-    }
-}
-
-fn refused(response: &mut Response, kind: FailureKind, detail: String) -> Seen {
-    let status = response.status();
-    let failure = Failure { kind, status: Some(status.as_u16()), detail };
-    Seen::Refused { status, headers: std::mem::take(response.headers_mut()), failure }
-}
-
-fn not_reached(kind: FailureKind, status: Option<StatusCode>, detail: String) -> Seen {
-    Seen::Unreachable { failure: Failure { kind, status: status.map(|status| status.as_u16()), detail } }
-}
-
-/// What is seen of an upstream that there is no access token for.
-fn without_token(none: NoToken) -> Result<Seen, Halt> {
-    match none {
-        NoToken::Failed(failure) => Ok(Seen::Unreachable { failure }),
-        NoToken::NoPass(no_pass) => Ok(not_reached(FailureKind::Limited, None, no_pass.too_late()?)),
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{LONGEST_WAIT, Quiet, SETTLE};
 use crate::clock::{Clock, monotonic};
-use crate::domain::governor::{Enough, Hearing, Said};
+use crate::domain::governor::{Hearing, Said};
 use crate::domain::limit::Limits;
 use crate::domain::resource::UpstreamId;
 use crate::store::{Store, StoreError};
@@ -29,9 +29,11 @@ pub trait Gate: Send + Sync {
     /// Returns when one more request may be sent, if that is before `deadline`.
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass>;
 
-    /// Hears what a request was answered, as soon as the header is there.
-    fn hears(&self, status: StatusCode, headers: &HeaderMap) {
+    /// Hears what a request was answered, as soon as the header is there. Where that is a redirect which is not to be followed
+    /// before a time, says so.
+    fn hears(&self, status: StatusCode, headers: &HeaderMap) -> Option<DateTime<Utc>> {
         _ = (status, headers);
+        None
     }
 }
 
@@ -168,6 +170,18 @@ impl TokenGate {
         self.ears.as_ref().map_or(Said::Nothing, |ears| *ears.said())
     }
 
+    /// Says what of an answer's fields could not be heeded.
+    fn tell_malformed(&self, hearing: &Hearing, headers: &HeaderMap, now: DateTime<Utc>) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let malformed = hearing.left(headers, now).malformed;
+        if !malformed.is_empty() {
+            let fields = malformed.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
+            tracing::debug!(upstream = self.name, fields, "fields of an answer that make no sense are ignored");
+        }
+    }
+
     /// Whether nobody was asked to wait meanwhile.
     fn is_open(&self) -> Result<(), NoPass> {
         let Some(ears) = &self.ears else { return Ok(()) };
@@ -259,14 +273,17 @@ impl Gate for TokenGate {
         self.may_send()
     }
 
-    fn hears(&self, status: StatusCode, headers: &HeaderMap) {
-        let Some(ears) = &self.ears else { return };
-        let heard = ears.hearing.of(status, headers, self.clock.now());
-        if let Said::Enough(Enough { covers, until: Some(until), .. }) = heard {
+    fn hears(&self, status: StatusCode, headers: &HeaderMap) -> Option<DateTime<Utc>> {
+        let ears = self.ears.as_ref()?;
+        let now = self.clock.now();
+        let heard = ears.hearing.of(status, headers, now);
+        if let Some((covers, until)) = heard.quiet() {
             ears.quiet.note(self.upstream, covers, until);
         }
+        self.tell_malformed(&ears.hearing, headers, now);
         let mut said = ears.said();
         *said = said.and_then(heard);
+        ears.hearing.follow_after(status, headers, now)
     }
 }
 

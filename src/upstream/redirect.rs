@@ -9,12 +9,6 @@ use crate::config::RedirectHost;
 /// How many redirects are followed for one resource.
 pub(super) const MOST_HOPS: usize = 5;
 
-/// Whether a status sends us elsewhere (RFC 9110 §15.4). All of these mean the same to a GET. Of a POST, all
-/// but 303 mean the same POST elsewhere: a 301 or 302 may be taken for a GET, but that would ask for something else.
-pub(super) fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
 /// Whether a redirect is for good (RFC 9110 §15.4.2, §15.4.9); 302, 303 and 307 are for now.
 fn is_permanent(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 308)

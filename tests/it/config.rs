@@ -5,6 +5,7 @@ mod budgets;
 mod collections;
 mod history;
 mod overrides;
+mod politeness;
 mod tables;
 mod webhooks;
 

@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, header};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::allowance::Fields;
 use crate::domain::governor::PauseScope;
 
 mod letter;
@@ -28,6 +29,7 @@ fn policy() -> Policy {
         cache_control: Heed::Schedule,
         freshness_cap: DAY,
         backoff: Backoff { initial: Duration::from_secs(10), cap: HOUR },
+        allowance: Some(Fields::default()),
         retry_after_cap: 2 * DAY,
         pause_scope: PauseScope::Upstream,
         stretch: 1.0,
@@ -342,6 +344,7 @@ proptest! {
             Because::Freshness => (HOUR / 2, DAY + DAY / 10 + jitter),
             Because::Backoff | Because::Outage => (Duration::from_secs(5), HOUR),
             Because::RetryAfter => (Duration::from_secs(5), 2 * DAY),
+            Because::NotBefore => (Duration::from_secs(5), 2 * DAY + 2 * DAY / 10),
             Because::GoneRecheck => (DAY, DAY + DAY / 10),
             Because::Reset => {
                 prop_assert_eq!(due.at, AT_ONCE);

@@ -17,8 +17,8 @@ use super::budget::{Allowed, Budget, Purse};
 use super::limit::Limits;
 use super::resource::{LeaseToken, ResourceId};
 
-pub use pause::{Covers, Pause, Probe, Way};
-pub use signal::{Enough, Hearing, PauseScope, Said, Signal};
+pub use pause::{Cause, Covers, Pause, Probe, Way};
+pub use signal::{Enough, Hearing, Later, PauseScope, Said, Signal, is_redirect};
 
 /// How an upstream stands with us. Whatever was noted by a clock that was far ahead counts from now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -199,18 +199,26 @@ impl Standing {
         let mut turns = self.heed_probe(heard, now);
         match heard.signal.said {
             Said::Nothing | Said::Silence => {}
-            Said::Well => self.pace = self.pace.and_then(|pace| pace.won_back(now)),
+            Said::Well => self.win_back(now),
+            Said::Later(later) => {
+                self.win_back(now);
+                turns.extend(self.pause(Pause::asked(&heard.signal, later, now)));
+            }
             Said::Enough(enough) => {
                 let was_slowest = enough.covers != Covers::Upstream || limits.is_slowest_at(self.pace());
                 if enough.covers == Covers::Upstream {
                     self.pace = Some(Pace::halved(self.pace, now));
                 }
                 if enough.until.is_some() || was_slowest {
-                    turns.extend(self.pause(&heard.signal, enough, now));
+                    turns.extend(self.pause(Pause::begun(&heard.signal, enough, now)));
                 }
             }
         }
         turns
+    }
+
+    fn win_back(&mut self, now: DateTime<Utc>) {
+        self.pace = self.pace.and_then(|pace| pace.won_back(now));
     }
 
     fn heed_probe(&mut self, heard: &Heard, now: DateTime<Utc>) -> Vec<Turn> {
@@ -219,7 +227,7 @@ impl Standing {
         for pause in self.pauses.iter_mut().filter(|pause| probed(pause)) {
             match signal.said {
                 Said::Nothing => pause.probe = None,
-                Said::Well => turns.push(Turn::Over(*pause)),
+                Said::Well | Said::Later(_) => turns.push(Turn::Over(*pause)),
                 Said::Silence => *pause = pause.renewed(signal, None, now),
                 Said::Enough(enough) => *pause = pause.renewed(signal, Some(enough), now),
             }
@@ -232,14 +240,11 @@ impl Standing {
     }
 
     /// Begins a pause, or makes the one that is there longer.
-    fn pause(&mut self, signal: &Signal, enough: Enough, now: DateTime<Utc>) -> Option<Turn> {
-        if let Some(pause) = self.pauses.iter_mut().find(|pause| pause.covers == enough.covers) {
-            if let Some(until) = enough.until.filter(|until| *until > pause.until) {
-                (pause.until, pause.noted_at) = (until, now);
-            }
+    fn pause(&mut self, pause: Pause) -> Option<Turn> {
+        if let Some(known) = self.pauses.iter_mut().find(|known| known.covers == pause.covers) {
+            known.prolong(&pause);
             return None;
         }
-        let pause = Pause::begun(signal, enough, now);
         self.pauses.push(pause);
         Some(Turn::Paused(pause))
     }

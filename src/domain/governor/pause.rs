@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::signal::{Enough, Signal};
+use super::signal::{Enough, Later, Signal};
 use crate::domain::limit::CLOCK_SKEW;
 use crate::domain::resource::{LeaseToken, ResourceId, SourceId};
 use crate::domain::time::later;
@@ -38,6 +38,19 @@ impl Covers {
     }
 }
 
+/// What a pause follows from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// An answer that says "not now": 429 or 503.
+    #[default]
+    Limit,
+    /// An answer that says that nothing is left.
+    Allowance,
+    /// A redirect that is not to be followed at once (RFC 9110 §10.2.3).
+    Redirect,
+}
+
 /// A pause. It ends with a request that is answered well: until then one is sent at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
@@ -49,9 +62,12 @@ pub struct Pause {
     pub noted_at: DateTime<Utc>,
     /// Nothing is asked before.
     pub until: DateTime<Utc>,
-    /// What was answered: 429 or 503; `None` for no answer at all to a probe.
+    /// What it follows from.
+    #[serde(default)]
+    pub cause: Cause,
+    /// The status of the answer; `None` for no answer at all to a probe.
     pub status: Option<u16>,
-    /// Whether the upstream said until when (Retry-After).
+    /// Whether the upstream said until when (Retry-After, or when there is more).
     pub asked_for: bool,
     /// The source that was answered so.
     pub source: SourceId,
@@ -92,11 +108,36 @@ impl Pause {
             since: now,
             noted_at: now,
             until,
+            cause: enough.cause,
             status: Some(enough.status),
             asked_for: enough.until.is_some(),
             source: signal.source,
             failed_probes: 0,
             probe: None,
+        }
+    }
+
+    /// A pause that an answer asks for which is no refusal.
+    pub(super) fn asked(signal: &Signal, asked: Later, now: DateTime<Utc>) -> Self {
+        Self {
+            covers: asked.covers,
+            since: now,
+            noted_at: now,
+            until: asked.until,
+            cause: asked.cause,
+            status: Some(asked.status),
+            asked_for: true,
+            source: signal.source,
+            failed_probes: 0,
+            probe: None,
+        }
+    }
+
+    /// Makes it longer, by what another answer asks for.
+    pub(super) fn prolong(&mut self, by: &Self) {
+        if by.asked_for && by.until > self.until {
+            (self.until, self.noted_at) = (by.until, by.noted_at);
+            (self.cause, self.status, self.source, self.asked_for) = (by.cause, by.status, by.source, true);
         }
     }
 
@@ -108,6 +149,7 @@ impl Pause {
         Self {
             noted_at: now,
             until: asked.unwrap_or_else(|| later(now, wait)).max(self.until),
+            cause: enough.map(|enough| enough.cause).unwrap_or_default(),
             status: enough.map(|enough| enough.status),
             asked_for: asked.is_some() || self.asked_for,
             source: signal.source,
@@ -136,6 +178,10 @@ impl Pause {
     #[must_use]
     pub fn why(&self) -> String {
         match (self.status, self.asked_for) {
+            (Some(status), _) if self.cause == Cause::Allowance => {
+                let until = self.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+                format!("{status} that says that its allowance is spent until {until}")
+            }
             (Some(status), true) => format!("{status} with Retry-After"),
             (Some(status), false) => format!("{status} without Retry-After, however little it was asked"),
             (None, _) => "no answer to the request after an earlier pause".into(),

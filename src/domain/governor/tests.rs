@@ -14,7 +14,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 fn enough(until: Option<i64>) -> Said {
-    Said::Enough(Enough { status: 429, covers: Covers::Upstream, until: until.map(at) })
+    Said::Enough(Enough { status: 429, cause: Cause::Limit, covers: Covers::Upstream, until: until.map(at) })
 }
 
 fn heard(lease: i64, said: Said) -> Heard {
@@ -125,12 +125,57 @@ fn who_is_asked_as_little_as_can_be_and_says_enough_is_left_alone_for_a_moment()
 fn a_pause_of_a_source_leaves_others_alone_and_the_pace_as_it_is() {
     let mut standing = Standing::default();
     let covers = Covers::Source(SOURCE);
-    let said = Said::Enough(Enough { status: 503, covers, until: Some(at(30)) });
+    let said = Said::Enough(Enough { status: 503, cause: Cause::Limit, covers, until: Some(at(30)) });
     standing.heed(&heard(1, said), &LIMITS, at(0));
     assert_eq!(standing.way(covers, at(1), |_| true), Way::Shut(at(30)));
     assert_eq!(standing.way(Covers::Source(SourceId(2)), at(1), |_| true), Way::Open);
     assert_eq!(standing.way(Covers::Upstream, at(1), |_| true), Way::Open);
     assert_eq!((standing.pace(), standing.silent_until(at(1))), (1.0, None));
+}
+
+fn spent(until: i64) -> Said {
+    Said::Later(Later { status: 200, cause: Cause::Allowance, covers: Covers::Upstream, until: at(until) })
+}
+
+#[test]
+fn a_spent_allowance_is_waited_for_and_slows_nothing_down() {
+    let mut upstream = Upstream(Standing::default());
+    let turns = upstream.hears(1, spent(30), 0);
+    assert!(matches!(turns.as_slice(), [Turn::Paused(_)]), "{turns:?}");
+    assert_eq!((upstream.way(29), upstream.way(30)), (Way::Shut(at(30)), Way::OneOnly));
+    assert_eq!(upstream.0.pace().to_string(), "1");
+    assert_eq!(upstream.0.pauses()[0].why(), "200 that says that its allowance is spent until 2027-01-15T08:00:30Z");
+    upstream.sends_probe(2);
+    assert!(matches!(upstream.hears(2, Said::Well, 31).as_slice(), [Turn::Over(_)]));
+    assert_eq!(upstream.way(31), Way::Open);
+}
+
+#[test]
+fn an_allowance_of_one_request_is_asked_for_one_at_a_time() {
+    let mut upstream = Upstream(Standing::default());
+    upstream.hears(1, spent(30), 0);
+    upstream.sends_probe(2);
+    let turns = upstream.hears(2, spent(60), 30);
+    assert!(matches!(turns.as_slice(), [Turn::Over(_), Turn::Paused(_)]), "{turns:?}");
+    assert_eq!((upstream.way(59), upstream.way(60)), (Way::Shut(at(60)), Way::OneOnly));
+}
+
+#[test]
+fn of_a_429_and_a_spent_allowance_what_lasts_longer_is_kept_and_told() {
+    let mut upstream = paused(30);
+    assert_eq!(upstream.hears(1, spent(20), 1), []);
+    assert_eq!((upstream.until(), upstream.0.pauses()[0].cause), (30, Cause::Limit));
+    assert_eq!(upstream.hears(1, spent(3600), 2), []);
+    assert_eq!((upstream.until(), upstream.0.pauses()[0].cause), (3600, Cause::Allowance));
+    assert_eq!(upstream.hears(1, enough(Some(7200)), 3), []);
+    assert_eq!(upstream.0.pauses()[0].why(), "429 with Retry-After");
+}
+
+#[test]
+fn a_pause_of_an_older_program_is_read_as_one_of_a_limit() {
+    let json = paused(30).0.json().unwrap().replace("\"cause\":\"limit\",", "");
+    assert!(!json.contains("cause"));
+    assert_eq!(Standing::read(Some(&json)).unwrap(), paused(30).0);
 }
 
 #[test]
@@ -164,7 +209,7 @@ proptest! {
     /// Whatever comes: in no pause that an upstream asked for is anything allowed, and there is always a way out of one.
     #[test]
     fn a_pause_is_kept_and_ends(
-        answers in prop::collection::vec((0i64..50, 0u8..5, 0i64..100, any::<bool>()), 1..100),
+        answers in prop::collection::vec((0i64..50, 0u8..6, 0i64..100, any::<bool>()), 1..100),
     ) {
         let (mut upstream, mut now, mut quiet_until) = (Upstream(Standing::default()), 0, 0);
         for (wait, kind, retry_after, probes) in answers {
@@ -185,7 +230,7 @@ proptest! {
                 3 => enough(None),
                 _ => {
                     quiet_until = quiet_until.max(now + retry_after);
-                    enough(Some(now + retry_after))
+                    if kind == 4 { enough(Some(now + retry_after)) } else { spent(now + retry_after) }
                 }
             };
             upstream.hears(lease, said, now);

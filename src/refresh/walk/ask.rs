@@ -11,7 +11,9 @@ use crate::clock::monotonic;
 use crate::domain::collection::{Page, Paginate, page};
 use crate::domain::content::Unfit;
 use crate::domain::failure::FailureKind;
+use crate::domain::governor::Hearing;
 use crate::domain::observation::{Observation, Seen};
+use crate::domain::schedule::Because;
 use crate::domain::time::later;
 use crate::domain::validators::Validators;
 use crate::refresh::flight::{LOOKED_AT_HERE, Ticket};
@@ -69,7 +71,10 @@ impl Walking<'_> {
         } else {
             TokenGate::for_page(store, clock, named, limits, self.renewed, *lease_for)
         };
-        gate.listening(self.source.policy.hearing(self.claim.source), self.refresher.quiet.clone())
+        // What was waited for is the walk's first page.
+        let has_waited = self.claim.previous.because == Because::RetryAfter && self.has_token;
+        let hearing = Hearing { has_waited, ..self.source.policy.hearing(self.claim.source) };
+        gate.listening(hearing, self.refresher.quiet.clone())
     }
 
     pub(super) fn lease_until(&self) -> DateTime<Utc> {

@@ -20,6 +20,7 @@ use crate::support::store::{TestStore, on_each_database, start};
 on_each_database! {
     everything_is_told_by_its_documented_name,
     sources_are_told_without_the_rest,
+    what_waits_for_a_new_allowance_is_told_by_status_and_meta,
     retired_sources_are_left_out_and_empty_ones_are_not,
     a_reader_is_shown_the_sources_that_its_token_opens,
     there_are_no_parameters,
@@ -88,6 +89,21 @@ async fn everything_is_told_by_its_documented_name(test: &TestStore) {
     let told = pond.json("/v1/-/status").await;
     let outage = json!([{ "because": "outage", "answers": 3, "resources": 3 }]);
     assert_eq!(told["upstreams"][0]["pauses"], outage);
+}
+
+async fn what_waits_for_a_new_allowance_is_told_by_status_and_meta(test: &TestStore) {
+    let pond = Pond::with_keys(test, &["berlin", "bonn"]).await;
+    pond.gets("berlin", &[("ratelimit", "\"hourly\";r=0;t=1800")], "rain").await;
+    let until = time(1800);
+    let why = format!("200 that says that its allowance is spent until {until}");
+    let told = pond.json("/v1/-/status").await;
+    let pause = json!([{
+        "because": "pause", "source": null, "until": until, "why": why, "answered": "weather", "resources": 1,
+    }]);
+    assert_eq!(told["upstreams"][0]["pauses"], pause);
+    let waits = json!({ "because": "pause", "why": format!("the upstream is left alone: {why}"), "until": until });
+    assert_eq!(pond.json("/v1/weather/bonn/meta").await["waits"], waits);
+    assert_eq!(pond.json("/v1/weather/berlin/meta").await["waits"], Value::Null, "it is not due");
 }
 
 async fn sources_are_told_without_the_rest(test: &TestStore) {

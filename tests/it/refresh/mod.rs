@@ -1,9 +1,11 @@
 //! The sequences, from the claim to the commit: real stores, and upstreams on loopback.
 
+mod allowances;
 mod batches;
 mod commits;
 mod generations;
 mod lanes;
+mod later;
 mod letter;
 mod outages;
 mod pauses;

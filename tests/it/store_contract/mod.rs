@@ -1,5 +1,6 @@
 //! What the store promises, on each database. Every method of the trait appears.
 
+mod allowances;
 mod applies;
 mod archive;
 mod authority;

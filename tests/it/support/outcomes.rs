@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use headpond::domain::allowance::Fields;
 use headpond::domain::content::BodyRules;
 use headpond::domain::decision::decide;
 use headpond::domain::failure::{Failure, FailureKind};
@@ -26,6 +27,7 @@ pub fn policy() -> Policy {
         cache_control: Heed::Schedule,
         freshness_cap: 24 * HOUR,
         backoff: Backoff { initial: Duration::from_secs(60), cap: HOUR },
+        allowance: Some(Fields::default()),
         retry_after_cap: 24 * HOUR,
         pause_scope: PauseScope::Upstream,
         stretch: 1.0,
@@ -85,7 +87,8 @@ impl TestStore {
         let said = match &seen {
             Seen::Unreachable { .. } => Said::Silence,
             Seen::Refused { status, headers, .. } => hearing.of(*status, headers, now),
-            Seen::Content { .. } | Seen::NotModified { .. } => Said::Well,
+            Seen::Content { headers, .. } => hearing.of(StatusCode::OK, headers, now),
+            Seen::NotModified { headers } => hearing.of(StatusCode::NOT_MODIFIED, headers, now),
         };
         let conditional = claim.previous.validators().is_some();
         let observation = Observation { requested_at: now, answered_at: now, conditional, seen, via };

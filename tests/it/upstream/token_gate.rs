@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headpond::clock::{Clock, ManualClock, monotonic};
+use headpond::domain::allowance::Fields;
 use headpond::domain::governor::{Hearing, PauseScope, Said};
 use headpond::domain::limit::Limits;
 use headpond::domain::resource::{SourceId, UpstreamId};
@@ -155,7 +156,10 @@ async fn a_fault_of_the_database_is_one() {
 async fn what_holds_a_token_is_not_sent_once_another_was_asked_to_wait() {
     let pond = Pond::with_rate(None).await;
     let (quiet, source) = (Quiet::default(), SourceId(1));
-    let hearing = |source, scope| Hearing { source, scope, retry_after_cap: TIMEOUT, own_cap: TIMEOUT };
+    let hearing = |source, scope| {
+        let allowance = Some(Fields::default());
+        Hearing { source, scope, allowance, retry_after_cap: TIMEOUT, own_cap: TIMEOUT, has_waited: false }
+    };
     let gate = |source, scope| pond.gate_for_claim(monotonic()).listening(hearing(source, scope), quiet.clone());
     let (first, second) = (gate(source, PauseScope::Source), gate(source, PauseScope::Source));
     first.first(TIMEOUT).await.unwrap();

@@ -241,3 +241,45 @@ fn where_it_has_moved_for_good_is_remembered_until_an_answer_comes_from_where_it
     let (_, metadata, ..) = confirmed(&policy(), &held, not_modified(&[]));
     assert_eq!(metadata.unwrap().moved_to, None);
 }
+
+#[test]
+fn what_is_not_to_be_asked_for_sooner_is_due_then_and_fresh_for_twice_that() {
+    let (a_minute, a_day) = ("60", "86400");
+    let due = |policy: &Policy, interval| {
+        let new = new(policy, ok("one", &[("x-poll-interval", interval)]));
+        ((new.due.at - now()).num_minutes(), new.due.because, (new.freshness.stale_after - now()).num_hours())
+    };
+    let (_, because, stale) = due(&policy(), a_minute);
+    assert_eq!((because, stale), (Because::Interval, 2), "the interval is longer");
+    let (minutes, because, stale) = due(&policy(), a_day);
+    assert_eq!((because, stale), (Because::NotBefore, 48));
+    assert!((24 * 60..=24 * 66).contains(&minutes), "{minutes}: spread by a tenth");
+    let capped = Policy { retry_after_cap: 4 * HOUR, ..policy() };
+    assert_eq!(due(&capped, "999999999999").2, 8);
+    assert_eq!(due(&policy(), "-86400").1, Because::Interval);
+    assert_eq!(
+        due(&Policy { cache_control: Heed::Ignore, ..policy() }, a_day).1,
+        Because::NotBefore,
+        "it is no lifetime"
+    );
+    assert_eq!(due(&Policy { allowance: None, ..policy() }, a_day).1, Because::Interval);
+
+    let (.., due) =
+        confirmed(&policy(), &holding("one"), not_modified(&[("etag", "\"v1\""), ("x-poll-interval", a_day)]));
+    assert_eq!(due.because, Because::NotBefore);
+    let failed = decide(&policy(), &holding("one"), status(500, &[("x-poll-interval", a_minute)]), now(), 0.0).due();
+    assert_eq!(failed.because, Because::NotBefore, "the first backoff is shorter");
+    assert!(failed.at >= now() + TimeDelta::seconds(60));
+    let absent =
+        decide(&policy(), &Previous::nothing(slot()), status(410, &[("x-poll-interval", "172800")]), now(), 0.5);
+    assert_eq!(absent.due().because, Because::NotBefore);
+}
+
+#[test]
+fn a_spent_allowance_delays_the_one_key_where_that_is_what_it_is_about() {
+    let spent = [("ratelimit", "\"default\";r=0;t=7200")];
+    let by = |pause_scope| new(&Policy { pause_scope, ..policy() }, ok("one", &spent)).due.because;
+    assert_eq!(by(PauseScope::Key), Because::NotBefore);
+    assert_eq!(by(PauseScope::Source), Because::Interval, "all of the source waits instead");
+    assert_eq!(by(PauseScope::Upstream), Because::Interval);
+}
