@@ -1,4 +1,4 @@
-//! `allowance` of an upstream: which header fields say how much is left.
+//! `allowance` and `limit_phrases` of an upstream: which header fields say how much is left, and which words that it is too much.
 
 use http::HeaderName;
 use toml::de::DeValue;
@@ -44,6 +44,21 @@ pub(super) fn read(reader: &mut Reader<'_>, value: Value<'_>, wants: &Wants) -> 
         return None;
     }
     Some(Some(fields))
+}
+
+/// Reads `limit_phrases`.
+pub(super) fn phrases(reader: &mut Reader<'_>, value: Value<'_>, wants: &Wants) -> Option<Vec<String>> {
+    let elements = value.list(reader, wants)?.iter().map(|node| Value { node, ..value });
+    let wants = Wants { noun: "a phrase", example: "\"rate limit exceeded\"" };
+    let phrase = |text: &str| {
+        if text.trim().is_empty() {
+            Err("is empty, and would be in every body".into())
+        } else {
+            Ok(text.to_lowercase())
+        }
+    };
+    let phrases: Vec<_> = elements.map(|one| one.parsed(reader, &wants, phrase)).collect();
+    phrases.into_iter().collect()
 }
 
 fn name(reader: &mut Reader<'_>, value: Value<'_>) -> Option<HeaderName> {

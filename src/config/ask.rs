@@ -1,5 +1,7 @@
 //! How a source asks: method, body, and what it wants in return.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -10,6 +12,7 @@ use super::section::{Layers, Section};
 use super::value::Wrong;
 use super::{Source, settings as set};
 use crate::domain::body_template::{BodyTemplate, Language, MissingValue};
+use crate::domain::coordinates;
 use crate::domain::resource::{Key, Params};
 use crate::domain::template::BadUrl;
 
@@ -54,6 +57,10 @@ impl Source {
         if self.collection.is_some() {
             return Err(BadAsk::Member);
         }
+        let params = &*match self.coordinate_decimals {
+            Some(decimals) => coordinates::cut(params, decimals),
+            None => Cow::Borrowed(params),
+        };
         let url = self.url.expand(key, params)?;
         let body = self.request.body.as_ref().map(|body| body.template.expand(key, params)).transpose()?;
         Ok(Ask { url, body })

@@ -28,6 +28,7 @@ use super::headers;
 use super::keys_from::{self, KeysFrom};
 use super::nearest::nearest;
 use super::on_demand::{self, OnDemand};
+use super::preset::Preset;
 use super::reader::Reader;
 use super::transport::{self, Proxy, RedirectHost};
 use super::value::{Value, Wants, Wrong};
@@ -137,6 +138,14 @@ pub(super) static ALLOWANCE: Kind<Option<Fields>> = Kind {
     },
     read: allowance::read,
 };
+
+pub(super) static PRESET: Kind<Preset> = Kind {
+    wants: Wants { noun: "one of \"met-norway\" and \"github\"", example: "\"met-norway\"" },
+    read: |reader, value, wants| value.parsed(reader, wants, |text| one_of(&Preset::ALL, text)),
+};
+
+pub(super) static PHRASES: Kind<Vec<String>> =
+    Kind { wants: Wants { noun: "a list of phrases", example: "[\"rate limit exceeded\"]" }, read: allowance::phrases };
 
 pub(super) static BUDGETS: Kind<Budgets> = Kind {
     wants: Wants { noun: "a list of budgets", example: "[{ requests = 10_000, per = \"1d\" }]" },

@@ -27,6 +27,7 @@ mod on_demand;
 mod origins;
 mod overrides;
 mod policy;
+mod preset;
 mod reader;
 mod section;
 mod server;
@@ -221,6 +222,8 @@ pub struct Source {
     pub policy: Policy,
     /// The share of its keys that may become gone within one interval, 0 to 1.
     pub max_delete_share: f64,
+    /// How many decimals of coordinates are sent; `None` is all.
+    pub coordinate_decimals: Option<u32>,
     /// What is kept of contents that were replaced.
     pub history: Option<History>,
     /// Whether what is gone upstream is erased.
@@ -244,6 +247,7 @@ impl std::fmt::Debug for Source {
             .field("read_tokens", &self.read_tokens.len())
             .field("policy", &self.policy)
             .field("max_delete_share", &self.max_delete_share)
+            .field("coordinate_decimals", &self.coordinate_decimals)
             .field("history", &self.history)
             .field("erase_gone", &self.erase_gone)
             .field("request", &self.request)
@@ -264,6 +268,8 @@ pub struct RequestSettings {
     pub user_agent: HeaderValue,
     /// The other hosts that redirects may lead to.
     pub redirect_hosts: Vec<RedirectHost>,
+    /// What the body of a 403 or 429 says where that is a limit and no refusal.
+    pub limit_phrases: Vec<String>,
     /// The total deadline, from connecting to the last byte, redirects included.
     pub timeout: Duration,
     /// The largest body, in bytes after decompression.
@@ -276,6 +282,7 @@ impl std::fmt::Debug for RequestSettings {
             .field("method", &self.method)
             .field("body", &self.body)
             .field("redirect_hosts", &self.redirect_hosts)
+            .field("limit_phrases", &self.limit_phrases)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("user_agent", &self.user_agent)
             .field("timeout", &self.timeout)

@@ -25,6 +25,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
     let jitter = layers.get(reader, &set::JITTER);
     let cache_control = layers.get(reader, &set::CACHE_CONTROL);
     let freshness_cap = layers.get(reader, &set::FRESHNESS_CAP);
+    let early_refresh = layers.get(reader, &set::EARLY_REFRESH);
     check_cap(reader, layers, cache_control);
     let allowance = layers.get(reader, &set::ALLOWANCE);
     let retry_after_cap = layers.get(reader, &set::RETRY_AFTER_CAP);
@@ -44,6 +45,7 @@ pub(super) fn read(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, name: &str)
         stale_after,
         cache_control: cache_control?,
         freshness_cap: freshness_cap?,
+        early_refresh: early_refresh?,
         backoff: backoff?,
         allowance: allowance?,
         retry_after_cap: retry_after_cap?,

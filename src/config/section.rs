@@ -1,7 +1,9 @@
 //! One table of the document, and the order in which a source's settings are looked up.
 
+use std::ops::Range;
+
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::nearest::nearest;
 use super::reader::{Reader, Shows, Spot};
@@ -16,7 +18,15 @@ pub(super) struct Section<'a> {
     /// Where it begins, under its whole name.
     pub at: Spot,
     /// The names of the settings that it has, whole, with their values.
-    entries: Vec<(String, &'static dyn AnySetting, &'a Spanned<DeValue<'a>>)>,
+    entries: Vec<(String, &'static dyn AnySetting, Node<'a>)>,
+}
+
+/// A value, unread.
+enum Node<'a> {
+    /// It is written in the document.
+    There(&'a Spanned<DeValue<'a>>),
+    /// Something else that is written there stands for it.
+    StoodFor(Spanned<DeValue<'static>>),
 }
 
 /// A value that was found, and where.
@@ -45,9 +55,23 @@ impl<'a> Section<'a> {
         Self { scope, at, entries }
     }
 
+    /// The settings that a value of the document stands for, as TOML. All of them are at its place.
+    pub(super) fn standing_for(scope: Scope, at: &Spot, settings: &'static str) -> Self {
+        let table = DeTable::parse(settings).map(Spanned::into_inner).unwrap_or_default();
+        let entry = |(name, node): (Spanned<DeString<'static>>, _)| {
+            let setting = settings::of(scope).find(|setting| setting.name() == name.get_ref())?;
+            Some((at.path.clone(), setting, Node::StoodFor(at_place(node, &at.span))))
+        };
+        Self { scope, at: at.clone(), entries: table.into_iter().filter_map(entry).collect() }
+    }
+
     /// The value of a setting, unread.
     pub(super) fn value<T>(&self, setting: &Setting<T>) -> Option<Value<'_>> {
         let (path, known, node) = self.entries.iter().find(|(_, known, _)| known.name() == setting.name)?;
+        let node = match node {
+            Node::There(node) => *node,
+            Node::StoodFor(node) => node,
+        };
         Some(Value { path, shows: known.shows(), node })
     }
 
@@ -64,18 +88,33 @@ fn entries<'a>(
     scope: Scope,
     path: &str,
     table: &'a DeTable<'a>,
-) -> Vec<(String, &'static dyn AnySetting, &'a Spanned<DeValue<'a>>)> {
+) -> Vec<(String, &'static dyn AnySetting, Node<'a>)> {
     let mut entries = Vec::new();
     for (name, node) in table {
         let path = dotted(path, name.get_ref());
         if let Some(setting) = settings::of(scope).find(|setting| setting.name() == name.get_ref()) {
             setting.check(reader, Value { path: &path, shows: setting.shows(), node });
-            entries.push((path, setting, node));
+            entries.push((path, setting, Node::There(node)));
         } else {
             unknown(reader, scope, &Spot { path, span: name.span(), shows: Shows::Name }, name.get_ref());
         }
     }
     entries
+}
+
+/// A value with all that is in it at one place.
+fn at_place(value: Spanned<DeValue<'static>>, span: &Range<usize>) -> Spanned<DeValue<'static>> {
+    let value = match value.into_inner() {
+        DeValue::Array(all) => DeValue::Array(all.into_iter().map(|one| at_place(one, span)).collect()),
+        DeValue::Table(all) => {
+            let placed = |(name, one): (Spanned<DeString<'static>>, _)| {
+                (Spanned::new(span.clone(), name.into_inner()), at_place(one, span))
+            };
+            DeValue::Table(all.into_iter().map(placed).collect())
+        }
+        other => other,
+    };
+    Spanned::new(span.clone(), value)
 }
 
 /// Notes a name that isn't a setting of its table, with the one that was probably meant.

@@ -34,11 +34,13 @@ use super::kinds::{
     ADDRESS, ALLOWANCE as FIELDS_OF_ALLOWANCE, AUTHORITIES, BODY as BODY_TEXT, BUDGETS as BUDGET_LIST,
     CLIENT_CERTIFICATE as CERTIFICATE_TABLE, CONTENT_KIND, COUNT, CREDENTIALS, CRON, DATABASE_URL, FLAG,
     HEADERS as HEADER_TABLE, HEED, HOSTS, INTERVAL, KEYS as KEY_LIST, KEYS_FROM as KEY_PLACES, MEDIA_TYPES,
-    METHOD as GET_OR_POST, NAME, ON_DEMAND as KEYS_ON_DEMAND, PAGES, PATH, PATHS, PAUSE_SCOPE as SCOPES, POSITIVE_SPAN,
-    PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE, USER_AGENT as AGENT, ZONE,
+    METHOD as GET_OR_POST, NAME, ON_DEMAND as KEYS_ON_DEMAND, PAGES, PATH, PATHS, PAUSE_SCOPE as SCOPES, PHRASES,
+    POSITIVE_SPAN, PRESET as PRESETS, PROXY as PROXY_URL, RATE, SHARE, SINCE, SIZE, SOURCE_KIND, SPAN, TEMPLATE,
+    USER_AGENT as AGENT, ZONE,
 };
 use super::on_demand::OnDemand;
 use super::origins::ORIGINS;
+use super::preset::Preset;
 use super::reader::Shows;
 use super::setting::Fallback::{Computed, Is};
 use super::setting::{AnySetting, Scope, Setting};
@@ -122,6 +124,10 @@ pub(super) static ALL: &[&dyn AnySetting] = &[
     &BACKOFF_CAP,
     &RETRY_AFTER_CAP,
     &ALLOWANCE,
+    &LIMIT_PHRASES,
+    &PRESET,
+    &COORDINATE_DECIMALS,
+    &EARLY_REFRESH,
     &PAUSE_SCOPE,
     &GONE_AFTER,
     &GONE_WINDOW,
@@ -538,6 +544,28 @@ pub(super) static ALLOWANCE: Setting<Option<Fields>> = Setting {
     default: Is("{ remaining = \"x-ratelimit-remaining\", reset = \"x-ratelimit-reset\", reset_is = \"auto\" }"),
     shows: Shows::Value,
 };
+
+/// What the body of a 403 or 429 says, in whatever case, where it is a limit and no refusal: then it is left alone for a minute at
+/// least.
+pub(super) static LIMIT_PHRASES: Setting<Vec<String>> =
+    Setting { name: "limit_phrases", scopes: LIMITS, kind: &PHRASES, default: Is("[]"), shows: Shows::Value };
+
+/// A well-known API, whose rules hold where neither the source nor the upstream says otherwise. Default: none.
+pub(super) static PRESET: Setting<Preset> =
+    Setting { name: "preset", scopes: &[Scope::Upstream], kind: &PRESETS, default: Computed, shows: Shows::Value };
+
+/// How many decimals of the parameters `lat` and `lon` are sent; more are cut off. Default: all.
+pub(super) static COORDINATE_DECIMALS: Setting<u32> = Setting {
+    name: "coordinate_decimals",
+    scopes: &[Scope::Source, Scope::Upstream],
+    kind: &COUNT,
+    default: Computed,
+    shows: Shows::Value,
+};
+
+/// Whether a reader can have a copy asked for again that is fresh by the upstream's own word.
+pub(super) static EARLY_REFRESH: Setting<bool> =
+    Setting { name: "early_refresh", scopes: REQUEST, kind: &FLAG, default: Is("true"), shows: Shows::Value };
 
 /// What a 429 or 503 is about: all of the upstream, the source, or the one key. What it is about is left alone until its
 /// Retry-After; then one request finds out whether the rest may follow.

@@ -12,6 +12,7 @@ use crate::domain::table::Table;
 use crate::domain::template::UrlTemplate;
 
 use super::collection::{self, Beside};
+use super::preset::Applied;
 use super::reader::Reader;
 use super::section::{Layers, Section, did_you_mean};
 use super::upstream::DeclaredUpstreams;
@@ -27,7 +28,8 @@ impl Source {
         let one = Fingerprint::of(&asked, &self.policy.body, self.policy.cache_control);
         let items = |batch: &Batch| format!("{} {}", batch.items.as_str(), batch.key.as_str());
         let more = self.collection.as_ref().map(|collection| collection.asks()).or(self.batch.as_ref().map(items));
-        more.map_or(one, |more| one.with(&more))
+        let one = more.map_or(one, |more| one.with(&more));
+        self.coordinate_decimals.map_or(one, |decimals| one.with(&format!("{decimals} decimals of coordinates")))
     }
 
     /// Its typed table.
@@ -65,14 +67,20 @@ pub(super) fn read(
         };
         reader.error(&named.at, "there is no such table in [upstreams]", remedy);
     }
-    let layers = Layers { sections: [Some(section), declared, Some(defaults)].into_iter().flatten().collect() };
+    let preset = upstream.as_ref().and_then(|upstream| upstreams.preset(&upstream.value.text));
+    let tables = [Some(section), declared, preset.map(|preset| &preset.settings), Some(defaults)];
+    let layers = Layers { sections: tables.into_iter().flatten().collect() };
     let policy = policy::read(reader, &layers, name);
+    if let (Some(preset), Some(policy)) = (preset, &policy) {
+        preset.check_source(reader, &layers, policy);
+    }
+    let coordinate_decimals = layers.optional(reader, &set::COORDINATE_DECIMALS);
     let max_delete_share = layers.get(reader, &set::MAX_DELETE_SHARE);
     let history = layers.optional(reader, &set::HISTORY);
     let erase_gone = layers.get(reader, &set::ON_GONE);
     let read_tokens = tokens::of(reader, section, &set::READ_TOKENS);
     let url = url(reader, section);
-    let request = request(reader, section, &layers, url.as_ref());
+    let request = request(reader, section, &layers, (url.as_ref(), preset));
     let keys = match (section.value(&set::KEYS), &url) {
         (Some(list), Some(url)) => {
             let body = request.as_ref().and_then(|request| request.body.as_ref());
@@ -107,6 +115,7 @@ pub(super) fn read(
         read_tokens: read_tokens?,
         policy: policy?,
         max_delete_share: max_delete_share?,
+        coordinate_decimals: coordinate_decimals?,
         history: history?,
         erase_gone: erase_gone?,
         request: request?,
@@ -125,9 +134,10 @@ fn request(
     reader: &mut Reader<'_>,
     section: &Section<'_>,
     layers: &Layers<'_, '_>,
-    url: Option<&UrlTemplate>,
+    (url, preset): (Option<&UrlTemplate>, Option<&Applied<'_>>),
 ) -> Option<RequestSettings> {
-    let user_agent = user_agent(reader, layers, url);
+    let user_agent = user_agent(reader, layers, (url, preset));
+    let limit_phrases = layers.get(reader, &set::LIMIT_PHRASES);
     let timeout = layers.get(reader, &set::TIMEOUT);
     let max_body = layers.get(reader, &set::MAX_BODY);
     let redirect_hosts = layers.get(reader, &set::ALLOW_REDIRECT_HOSTS);
@@ -146,14 +156,23 @@ fn request(
         headers,
         user_agent: user_agent?,
         redirect_hosts: redirect_hosts?,
+        limit_phrases: limit_phrases?,
         timeout: timeout?,
         max_body: max_body?,
     })
 }
 
-fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&UrlTemplate>) -> Option<HeaderValue> {
+fn user_agent(
+    reader: &mut Reader<'_>,
+    layers: &Layers<'_, '_>,
+    (url, preset): (Option<&UrlTemplate>, Option<&Applied<'_>>),
+) -> Option<HeaderValue> {
     if layers.has(&set::USER_AGENT) {
         return layers.get(reader, &set::USER_AGENT);
+    }
+    let own = layers.own()?;
+    if preset.is_some_and(|preset| preset.misses_identity(reader, &own.at)) {
+        return None;
     }
     let origin = Url::parse(url?.origin()).ok();
     if origin.is_some_and(|origin| is_loopback(&origin)) {
@@ -164,7 +183,7 @@ fn user_agent(reader: &mut Reader<'_>, layers: &Layers<'_, '_>, url: Option<&Url
         "write a name and a contact, like user_agent = {}, here, in its upstream or in [defaults]",
         set::USER_AGENT.kind.wants.example
     );
-    reader.error(&layers.own()?.at, problem, remedy);
+    reader.error(&own.at, problem, remedy);
     None
 }
 

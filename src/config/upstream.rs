@@ -12,6 +12,7 @@ use crate::domain::limit::Limits;
 use crate::domain::network::is_public;
 use crate::domain::resource::SourceName;
 
+use super::preset::Applied;
 use super::reader::Reader;
 use super::section::{Layers, Section};
 use super::shortfall::Shortfall;
@@ -20,6 +21,7 @@ use super::{Credentials, Proxy, Source, Transport, Upstream, settings as set};
 /// The tables in `[upstreams]`.
 pub(super) struct DeclaredUpstreams<'a> {
     tables: BTreeMap<String, Section<'a>>,
+    presets: BTreeMap<String, Applied<'a>>,
 }
 
 impl<'a> DeclaredUpstreams<'a> {
@@ -32,7 +34,14 @@ impl<'a> DeclaredUpstreams<'a> {
                 reader.error(&section.at, problem, "");
             }
         }
-        Self { tables }
+        let preset = |(name, section): (&String, _)| Some((name.clone(), Applied::of(reader, section)?));
+        let presets = tables.iter().filter_map(preset).collect();
+        Self { tables, presets }
+    }
+
+    /// What the table's preset stands for.
+    pub(super) fn preset(&self, name: &str) -> Option<&Applied<'a>> {
+        self.presets.get(name)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Section<'a>> {
@@ -60,8 +69,14 @@ impl<'a> DeclaredUpstreams<'a> {
             if upstreams.contains_key(name) {
                 continue;
             }
-            let layers = Layers { sections: self.get(name).into_iter().chain([defaults]).collect() };
+            let preset = self.preset(name);
+            let tables = [self.get(name), preset.map(|preset| &preset.settings), Some(defaults)];
+            let layers = Layers { sections: tables.into_iter().flatten().collect() };
             if let Some(upstream) = upstream(reader, &layers, name, sources) {
+                if let Some(preset) = preset {
+                    let members = sources.iter().filter(|source| source.upstream == name);
+                    preset.check_upstream(reader, &layers, &upstream.limits, (&upstream.credentials, members));
+                }
                 upstreams.insert(name.to_owned(), upstream);
             }
         }

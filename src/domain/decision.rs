@@ -362,11 +362,13 @@ impl<'a> Decision<'a> {
         let by_cadence = self.policy.cadence.next(self.now, self.previous.slot);
         let lifetime = self.upstream_lifetime(stated);
         let fresh_until = later(self.answered_at, lifetime);
-        let (at, because) = if fresh_until > by_cadence {
+        let is_kept = !self.policy.early_refresh && !lifetime.is_zero();
+        let (at, because) = if fresh_until > by_cadence || (is_kept && !self.policy.cadence.is_polled()) {
             (later(fresh_until, lifetime.mul_f64(self.previous.slot.fraction() / 10.0)), Because::Freshness)
         } else {
             (by_cadence, Because::Interval)
         };
+        let because = if is_kept { Because::NotBefore } else { because };
         self.no_sooner(Due { at: jittered(at, self.policy.jitter, self.rand), because })
     }
 

@@ -10,6 +10,7 @@ pub mod cache_control;
 pub mod change;
 pub mod collection;
 pub mod content;
+pub mod coordinates;
 pub mod decision;
 pub mod directive;
 pub mod failure;

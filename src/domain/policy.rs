@@ -30,6 +30,8 @@ pub struct Policy {
     pub cache_control: Heed,
     /// The most that an upstream's own freshness lifetime can delay a refresh.
     pub freshness_cap: Duration,
+    /// Whether a reader can have a copy asked for again that is fresh by the upstream's own word.
+    pub early_refresh: bool,
     /// How failures push the next attempt back.
     pub backoff: Backoff,
     /// What says how much is left of an allowance, and how soon to ask again; `None` where nothing of that is heeded.

@@ -59,12 +59,30 @@ fn unknown_encoding(response: &Response) -> Option<String> {
 /// Reads a small unwanted body to its end and throws it away. A large, slow or broken one costs its connection instead,
 /// and never the answer that it belongs to: at most half of what is left until `deadline` is spent on it.
 pub(super) async fn drain(response: &mut Response, deadline: Instant) {
+    let mut read = 0;
+    drain_into(response, deadline, |chunk| {
+        read += chunk.len();
+        read <= DRAIN_BYTES
+    })
+    .await;
+}
+
+/// The same, with what was read of it.
+pub(super) async fn beginning(response: &mut Response, deadline: Instant) -> Vec<u8> {
+    let mut read = Vec::new();
+    drain_into(response, deadline, |chunk| {
+        read.extend_from_slice(chunk);
+        read.len() <= DRAIN_BYTES
+    })
+    .await;
+    read
+}
+
+async fn drain_into(response: &mut Response, deadline: Instant, mut goes_on: impl FnMut(&[u8]) -> bool) {
     let left = deadline.saturating_duration_since(monotonic());
     let reading = async {
-        let mut read = 0;
         while let Ok(Some(chunk)) = response.chunk().await {
-            read += chunk.len();
-            if read > DRAIN_BYTES {
+            if !goes_on(&chunk) {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Request, Response};
 use url::Url;
 
-use self::seen::{left_for_later, not_reached, refused, without_token};
+use self::seen::{left_for_later, not_reached, refused, speaks_of_the_resource, without_token};
 use super::auth::{Auth, Shown};
 use super::client::{BadClient, Clients};
 use super::gate::{Gate, Halt};
@@ -171,6 +171,8 @@ struct Going<'a> {
     is_elsewhere: bool,
     /// The other origins that redirects may lead to.
     redirect_hosts: &'a [RedirectHost],
+    /// What the body of a refusal says that is a limit.
+    limit_phrases: &'a [String],
     /// Whether that is no longer what it was at first.
     shown_anew: bool,
     method: Method,
@@ -209,6 +211,7 @@ impl<'a> Going<'a> {
             shown,
             is_elsewhere: false,
             redirect_hosts: &request.settings.redirect_hosts,
+            limit_phrases: &request.settings.limit_phrases,
             shown_anew: false,
             method: request.settings.method.clone(),
             content: request.body.cloned().zip(request.settings.body.as_ref().map(|body| body.content_type.clone())),
@@ -230,7 +233,7 @@ impl<'a> Going<'a> {
                 Err(failure) => return Ok(Seen::Unreachable { failure }),
             };
             self.status = Some(response.status());
-            let follow_after = self.gate.hears(response.status(), response.headers());
+            let advice = self.gate.hears(response.status(), response.headers());
             self.progress.is_now(Phase::Body);
             let (next, at) = if response.status() == StatusCode::UNAUTHORIZED {
                 (self.show_another(response).await?, "after a 401")
@@ -239,9 +242,9 @@ impl<'a> Going<'a> {
                     self.fetcher.auth.was_taken(&self.shown);
                 }
                 if !is_redirect(response.status()) {
-                    return Ok(self.take(response).await);
+                    return Ok(self.take(response, advice.is_limit).await);
                 }
-                if let Some(until) = follow_after {
+                if let Some(until) = advice.follow_after {
                     return Ok(left_for_later(response, until, self.deadline).await);
                 }
                 (self.follow(response).await, "at a redirect")
@@ -327,13 +330,15 @@ impl<'a> Going<'a> {
             }
             self.progress.is_now(Phase::Body);
         }
-        Ok(Next::Over(self.take(response).await))
+        Ok(Next::Over(self.take(response, false).await))
     }
 
     /// What the last answer is, its body read if it is wanted.
-    async fn take(&self, mut response: Response) -> Seen {
+    async fn take(&self, mut response: Response, is_limit: bool) -> Seen {
         let status = response.status();
+        let is_limit = self.speaks_of_a_limit(&mut response).await || is_limit;
         let (kind, what) = match status.as_u16() {
+            403 if is_limit => (FailureKind::RateLimited, "the upstream says that it was asked too often"),
             200 | 203 => return self.content(response).await,
             304 => return Seen::NotModified { headers: std::mem::take(response.headers_mut()) },
             404 => (FailureKind::NotFound, "the upstream says that there is no such resource"),
@@ -348,6 +353,22 @@ impl<'a> Going<'a> {
         };
         body::drain(&mut response, self.deadline).await;
         refused(&mut response, kind, format!("{what} ({})", status.as_u16()))
+    }
+
+    /// Whether the body of a refusal says that it is a limit.
+    async fn speaks_of_a_limit(&self, response: &mut Response) -> bool {
+        let status = response.status();
+        let may_be = matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS);
+        if !may_be || self.limit_phrases.is_empty() {
+            return false;
+        }
+        let text = body::beginning(response, self.deadline).await;
+        let text = String::from_utf8_lossy(&text).to_lowercase();
+        let speaks = self.limit_phrases.iter().any(|phrase| text.contains(phrase));
+        if speaks {
+            self.gate.hears_words(status, response.headers());
+        }
+        speaks
     }
 
     async fn content(&self, mut response: Response) -> Seen {
@@ -365,11 +386,6 @@ impl<'a> Going<'a> {
         let detail = format!("the timeout of {limit} passed {}", self.progress.phase());
         not_reached(FailureKind::Timeout, self.status, detail)
     }
-}
-
-/// Whether an answer can be taken for a sign that the upstream knew who asked. One that was too busy did not look.
-fn speaks_of_the_resource(status: StatusCode) -> bool {
-    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// The moment that comes after this span; for spans beyond any clock, a day from now.

@@ -29,12 +29,25 @@ pub trait Gate: Send + Sync {
     /// Returns when one more request may be sent, if that is before `deadline`.
     async fn hop(&self, deadline: Instant) -> Result<(), NoPass>;
 
-    /// Hears what a request was answered, as soon as the header is there. Where that is a redirect which is not to be followed
-    /// before a time, says so.
-    fn hears(&self, status: StatusCode, headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    /// Hears what a request was answered, as soon as the header is there.
+    fn hears(&self, status: StatusCode, headers: &HeaderMap) -> Advice {
         _ = (status, headers);
-        None
+        Advice::default()
     }
+
+    /// Hears that the body of the answer says that it was asked too often.
+    fn hears_words(&self, status: StatusCode, headers: &HeaderMap) {
+        _ = (status, headers);
+    }
+}
+
+/// What follows from an answer's header for the rest of the exchange.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// Before when a redirect is not to be followed.
+    pub follow_after: Option<DateTime<Utc>>,
+    /// Whether it says that the upstream was asked too often.
+    pub is_limit: bool,
 }
 
 /// Why a request may not be sent.
@@ -170,6 +183,15 @@ impl TokenGate {
         self.ears.as_ref().map_or(Said::Nothing, |ears| *ears.said())
     }
 
+    /// Notes what an answer says, for what follows in this exchange and in others.
+    fn note(&self, ears: &Ears, heard: Said) {
+        if let Some((covers, until)) = heard.quiet() {
+            ears.quiet.note(self.upstream, covers, until);
+        }
+        let mut said = ears.said();
+        *said = said.and_then(heard);
+    }
+
     /// Says what of an answer's fields could not be heeded.
     fn tell_malformed(&self, hearing: &Hearing, headers: &HeaderMap, now: DateTime<Utc>) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
@@ -273,17 +295,19 @@ impl Gate for TokenGate {
         self.may_send()
     }
 
-    fn hears(&self, status: StatusCode, headers: &HeaderMap) -> Option<DateTime<Utc>> {
-        let ears = self.ears.as_ref()?;
-        let now = self.clock.now();
-        let heard = ears.hearing.of(status, headers, now);
-        if let Some((covers, until)) = heard.quiet() {
-            ears.quiet.note(self.upstream, covers, until);
+    fn hears(&self, status: StatusCode, headers: &HeaderMap) -> Advice {
+        let Some(ears) = &self.ears else { return Advice::default() };
+        let (now, hearing) = (self.clock.now(), &ears.hearing);
+        self.tell_malformed(hearing, headers, now);
+        self.note(ears, hearing.of(status, headers, now));
+        let follow_after = hearing.follow_after(status, headers, now);
+        Advice { follow_after, is_limit: hearing.is_limit(status, headers, now) }
+    }
+
+    fn hears_words(&self, status: StatusCode, headers: &HeaderMap) {
+        if let Some(ears) = &self.ears {
+            self.note(ears, ears.hearing.of_words(status, headers, self.clock.now()));
         }
-        self.tell_malformed(&ears.hearing, headers, now);
-        let mut said = ears.said();
-        *said = said.and_then(heard);
-        ears.hearing.follow_after(status, headers, now)
     }
 }
 

@@ -70,7 +70,7 @@ pub use client::BadClient;
 pub use courier::{Courier, Message};
 pub use fetch::{Exchange, FetchRequest, Fetcher, Hop};
 pub use fetchers::Fetchers;
-pub use gate::{Gate, Halt, NoPass, OpenGate, TokenGate};
+pub use gate::{Advice, Gate, Halt, NoPass, OpenGate, TokenGate};
 pub use quiet::Quiet;
 pub use request::shown;
 

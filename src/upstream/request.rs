@@ -85,6 +85,7 @@ mod tests {
             redirect_hosts: Vec::new(),
             headers: headers.iter().map(pair).collect(),
             user_agent: HeaderValue::from_static("test/1"),
+            limit_phrases: Vec::new(),
             timeout: Duration::from_secs(1),
             max_body: 1,
         }

@@ -6,6 +6,7 @@ mod collections;
 mod history;
 mod overrides;
 mod politeness;
+mod presets;
 mod tables;
 mod webhooks;
 

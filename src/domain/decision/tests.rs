@@ -28,6 +28,7 @@ fn policy() -> Policy {
         stale_after: None,
         cache_control: Heed::Schedule,
         freshness_cap: DAY,
+        early_refresh: true,
         backoff: Backoff { initial: Duration::from_secs(10), cap: HOUR },
         allowance: Some(Fields::default()),
         retry_after_cap: 2 * DAY,

@@ -42,9 +42,11 @@ impl Covers {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// An answer that says "not now": 429 or 503.
+    /// An answer that says "not now": 429 or 503, or a 403 that says until when.
     #[default]
     Limit,
+    /// A 403 or 429 whose body says that it is a limit.
+    Words,
     /// An answer that says that nothing is left.
     Allowance,
     /// A redirect that is not to be followed at once (RFC 9110 §10.2.3).
@@ -143,12 +145,19 @@ impl Pause {
 
     /// The same after its probe failed, with what came instead of an answer that is well.
     pub(super) fn renewed(&self, signal: &Signal, enough: Option<Enough>, now: DateTime<Utc>) -> Self {
-        let asked = enough.and_then(|enough| enough.until);
-        let first = if self.asked_for { AFTER_A_PROBE } else { UNASKED.saturating_mul(2) };
+        let least = enough.and_then(|enough| enough.until);
+        // Words say that it is too much, and not until when.
+        let speaks = enough.is_some_and(|enough| enough.cause == Cause::Words);
+        let asked = least.filter(|_| !speaks);
+        let first = match (speaks, self.asked_for) {
+            (true, _) => AFTER_A_PROBE.saturating_mul(2),
+            (false, true) => AFTER_A_PROBE,
+            (false, false) => UNASKED.saturating_mul(2),
+        };
         let wait = first.saturating_mul(1 << self.failed_probes.min(30)).min(signal.own_cap);
         Self {
             noted_at: now,
-            until: asked.unwrap_or_else(|| later(now, wait)).max(self.until),
+            until: asked.unwrap_or_else(|| later(now, wait)).max(self.until).max(least.unwrap_or(now)),
             cause: enough.map(|enough| enough.cause).unwrap_or_default(),
             status: enough.map(|enough| enough.status),
             asked_for: asked.is_some() || self.asked_for,
@@ -182,6 +191,7 @@ impl Pause {
                 let until = self.until.to_rfc3339_opts(SecondsFormat::Secs, true);
                 format!("{status} that says that its allowance is spent until {until}")
             }
+            (Some(status), _) if self.cause == Cause::Words => format!("{status} whose body speaks of a limit"),
             (Some(status), true) => format!("{status} with Retry-After"),
             (Some(status), false) => format!("{status} without Retry-After, however little it was asked"),
             (None, _) => "no answer to the request after an earlier pause".into(),

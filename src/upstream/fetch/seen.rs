@@ -39,3 +39,8 @@ pub(super) fn without_token(none: NoToken) -> Result<Seen, Halt> {
         NoToken::NoPass(no_pass) => Ok(not_reached(FailureKind::Limited, None, no_pass.too_late()?)),
     }
 }
+
+/// Whether an answer can be taken for a sign that the upstream knew who asked. One that was too busy did not look.
+pub(super) fn speaks_of_the_resource(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
+}

@@ -38,6 +38,7 @@ async fn ask(url: &str, guard: Guard) -> Observation {
         redirect_hosts: ["169.254.169.254", "localhost:9"].map(|host| RedirectHost::new(host).unwrap()).into(),
         headers: HeaderMap::new(),
         user_agent: HeaderValue::from_static("test/1"),
+        limit_phrases: Vec::new(),
         timeout: Duration::from_secs(20),
         max_body: 1024,
     };

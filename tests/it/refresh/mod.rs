@@ -10,6 +10,7 @@ mod letter;
 mod outages;
 mod pauses;
 mod posts;
+mod presets;
 mod stopping;
 
 use std::sync::Arc;

@@ -26,6 +26,7 @@ pub fn policy() -> Policy {
         stale_after: None,
         cache_control: Heed::Schedule,
         freshness_cap: 24 * HOUR,
+        early_refresh: true,
         backoff: Backoff { initial: Duration::from_secs(60), cap: HOUR },
         allowance: Some(Fields::default()),
         retry_after_cap: 24 * HOUR,

@@ -31,6 +31,7 @@ fn settings() -> RequestSettings {
         method: http::Method::GET,
         body: None,
         redirect_hosts: Vec::new(),
+        limit_phrases: Vec::new(),
         headers: HeaderMap::new(),
         user_agent: HeaderValue::from_static("headpond-test/1"),
         timeout: Duration::from_secs(20),
