@@ -12,9 +12,9 @@ use super::progress;
 use super::refresh::unknown_source;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
-use crate::domain::archive::{Head, Line, Tail, VERSION, text_of};
+use crate::domain::archive::{Head, Line, Past, Tail, VERSION, text_of};
 use crate::domain::read_state::ReadState;
-use crate::store::{Exported, Store};
+use crate::store::{Exported, Store, StoreError};
 
 /// How many resources are read at once: all of their bodies are in memory then.
 const AT_ONCE: u32 = 32;
@@ -30,19 +30,30 @@ pub(super) struct Args {
     /// Write how old copies are instead of when they were fetched, for fixtures that are to be that old whenever they are read.
     #[arg(long)]
     ages: bool,
+    /// Write the contents that were replaced and are kept, too.
+    #[arg(long)]
+    history: bool,
+}
+
+/// What is written.
+#[derive(Clone, Copy)]
+struct Form {
+    ages: bool,
+    history: bool,
 }
 
 pub(super) async fn run(config_path: &Path, args: &Args) -> Result<Exit, CliError> {
     let config = assemble::config(config_path)?;
     let sources = chosen(&config, &args.sources)?;
     let (store, clock) = assemble::store(&config, Schema::AsItIs).await?;
+    let form = Form { ages: args.ages, history: args.history };
     let written = match &args.output {
-        None => match write(store.as_ref(), clock.as_ref(), &sources, args.ages, BufWriter::new(io::stdout())).await {
+        None => match write(store.as_ref(), clock.as_ref(), &sources, form, BufWriter::new(io::stdout())).await {
             // Whoever read it has enough.
             Err(NotWritten::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
             written => written.map(|(_, resources)| resources).map_err(|error| error.at("stdout")),
         },
-        Some(file) => to_file(store.as_ref(), clock.as_ref(), &sources, args.ages, file).await,
+        Some(file) => to_file(store.as_ref(), clock.as_ref(), &sources, form, file).await,
     };
     store.close().await;
     let resources = written?;
@@ -86,7 +97,7 @@ async fn to_file(
     store: &dyn Store,
     clock: &dyn Clock,
     sources: &[&Source],
-    ages: bool,
+    form: Form,
     file: &Path,
 ) -> Result<u64, CliError> {
     let place = file.display().to_string();
@@ -96,11 +107,11 @@ async fn to_file(
     let output = BufWriter::new(draft.reopen().map_err(at)?);
     let (mut output, resources) = if file.extension().is_some_and(|extension| extension == "zst") {
         let output = zstd::Encoder::new(output, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(at)?;
-        let written = write(store, clock, sources, ages, output).await;
+        let written = write(store, clock, sources, form, output).await;
         let (output, resources) = written.map_err(|error| error.at(&place))?;
         (output.finish().map_err(at)?, resources)
     } else {
-        write(store, clock, sources, ages, output).await.map_err(|error| error.at(&place))?
+        write(store, clock, sources, form, output).await.map_err(|error| error.at(&place))?
     };
     output.flush().and_then(|()| output.get_ref().sync_all()).map_err(at)?;
     draft.persist(file).map_err(|error| at(error.error))?;
@@ -112,7 +123,7 @@ async fn write<W: Write>(
     store: &dyn Store,
     clock: &dyn Clock,
     sources: &[&Source],
-    ages: bool,
+    form: Form,
     mut output: W,
 ) -> Result<(W, u64), NotWritten> {
     let status = store.status(clock.now()).await?;
@@ -127,7 +138,11 @@ async fn write<W: Write>(
             let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
             for exported in &page {
-                line(&mut output, &of(source, exported, clock, ages))?;
+                let mut resource = of(source, exported, clock, form.ages);
+                if form.history {
+                    resource.history = history(store, source, exported).await?;
+                }
+                line(&mut output, &resource)?;
             }
             bar.inc(page.len() as u64);
         }
@@ -143,6 +158,26 @@ fn line(output: &mut impl Write, line: &impl Serialize) -> Result<(), NotWritten
     let mut text = serde_json::to_vec(line).map_err(|error| CliError::failed(error.to_string()))?;
     text.push(b'\n');
     output.write_all(&text).map_err(NotWritten::Output)
+}
+
+/// What was its content before; what is pruned meanwhile is left out.
+async fn history(store: &dyn Store, source: &Source, exported: &Exported) -> Result<Vec<Past>, StoreError> {
+    let mut history = Vec::new();
+    for kept in store.history(&source.name, &exported.key).await? {
+        let Some(content) = store.version(&source.name, &exported.key, kept.version).await? else { continue };
+        let mut past = Past {
+            version: kept.version,
+            changed_at: kept.changed_at,
+            until: kept.until,
+            gone: kept.is_gone,
+            headers: Vec::new(),
+            body: None,
+            body_base64: None,
+        };
+        past.set_content(&content.headers, &content.body);
+        history.push(past);
+    }
+    Ok(history)
 }
 
 /// A resource as a line.

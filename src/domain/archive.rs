@@ -3,6 +3,8 @@
 //! The first line is a [`Head`], the last a [`Tail`], each other one a [`Line`]. What someone writes by hand needs neither head
 //! nor tail. Bytes that need not be text (ETags, header values) are written as ISO 8859-1, a character for each byte.
 
+mod past;
+
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use self::past::{Past, Replaced};
 use super::change::ChangeKind;
 use super::content::{BodyRules, inspect, typed};
 use super::decision::{Freshness, Metadata, Replacement};
@@ -120,6 +123,9 @@ pub struct Line {
     /// The body as JSON, for whoever writes by hand; its Content-Type is `application/json` where `headers` has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json: Option<Box<RawValue>>,
+    /// Contents that were replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Past>,
 }
 
 /// What a text of an archive is.
@@ -167,6 +173,8 @@ pub struct Restored {
     pub changed_at: DateTime<Utc>,
     /// Since when it is gone.
     pub gone_since: Option<DateTime<Utc>>,
+    /// What was its content before.
+    pub history: Vec<Replaced>,
     /// Whether the body isn't the one that was exported: the upstream's validators are left out then, so that the next
     /// refresh brings the upstream's own.
     pub was_edited: bool,
@@ -205,7 +213,8 @@ impl Line {
             _ => {}
         }
         let changed_at = self.changed_at.unwrap_or(freshness.fetched_at);
-        Ok(Restored { key, params: self.params, content, changed_at, gone_since, was_edited })
+        let history = self.history.iter().map(|past| past.restore(now)).collect::<Result<_, _>>()?;
+        Ok(Restored { key, params: self.params, content, changed_at, gone_since, history, was_edited })
     }
 
     fn freshness(&self, policy: &Policy, now: DateTime<Utc>) -> Result<Freshness, String> {
@@ -234,23 +243,15 @@ impl Line {
 
     /// The body with its headers, and whether it isn't what was exported.
     fn snapshot(&self, rules: &BodyRules) -> Result<Option<(Snapshot, bool)>, String> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let (name, value) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(&bytes_of("headers", value)?));
-            let (Ok(name), Ok(value)) = (name, value) else { return Err("headers: these are no header fields".into()) };
-            headers.append(name, value);
-        }
-        let body = match (&self.body, &self.body_base64, &self.json) {
-            (None, None, None) => return Ok(None),
-            (Some(text), None, None) => Bytes::copy_from_slice(text.as_bytes()),
-            (None, Some(encoded), None) => {
-                BASE64_STANDARD.decode(encoded).map_err(|error| format!("body_base64: {error}"))?.into()
-            }
-            (None, None, Some(json)) => {
+        let mut headers = header_map(&self.headers)?;
+        let body = match (body_of(self.body.as_deref(), self.body_base64.as_deref())?, &self.json) {
+            (None, None) => return Ok(None),
+            (Some(body), None) => body,
+            (None, Some(json)) => {
                 headers.entry(http::header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
                 Bytes::copy_from_slice(json.get().as_bytes())
             }
-            _ => return Err("it has several bodies: say one of body, body_base64 and json".into()),
+            (Some(_), Some(_)) => return Err(SEVERAL_BODIES.into()),
         };
         // Of what is stored already, the parts to keep and to drop have been cut.
         let cut = rules.data.is_some() || !rules.drop.is_empty();
@@ -285,16 +286,50 @@ impl Line {
 
     /// Puts a body in, as text where it is text.
     pub fn set_body(&mut self, body: &[u8]) {
-        match std::str::from_utf8(body) {
-            Ok(text) => self.body = Some(text.to_owned()),
-            Err(_) => self.body_base64 = Some(BASE64_STANDARD.encode(body)),
-        }
+        (self.body, self.body_base64) = written(body);
     }
 
     /// Puts header fields in.
     pub fn set_headers(&mut self, headers: &HeaderMap) {
-        self.headers = headers.iter().map(|(name, value)| (name.to_string(), text_of(value.as_bytes()))).collect();
+        self.headers = header_pairs(headers);
     }
+}
+
+const SEVERAL_BODIES: &str = "it has several bodies: say one of body, body_base64 and json";
+
+/// A body as text or in base64, whichever it is.
+fn body_of(text: Option<&str>, base64: Option<&str>) -> Result<Option<Bytes>, String> {
+    match (text, base64) {
+        (None, None) => Ok(None),
+        (Some(text), None) => Ok(Some(Bytes::copy_from_slice(text.as_bytes()))),
+        (None, Some(encoded)) => {
+            let decoded = BASE64_STANDARD.decode(encoded).map_err(|error| format!("body_base64: {error}"))?;
+            Ok(Some(decoded.into()))
+        }
+        (Some(_), Some(_)) => Err(SEVERAL_BODIES.into()),
+    }
+}
+
+/// A body as text, where it is text, or else in base64.
+fn written(body: &[u8]) -> (Option<String>, Option<String>) {
+    match std::str::from_utf8(body) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(BASE64_STANDARD.encode(body))),
+    }
+}
+
+fn header_map(pairs: &[(String, String)]) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let (name, value) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(&bytes_of("headers", value)?));
+        let (Ok(name), Ok(value)) = (name, value) else { return Err("headers: these are no header fields".into()) };
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn header_pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.to_string(), text_of(value.as_bytes()))).collect()
 }
 
 fn check_time(name: &str, at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), String> {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::columns::{Cells, Record, current, micros};
 use super::plan::{ChangeRow, Leases, Plan, ScheduleRow};
 use super::{Current, StoreError};
-use crate::domain::archive::Restored;
+use crate::domain::archive::{Replaced, Restored};
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Metadata, Replacement};
 use crate::domain::origin::Hand;
@@ -104,6 +104,7 @@ struct Write {
     changed_at: DateTime<Utc>,
     replaced: Option<Replacement>,
     confirmed: Option<Metadata>,
+    past: Vec<Replaced>,
     gone: Option<DateTime<Utc>>,
     change: Option<ChangeKind>,
 }
@@ -157,6 +158,9 @@ impl Imports {
             (None, Some(_)) if stored.version == 0 => Some(ChangeKind::Created),
             (None, Some(_)) => Some(ChangeKind::Changed),
         };
+        // What has a version from here on is the present content, or was replaced here.
+        let version = replaced.as_ref().map_or(stored.version, |content| content.version);
+        let past = restored.history.iter().filter(|past| past.version < version).cloned().collect();
         let fate = if confirmed.is_some() && gone.is_none() { Import::Confirmed } else { Import::Stored };
         self.writes.push(Write {
             schedule: ScheduleRow {
@@ -171,6 +175,7 @@ impl Imports {
             changed_at: restored.changed_at,
             confirmed: confirmed.map(|content| content.metadata.clone()),
             replaced,
+            past,
             gone,
             change,
         });
@@ -190,6 +195,7 @@ impl Imports {
             plan.schedule.push(write.schedule);
             plan.confirmed.extend(write.confirmed.as_ref().map(|metadata| (id, metadata)));
             plan.replaced.extend(write.replaced.as_ref().map(|content| (id, write.changed_at, content)));
+            plan.past.extend(write.past.iter().map(|past| (id, past)));
             plan.gone.extend(write.gone.map(|since| (id, since)));
             plan.changes.extend(write.change.map(|kind| ChangeRow {
                 tag: fastrand::u32(..),

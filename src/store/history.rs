@@ -4,6 +4,8 @@
 //! oldest beyond their number go out. [`prune`](super::Store::prune) deletes what is too old, and what a configuration that
 //! keeps less has left over.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use super::columns::{Cells, Record, micros};
@@ -63,6 +65,12 @@ fn content<R: Cells>(record: &Record<'_, R>, body: bytes::Bytes) -> Result<Store
 pub(super) fn stored(history: Option<History>) -> (Option<i64>, Option<i64>) {
     let keep = history.map(|history| i64::try_from(history.keep.as_micros()).unwrap_or(i64::MAX));
     (history.map(|history| history.versions.into()), keep)
+}
+
+/// The resources of which a plan keeps contents.
+pub(super) fn touched(plan: &Plan<'_>) -> Vec<i64> {
+    let past = plan.past.iter().map(|(id, _)| id.0);
+    plan.replaced.iter().map(|(id, ..)| id.0).chain(past).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The resources whose content a plan replaces, and since when.

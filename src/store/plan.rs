@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use super::columns::micros;
 use super::{Fate, GoneBudget, LeaseToken, Settled};
+use crate::domain::archive::Replaced;
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Absent, Deferral, Freshness, Metadata, Outcome, Replacement};
 use crate::domain::failure::FailureKind::{BadRequest, Limited};
@@ -130,6 +131,8 @@ pub(super) struct Plan<'a> {
     pub(super) confirmed: Vec<(ResourceId, &'a Metadata)>,
     /// Fields that replace those of their names in the stored content's.
     pub(super) described: Vec<(ResourceId, &'a HeaderMap)>,
+    /// Contents from before the present one, which an archive has.
+    pub(super) past: Vec<(ResourceId, &'a Replaced)>,
     /// New content; failures, 404s and being gone end.
     pub(super) replaced: Vec<(ResourceId, DateTime<Utc>, &'a Replacement)>,
     /// The validators go.

@@ -5,6 +5,8 @@ use sqlx::{PgConnection, Row};
 use super::PostgresStore;
 use super::error::Result;
 use crate::domain::resource::{Key, SourceId, SourceName};
+use crate::domain::snapshot::encode_headers;
+use crate::store::columns::micros;
 use crate::store::history::{self, KeptVersion};
 use crate::store::plan::Plan;
 use crate::store::{SourceSpec, StoreError, StoredContent};
@@ -21,6 +23,16 @@ pub(super) const KEEP: &str = "
       JOIN headpond.content c ON c.resource_id = r.id
         ON CONFLICT (resource_id, version) DO NOTHING";
 
+/// Of a resource that an archive has contents of, where its source keeps any.
+pub(super) const PAST: &str = "
+    INSERT INTO headpond.history
+           (resource_id, version, source_id, changed_at, until, gone, size, etag, headers, body)
+    SELECT r.id, $2, r.source_id, $3, $4, $5, octet_length($8::bytea), $6, $7, $8
+      FROM headpond.resource r
+      JOIN headpond.source s ON s.id = r.source_id AND s.history_versions IS NOT NULL
+     WHERE r.id = $1
+        ON CONFLICT (resource_id, version) DO NOTHING";
+
 /// All but the newest.
 pub(super) const TRIM: &str = "
     DELETE FROM headpond.history WHERE id = ANY(ARRAY(
@@ -30,15 +42,21 @@ pub(super) const TRIM: &str = "
           JOIN headpond.source s ON s.id = h.source_id
          WHERE h.place > s.history_versions))";
 
-/// Keeps what a plan is about to replace.
+/// Keeps what a plan is about to replace, and what was replaced before.
 pub(super) async fn write(tx: &mut PgConnection, plan: &Plan<'_>) -> Result<()> {
-    if plan.replaced.is_empty() {
-        return Ok(());
+    let mut kept = 0;
+    for (id, past) in &plan.past {
+        let one = sqlx::query(PAST).bind(id.0).bind(i64::try_from(past.version).unwrap_or(i64::MAX));
+        let one = one.bind(micros(past.changed_at)).bind(micros(past.until)).bind(i32::from(past.is_gone));
+        let one = one.bind(past.snapshot.etag.0.as_slice()).bind(encode_headers(&past.snapshot.headers));
+        kept += one.bind(past.snapshot.body.as_ref()).execute(&mut *tx).await?.rows_affected();
     }
-    let (ids, times) = history::replaced(plan);
-    let kept = sqlx::query(KEEP).bind(&ids).bind(times).execute(&mut *tx).await?.rows_affected();
+    if !plan.replaced.is_empty() {
+        let (ids, times) = history::replaced(plan);
+        kept += sqlx::query(KEEP).bind(ids).bind(times).execute(&mut *tx).await?.rows_affected();
+    }
     if kept > 0 {
-        sqlx::query(TRIM).bind(ids).execute(tx).await?;
+        sqlx::query(TRIM).bind(history::touched(plan)).execute(tx).await?;
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use super::error::failed;
 use super::writer::Durability;
 use super::{SqliteStore, json};
 use crate::domain::resource::{Key, SourceName};
+use crate::domain::snapshot::encode_headers;
+use crate::store::columns::micros;
 use crate::store::history::{self, KeptVersion};
 use crate::store::plan::Plan;
 use crate::store::{SourceSpec, StoreError, StoredContent};
@@ -21,6 +23,14 @@ pub(super) const KEEP: &str = "
     CROSS JOIN headpond_content AS b ON b.resource_id = r.id
     WHERE true ON CONFLICT (resource_id, version) DO NOTHING";
 
+/// Of a resource that an archive has contents of, where its source keeps any.
+pub(super) const PAST: &str = "
+    INSERT INTO headpond_history (resource_id, version, source_id, changed_at, until, gone, size, etag, headers, body)
+    SELECT r.id, ?2, r.source_id, ?3, ?4, ?5, length(?8), ?6, ?7, ?8
+    FROM headpond_resource AS r
+    CROSS JOIN headpond_source AS source ON source.id = r.source_id AND source.history_versions IS NOT NULL
+    WHERE r.id = ?1 ON CONFLICT (resource_id, version) DO NOTHING";
+
 /// All but the newest.
 pub(super) const TRIM: &str = "
     DELETE FROM headpond_history WHERE id IN (
@@ -31,16 +41,24 @@ pub(super) const TRIM: &str = "
         CROSS JOIN headpond_source AS source ON source.id = kept.source_id
         WHERE kept.place > source.history_versions)";
 
-/// Keeps what a plan is about to replace.
+/// Keeps what a plan is about to replace, and what was replaced before.
 pub(super) async fn write(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
-    if plan.replaced.is_empty() {
-        return Ok(());
+    let mut kept = 0;
+    for (id, past) in &plan.past {
+        let one = sqlx::query(PAST).bind(id.0).bind(i64::try_from(past.version).unwrap_or(i64::MAX));
+        let one = one.bind(micros(past.changed_at)).bind(micros(past.until)).bind(past.is_gone);
+        let one = one.bind(past.snapshot.etag.0.as_slice()).bind(encode_headers(&past.snapshot.headers));
+        let one = one.bind(past.snapshot.body.as_ref()).execute(&mut *connection).await.map_err(failed)?;
+        kept += one.rows_affected();
     }
-    let (ids, times) = history::replaced(plan);
-    let rows: Vec<_> = ids.iter().zip(times).collect();
-    let kept = sqlx::query(KEEP).bind(json(&rows)?).execute(&mut *connection).await.map_err(failed)?;
-    if kept.rows_affected() > 0 {
-        sqlx::query(TRIM).bind(json(&ids)?).execute(connection).await.map_err(failed)?;
+    if !plan.replaced.is_empty() {
+        let (ids, times) = history::replaced(plan);
+        let rows: Vec<_> = ids.iter().zip(times).collect();
+        let replaced = sqlx::query(KEEP).bind(json(&rows)?).execute(&mut *connection).await.map_err(failed)?;
+        kept += replaced.rows_affected();
+    }
+    if kept > 0 {
+        sqlx::query(TRIM).bind(json(&history::touched(plan))?).execute(connection).await.map_err(failed)?;
     }
     Ok(())
 }

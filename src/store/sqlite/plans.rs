@@ -151,6 +151,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("erase: gone", erase::GONE),
     ("erase: allow", erase::ALLOW),
     ("history: keep", history::KEEP),
+    ("history: past", history::PAST),
     ("history: trim", history::TRIM),
     ("history: versions", history::VERSIONS),
     ("history: version", history::VERSION),

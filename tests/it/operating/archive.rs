@@ -32,13 +32,15 @@ pub async fn a_move_keeps_etags_and_versions_so_that_the_next_poll_is_all_304s(d
     let count = super::FILES;
     write_json_files(files.path(), "users", 1..=count, "");
     let nginx = Nginx::start(files.path()).await;
-    let config = |database: &Database| files_config(database, &nginx.url(), count, "", "refresh_every = \"1h\"");
+    let config = |database: &Database| {
+        files_config(database, &nginx.url(), count, "", "refresh_every = \"1h\"\nhistory = { versions = 2 }")
+    };
     let old = Headpond::with_config(&config(database));
     well(&old, &["refresh", "--all"]).await;
     write_json_files(files.path(), "users", 1..=7, "changed");
     well(&old, &["refresh", "--all", "--force"]).await;
     let archive = old.path("all.ndjson.zst").display().to_string();
-    well(&old, &["export", "--output", &archive]).await;
+    well(&old, &["export", "--history", "--output", &archive]).await;
     let before = nginx.requests().len();
 
     let place = other(database).await;
@@ -52,6 +54,8 @@ pub async fn a_move_keeps_etags_and_versions_so_that_the_next_poll_is_all_304s(d
             assert_eq!(old[field], new[field], "{field}");
         }
     }
+    let before_it = ["get", "users", "7", "--version", "1"];
+    assert_eq!(well(&old, &before_it).await, well(&new, &before_it).await, "what was replaced has moved too");
     let refreshed = new.run(&["refresh", "--all", "--force", "--json"]).await;
     assert_eq!(refreshed.json()["unchanged"].as_u64(), Some(count.into()), "{refreshed:?}");
     let after = nginx.requests().split_off(before);

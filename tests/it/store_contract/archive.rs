@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use headpond::domain::archive::{Line, Restored};
 use headpond::domain::change::ChangeKind;
+use headpond::domain::history::History;
 use headpond::domain::origin::Hand;
-use headpond::domain::resource::Params;
+use headpond::domain::resource::{Params, SourceName};
 use headpond::domain::time::{earlier, later};
-use headpond::store::{Authority, Changes, Fate, Import};
+use headpond::store::{Authority, Changes, Fate, Import, SourceSpec};
 
 use crate::support::outcomes::{HOUR, content, not_modified, policy, status};
-use crate::support::store::{TestStore, UNLIMITED, key, on_each_database};
+use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec};
 
 on_each_database! {
     what_is_exported_is_all_that_is_known,
@@ -19,6 +20,7 @@ on_each_database! {
     what_is_being_fetched_is_fetched_again,
     a_key_that_no_origin_has_is_kept_and_not_polled,
     an_import_says_gone_once,
+    contents_that_were_replaced_come_along_where_they_are_kept,
 }
 
 /// A line about a key, by hand.
@@ -141,4 +143,52 @@ async fn an_import_says_gone_once(test: &TestStore) {
     let back = restored(test, "k0", r#""version": 2, "body": "B""#);
     assert_eq!(test.store.import(weather.source, &[back]).await.unwrap(), [Import::Stored]);
     assert_eq!(kinds(test).await.last(), Some(&(ChangeKind::Returned, 2)));
+}
+
+async fn contents_that_were_replaced_come_along_where_they_are_kept(test: &TestStore) {
+    let past = |version: u64, hours: u32, body: &str| {
+        let at = |hours| earlier(test.now(), hours * HOUR).to_rfc3339();
+        let (since, until) = (at(hours), at(hours - 1));
+        format!(
+            r#"{{"version": {version}, "changed_at": "{since}", "until": "{until}", "gone": true, "body": "{body}"}}"#
+        )
+    };
+    let given = |version: u64| {
+        let all = [past(4, 3, "four"), past(3, 4, "three"), past(2, 5, "two"), past(9, 2, "not before it")].join(", ");
+        restored(test, "k0", &format!(r#""age": "1h", "version": {version}, "body": "now", "history": [{all}]"#))
+    };
+    let name = SourceName::new("weather").unwrap();
+    let kept = async || -> Vec<u64> {
+        test.store.history(&name, &key("k0")).await.unwrap().iter().map(|kept| kept.version).collect()
+    };
+    let plain = test.source_with_keys("weather", 1).await;
+    assert_eq!(test.store.import(plain.source, &[given(5)]).await.unwrap(), [Import::Stored]);
+    assert_eq!(kept().await, Vec::<u64>::new(), "its source keeps none");
+
+    let history = Some(History { versions: 2, keep: HOUR * 24 });
+    let weather = SourceSpec { history, ..spec("weather", "weather", UNLIMITED) };
+    let weather = test.store.register(&[weather], Authority::Owns).await.unwrap()[0];
+    test.clock.advance(Duration::from_secs(60));
+    assert_eq!(test.store.import(weather.source, &[given(5)]).await.unwrap(), [Import::Confirmed]);
+    assert_eq!(kept().await, [4, 3], "two of those before it");
+    let four = &test.store.history(&name, &key("k0")).await.unwrap()[0];
+    let lasted = four.until - four.changed_at;
+    assert_eq!((four.is_gone, four.size, lasted.num_minutes()), (true, 4, 60));
+    assert_eq!(test.store.version(&name, &key("k0"), 4).await.unwrap().unwrap().body, "four");
+    assert_eq!(test.store.status(test.now()).await.unwrap().sources[0].history.versions, 2);
+    assert_eq!(
+        test.store.import(weather.source, &[given(5)]).await.unwrap(),
+        [Import::Kept],
+        "once more changes nothing"
+    );
+
+    for (wrong, what) in [
+        (past(0, 3, "x"), "history, version 0: versions begin with 1"),
+        (past(1, 3, ""), "history, version 1: "),
+        (past(1, 3, "x").replace("\"body\"", "\"body_base64\""), "history, version 1: body_base64: "),
+        (past(1, 3, "x").replace("until\": \"2", "until\": \"3"), "history, version 1: until = "),
+    ] {
+        let refused = line("k0", &format!(r#""body": "now", "history": [{wrong}]"#)).restore(&policy(), test.now());
+        assert!(refused.as_ref().is_err_and(|why| why.starts_with(what)), "{what}: {refused:?}");
+    }
 }
