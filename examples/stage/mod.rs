@@ -95,7 +95,7 @@ impl Stage {
         _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir()?;
         let url = database.unwrap_or_else(|| format!("sqlite://{}", directory.path().join("app.db").display()));
-        let database = Database::connect(&url).await.map_err(|error| format!("--database {url}: {error}"))?;
+        let database = Database::connect(&url).await.map_err(|error| format!("--database: {error}"))?;
         Ok(Self { database, url, directory, client: reqwest::Client::builder().no_proxy().build()? })
     }
 

@@ -17,6 +17,7 @@ on_each_empty_database!(
     the_leaderboard_goes_on_with_marked_avatars_while_the_user_service_is_dead,
     the_weather_of_the_hour_is_told_while_the_weather_service_is_dead,
     a_challenge_has_its_names_while_the_user_service_is_dead,
+    a_database_that_is_not_empty_is_left_alone,
 );
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -86,6 +87,19 @@ async fn a_challenge_has_its_names_while_the_user_service_is_dead(database: &Dat
     assert_eq!(asked.len(), 1, "one request for all of them");
     assert_eq!(names(2), [&first[..], &[Some("Ivo Ito".into()), None]].concat());
     assert_eq!(names(3), [&first[..], &[Some("Ivo Ito".into()), Some("Hana Ito".into())]].concat());
+}
+
+async fn a_database_that_is_not_empty_is_left_alone(database: &Database) {
+    if matches!(database, Database::Sqlite { .. }) {
+        std::fs::File::create(database.path()).unwrap();
+    }
+    database.execute_as_it_is("CREATE TABLE scores (mine integer)".into()).await.unwrap();
+    let mut command = Command::new(program("leaderboard"));
+    let output = command.args(["--database", &database.url()]).stdin(Stdio::null()).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = "--database: it is not empty; give the example a database of its own\n";
+    assert_eq!((String::from_utf8(output.stderr).unwrap().as_str(), &output.stdout[..]), (said, &b""[..]));
+    assert_eq!(database.number("SELECT count(*) FROM scores").await, 0);
 }
 
 /// The lines of each step that an example has printed, what comes before the first step being the 0th.
