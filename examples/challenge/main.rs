@@ -95,7 +95,10 @@ impl Visitor<'_> {
     }
 
     async fn until_all_have_names(&self) -> Result {
-        let all = async || Ok(self.participants().await?.iter().all(|participant| participant["name"].is_string()));
+        let all = async || {
+            let participants = self.participants().await?;
+            Ok(participants.iter().all(|participant| participant["name"].is_string()).then_some(()))
+        };
         self.stage.until("all names", all).await
     }
 

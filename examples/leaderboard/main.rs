@@ -32,22 +32,23 @@ async fn play(stage: &Stage) -> Result<Vec<Service>> {
     let headpond = stage.headpond(include_str!("headpond.toml"), &users, &settings).await?;
     println!("The app answers on {app}/leaderboard.");
     let board = Board { stage, url: format!("{app}/leaderboard") };
-    board.until("all users are there", |top| top.iter().all(|player| player["name"].is_string())).await?;
+    let top =
+        board.until("all users", |top| top.iter().all(|player| player["name"].is_string() && is_fresh(player))).await?;
 
     println!("\n1. The top 20: the app's scores joined with Headpond's copy of the users, in one query.\n");
-    let first = board.show().await?;
+    let first = board.show(&top)?;
 
     println!(
         "\n2. The first has a new avatar. The next walk brings it: of three pages one has content, the others are 304.\n"
     );
-    stage.until("the first walk is over", async || Ok(pages(&users)?.len() >= 3)).await?;
+    stage.until("the first walk is over", async || Ok((pages(&users)?.len() >= 3).then_some(()))).await?;
     let before = pages(&users)?.len();
     change_avatar(stage, &users, &first, 2).await?;
-    board.until("the new avatar", |top| has_avatar(top, &first, 2)).await?;
+    let top = board.until("the avatar", |top| has_avatar(top, &first, 2) && top.iter().all(is_fresh)).await?;
     for page in pages(&users)?.into_iter().skip(before).filter(|page| page.ends_with(" 200")) {
         println!("    The user service was asked: {page}");
     }
-    board.show().await?;
+    board.show(&top)?;
 
     println!(
         "\n3. The user service is killed. The leaderboard goes on, and new points count; names and avatars are a little old,"
@@ -56,22 +57,18 @@ async fn play(stage: &Stage) -> Result<Vec<Service>> {
     println!("    {}", users.kill().await?);
     let url = users.url("/users");
     println!("    GET {url}: {}\n", stage.try_in_vain(&url).await?);
-    board.until("they are called stale", |top| top.iter().all(|player| player["is_stale"] == true)).await?;
-    let second = board.top().await?.get(1).map(|player| player["user"].clone()).unwrap_or_default();
+    let top = board.until("they are called stale", |top| !top.iter().any(is_fresh)).await?;
+    let second = top.get(1).map(|player| player["user"].clone()).unwrap_or_default();
     println!("    POST {app}/scores {{\"user\":{second},\"points\":50}}");
     stage.send(Method::POST, &format!("{app}/scores"), &json!({ "user": second, "points": 50 })).await?;
-    board.show().await?;
+    board.show(&board.top().await?)?;
 
     println!("\n4. The user service is started again, and another avatar is changed. Headpond catches up by itself.\n");
     users.start().await?;
     let second = second.as_str().unwrap_or_default().to_owned();
     change_avatar(stage, &users, &second, 2).await?;
-    board
-        .until("all is fresh", |top| {
-            has_avatar(top, &second, 2) && top.iter().all(|player| player["is_stale"] == false)
-        })
-        .await?;
-    board.show().await?;
+    let top = board.until("all is fresh", |top| has_avatar(top, &second, 2) && top.iter().all(is_fresh)).await?;
+    board.show(&top)?;
     Ok(vec![users, headpond])
 }
 
@@ -85,6 +82,10 @@ async fn change_avatar(stage: &Stage, users: &Service, user: &str, edition: u32)
     println!("    PUT {url} {{\"avatar\":\"{avatar}\"}}");
     stage.send(Method::PUT, &url, &json!({ "avatar": avatar })).await?;
     Ok(())
+}
+
+fn is_fresh(player: &Value) -> bool {
+    player["is_stale"] == false
 }
 
 fn has_avatar(top: &[Value], user: &str, edition: u32) -> bool {
@@ -103,20 +104,20 @@ impl Board<'_> {
         Ok(serde_json::from_value(self.stage.json(&self.url).await?)?)
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&[Value]) -> bool) -> Result {
-        self.stage.until(what, async || Ok(holds(&self.top().await?))).await
+    /// The first that is so.
+    async fn until(&self, what: &str, is_so: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
+        self.stage.until(what, async || Ok(Some(self.top().await?).filter(|top| is_so(top)))).await
     }
 
     /// Prints its first rows; who is first.
-    async fn show(&self) -> Result<String> {
-        let top = self.top().await?;
+    fn show(&self, top: &[Value]) -> Result<String> {
         println!("    GET {}", self.url);
         for (place, player) in top.iter().enumerate().take(3) {
             let text = |name: &str| player[name].as_str().unwrap_or("?").to_owned();
-            let mark = if player["is_stale"] == true { "  (stale)" } else { "" };
+            let mark = if is_fresh(player) { "" } else { "  (stale)" };
             println!("    {:2}. {}  {:<14} {}{mark}", place + 1, player["points"], text("name"), text("avatar"));
         }
-        let stale = top.iter().filter(|player| player["is_stale"] == true).count();
+        let stale = top.iter().filter(|player| !is_fresh(player)).count();
         println!("    … {} players, {stale} of them stale", top.len());
         let first = top.first().and_then(|player| player["user"].as_str());
         Ok(first.ok_or("an empty leaderboard")?.to_owned())

@@ -126,8 +126,10 @@ impl Stage {
         })?;
         service.start().await?;
         let ready = service.url("/readyz");
-        self.until("Headpond has asked for each key", async || Ok(self.get(&ready).await?.status().is_success()))
-            .await?;
+        self.until("Headpond has asked for each key", async || {
+            Ok(self.get(&ready).await?.status().is_success().then_some(()))
+        })
+        .await?;
         Ok(service)
     }
 
@@ -164,13 +166,15 @@ impl Stage {
         }
     }
 
-    /// Looks again and again until `probe` says yes.
-    pub async fn until(&self, what: &str, probe: impl AsyncFn() -> Result<bool>) -> Result {
+    /// Looks again and again until `probe` gives something.
+    pub async fn until<T>(&self, what: &str, probe: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
         let looks = async {
-            while !probe().await? {
+            loop {
+                if let Some(found) = probe().await? {
+                    return Ok(found);
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            Ok(())
         };
         tokio::time::timeout(PATIENCE, looks).await.map_err(|_| format!("{what}: not within {PATIENCE:?}"))?
     }

@@ -63,7 +63,9 @@ async fn play(stage: &Stage) -> Result<Vec<Service>> {
     println!("\n4. It is started again. Headpond catches up by itself.\n");
     weather.start().await?;
     let skopje = visitor.url("skopje", 0);
-    stage.until("a forecast for skopje", async || Ok(stage.get(&skopje).await?.status().is_success())).await?;
+    stage
+        .until("a forecast for skopje", async || Ok(stage.get(&skopje).await?.status().is_success().then_some(())))
+        .await?;
     visitor.ask("skopje", 0).await?;
     println!("\nWhat the weather service was asked for:\n");
     let said = weather.said()?;
