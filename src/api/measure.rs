@@ -55,6 +55,14 @@ fn report(status: &Status) {
         let until = upstream.pauses.iter().filter_map(Pause::until).max();
         let paused = until.and_then(|until| (until - status.at).to_std().ok()).unwrap_or_default();
         metrics::governed(&upstream.name, upstream.pace, paused);
+        for (budget, requests) in &upstream.budgets {
+            metrics::budget(&upstream.name, &humantime::format_duration(budget.per).to_string(), *requests);
+        }
+        let unpaid = upstream.pauses.iter().map(|pause| match pause {
+            Pause::Budget { resources, .. } => *resources,
+            _ => 0,
+        });
+        metrics::unpaid(&upstream.name, unpaid.sum());
     }
     metrics::database_size(status.disk.bytes);
 }

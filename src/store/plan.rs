@@ -12,7 +12,7 @@ use crate::domain::archive::Replaced;
 use crate::domain::change::ChangeKind;
 use crate::domain::decision::{Absent, Deferral, Freshness, Metadata, Outcome, Replacement};
 use crate::domain::failure::FailureKind::{BadRequest, Limited};
-use crate::domain::governor::Heard;
+use crate::domain::governor::{Heard, Said};
 use crate::domain::refused::Refused;
 use crate::domain::resource::{ResourceId, SourceId, UpstreamId};
 use crate::domain::schedule::{Due, has_lasted};
@@ -48,10 +48,16 @@ pub(super) fn admit(batch: &[Settled], leases: &Leases) -> Vec<Fate> {
 }
 
 /// Whether nothing but confirmations is to be stored. A power failure may take such a commit back: the resources are due
-/// as before, and the same request brings the same answer. (A pause comes with a failure; one that ends may be asked after
-/// once more.)
+/// as before, and the same request brings the same answer. (A pause that ends may be asked after once more; none that begins
+/// may be lost.)
 pub(super) fn may_be_lost(batch: &[Settled]) -> bool {
-    batch.iter().all(|one| matches!(one.outcome, Outcome::Confirmed { .. }))
+    let may_be = |one: &Settled| matches!(one.outcome, Outcome::Confirmed { .. }) && !begins_a_pause(one.signal.said);
+    batch.iter().all(may_be)
+}
+
+/// Whether an answer asks for quiet.
+pub(super) fn begins_a_pause(said: Said) -> bool {
+    said.quiet().is_some()
 }
 
 /// The ids that would newly become gone: the source's gone budget decides over these.

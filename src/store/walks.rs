@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::columns::{Cells, Record, micros};
 use super::plan::{ChangeRow, Plan, Reach, ScheduleRow};
-use super::{GoneBudget, LeaseToken, StoreError, WalkOf};
+use super::{Brought, GoneBudget, LeaseToken, StoreError, WalkOf, WalkPage};
 use crate::domain::change::ChangeKind;
 use crate::domain::collection::{self, Item, Known, Remembered, Stamp, Step, UnderWay};
 use crate::domain::decision::{Freshness, Metadata, Replacement};
@@ -35,70 +35,6 @@ pub struct WalkLease {
     pub source: SourceId,
     /// What is asked for. What is stored of another is forgotten.
     pub fingerprint: Fingerprint,
-}
-
-/// A page to store.
-#[derive(Debug, Clone)]
-pub struct WalkPage {
-    /// Under which lease.
-    pub lease: WalkLease,
-    /// Until when it is held from now on.
-    pub lease_until: DateTime<Utc>,
-    /// The number of the walk.
-    pub number: i64,
-    /// Whether the walk looks at all members: then the page is remembered, and its members count as seen.
-    pub is_of_all: bool,
-    /// Which page of the walk it is, from 0.
-    pub place: u32,
-    /// How far the walk has come with it; `None` ends the walk here, without a result.
-    pub under_way: Option<UnderWay>,
-    /// What came.
-    pub content: PageContent,
-    /// How fresh its members are.
-    pub freshness: Freshness,
-    /// When that was decided.
-    pub decided_at: DateTime<Utc>,
-}
-
-/// What came of a page.
-#[derive(Debug, Clone)]
-pub enum PageContent {
-    /// Its items. What is to be remembered of it, if anything is.
-    Items(Vec<Item>, Option<Remembered>),
-    /// It is as it was remembered.
-    Same,
-}
-
-/// What became of a page's members.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Brought {
-    /// Members with their first content, or that are back.
-    pub new: u64,
-    /// Members with other content than before.
-    pub changed: u64,
-    /// Members with the same.
-    pub unchanged: u64,
-}
-
-impl Brought {
-    /// Counts another page's.
-    pub fn add(&mut self, more: Self) {
-        self.new += more.new;
-        self.changed += more.changed;
-        self.unchanged += more.unchanged;
-    }
-}
-
-/// What became of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PageFate {
-    /// It is stored; these resources were touched.
-    Stored(Brought, Vec<ResourceId>),
-    /// It is said to be as it was, but not all of its members are there any more. Nothing was stored, and the page is no longer
-    /// remembered.
-    Forgotten,
-    /// The lease no longer held the walk: nothing was stored.
-    LeaseLost,
 }
 
 /// The end of a walk.
@@ -300,6 +236,7 @@ impl Draft {
             confirmed: self.recovered.iter().map(|(id, metadata)| (*id, metadata)).collect(),
             changes: self.replaced.iter().map(|(id, new)| change(*id, new.kind, at)).collect(),
             reach: BTreeMap::from([(upstream, Reach::answered())]),
+            heard: BTreeMap::from([(upstream, vec![page.heard()])]),
             beside: Some(page.lease.walk),
             ..Plan::default()
         }

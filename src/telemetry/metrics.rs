@@ -50,6 +50,8 @@ const IN_FLIGHT: &str = "headpond_upstream_in_flight";
 const PAUSES: &str = "headpond_upstream_pauses_total";
 const PAUSED: &str = "headpond_upstream_paused_seconds";
 const PACE: &str = "headpond_upstream_pace_ratio";
+const BUDGET: &str = "headpond_upstream_budget_requests";
+const UNPAID: &str = "headpond_upstream_budget_waiting";
 const TOKENS: &str = "headpond_access_token_requests_total";
 const WAITING: &str = "headpond_grants_waiting";
 const RESOURCES: &str = "headpond_resources";
@@ -118,6 +120,18 @@ pub static ALL: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &["upstream"],
         help: "The share of its limits that the upstream is asked for, after it said that it was too much: 0.05 to 1.",
+    },
+    Metric {
+        name: BUDGET,
+        kind: Kind::Gauge,
+        labels: &["upstream", "per"],
+        help: "How many requests the budget of this window pays for now.",
+    },
+    Metric {
+        name: UNPAID,
+        kind: Kind::Gauge,
+        labels: &["upstream"],
+        help: "Resources that are due and wait for a budget of their upstream.",
     },
     Metric {
         name: TOKENS,
@@ -276,6 +290,17 @@ pub fn paused(upstream: &str) {
 pub fn governed(upstream: &str, pace: f64, paused: Duration) {
     gauge!(PACE, "upstream" => upstream.to_owned()).set(pace);
     gauge!(PAUSED, "upstream" => upstream.to_owned()).set(paused);
+}
+
+/// The upstream's budget of this window pays for so many requests.
+pub fn budget(upstream: &str, per: &str, requests: f64) {
+    gauge!(BUDGET, "upstream" => upstream.to_owned(), "per" => per.to_owned()).set(requests);
+}
+
+/// So many resources of the upstream are due and wait for a budget.
+pub fn unpaid(upstream: &str, resources: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a number of resources has fewer than 52 bits")]
+    gauge!(UNPAID, "upstream" => upstream.to_owned()).set(resources as f64);
 }
 
 /// A token endpoint was asked for an access token.

@@ -89,7 +89,7 @@ impl fmt::Display for Why {
 pub enum Turn {
     /// A pause has begun.
     Paused(Pause),
-    /// The request after a pause failed: there is another.
+    /// The request after a pause was answered no better: there is another.
     Renewed(Pause),
     /// A pause is over.
     Over(Pause),
@@ -226,13 +226,13 @@ impl Standing {
         let probed = |pause: &Pause| pause.is_probed_by(heard.lease, heard.resource);
         for pause in self.pauses.iter_mut().filter(|pause| probed(pause)) {
             match signal.said {
-                Said::Nothing => pause.probe = None,
+                // A failure of the one request, and a matter of its own backoff: it found out nothing.
+                Said::Nothing | Said::Silence => pause.probe = None,
                 Said::Well | Said::Later(_) => turns.push(Turn::Over(*pause)),
-                Said::Silence => *pause = pause.renewed(signal, None, now),
-                Said::Enough(enough) => *pause = pause.renewed(signal, Some(enough), now),
-            }
-            if matches!(signal.said, Said::Silence | Said::Enough(_)) {
-                turns.push(Turn::Renewed(*pause));
+                Said::Enough(enough) => {
+                    *pause = pause.renewed(signal, enough, now);
+                    turns.push(Turn::Renewed(*pause));
+                }
             }
         }
         self.pauses.retain(|pause| !probed(pause));

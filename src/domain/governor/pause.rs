@@ -67,7 +67,7 @@ pub struct Pause {
     /// What it follows from.
     #[serde(default)]
     pub cause: Cause,
-    /// The status of the answer; `None` for no answer at all to a probe.
+    /// The status of the answer. `None` was noted by an older program when a probe got no answer at all.
     pub status: Option<u16>,
     /// Whether the upstream said until when (Retry-After, or when there is more).
     pub asked_for: bool,
@@ -143,11 +143,11 @@ impl Pause {
         }
     }
 
-    /// The same after its probe failed, with what came instead of an answer that is well.
-    pub(super) fn renewed(&self, signal: &Signal, enough: Option<Enough>, now: DateTime<Utc>) -> Self {
-        let least = enough.and_then(|enough| enough.until);
+    /// The same after its probe was answered with another "not now".
+    pub(super) fn renewed(&self, signal: &Signal, enough: Enough, now: DateTime<Utc>) -> Self {
+        let least = enough.until;
         // Words say that it is too much, and not until when.
-        let speaks = enough.is_some_and(|enough| enough.cause == Cause::Words);
+        let speaks = enough.cause == Cause::Words;
         let asked = least.filter(|_| !speaks);
         let first = match (speaks, self.asked_for) {
             (true, _) => AFTER_A_PROBE.saturating_mul(2),
@@ -158,8 +158,8 @@ impl Pause {
         Self {
             noted_at: now,
             until: asked.unwrap_or_else(|| later(now, wait)).max(self.until).max(least.unwrap_or(now)),
-            cause: enough.map(|enough| enough.cause).unwrap_or_default(),
-            status: enough.map(|enough| enough.status),
+            cause: enough.cause,
+            status: Some(enough.status),
             asked_for: asked.is_some() || self.asked_for,
             source: signal.source,
             failed_probes: self.failed_probes.saturating_add(1),

@@ -94,7 +94,7 @@ fn a_probe_that_fails_renews_the_pause_as_it_is_told_or_for_longer_each_time() {
         (enough(Some(40)), 10),
         // The second in a row.
         (enough(None), 120),
-        (Said::Silence, 240),
+        (enough(None), 240),
         (enough(None), 480),
         // No longer than a resource waits after failures.
         (enough(None), 600),
@@ -105,6 +105,20 @@ fn a_probe_that_fails_renews_the_pause_as_it_is_told_or_for_longer_each_time() {
         assert_eq!(upstream.until() - now, wait);
         now = upstream.until();
     }
+}
+
+#[test]
+fn a_probe_that_gets_no_answer_leaves_the_pause_as_it_is_and_the_next_request_finds_out() {
+    let mut upstream = paused(30);
+    let before = upstream.0.pauses()[0];
+    for lease in 2..5 {
+        upstream.sends_probe(lease);
+        assert_eq!(upstream.hears(lease, Said::Silence, 31), []);
+        assert_eq!(upstream.way(31), Way::OneOnly);
+    }
+    assert_eq!(upstream.0.pauses(), [before]);
+    upstream.sends_probe(5);
+    assert!(matches!(upstream.hears(5, Said::Well, 32).as_slice(), [Turn::Over(_)]));
 }
 
 #[test]

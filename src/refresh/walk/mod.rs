@@ -12,13 +12,14 @@ use super::Refresher;
 use super::committer::{Committer, Decided};
 use super::flight::{Ticket, granted};
 use super::tally::{Verdict, Walked};
+use super::turns;
 use crate::announce::Announcement;
 use crate::clock::monotonic;
 use crate::config::Source;
 use crate::domain::collection::{Collection, Kind, Page, Paginate, Remembered, Turn, UnderWay, Walk, end};
 use crate::domain::decision::{Outcome, put_off};
 use crate::domain::failure::{Failure, FailureKind};
-use crate::domain::governor::Said;
+use crate::domain::governor::{self, Said};
 use crate::domain::observation::{Observation, Seen};
 use crate::domain::resource::Params;
 use crate::domain::schedule::{Because, Due, NEVER};
@@ -115,7 +116,7 @@ struct Walking<'a> {
     has_token: bool,
     /// Whether the page is asked for again, since a 304 was of no use.
     is_asked_again: bool,
-    /// What the answers said about the upstream.
+    /// What the answers said about the upstream that is not stored yet.
     said: Said,
     walked: Walked,
 }
@@ -275,12 +276,14 @@ impl<'a> Walking<'a> {
             content,
             freshness: end::freshness(&self.source.policy, self.collection, fetched_at),
             decided_at: now,
+            signal: self.source.policy.hearing(self.claim.source).signal(self.said),
         };
         let renewed = monotonic();
         let store = &self.refresher.store;
         match patiently(&self.ticket, || store.store_page(&page)).await {
-            Ok(PageFate::Stored(brought, touched)) => {
+            Ok(PageFate::Stored(brought, touched, turns)) => {
                 self.renewed = renewed;
+                self.tell(&turns);
                 self.refresher.announcer.announce(Announcement::Settled(touched.into()));
                 self.walked.brought.add(brought);
                 Ok(Then::Next)
@@ -294,6 +297,17 @@ impl<'a> Walking<'a> {
                 self.failed(failure, &HeaderMap::new()).await
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// What the answer said is stored with its page, and lets others be asked for before the walk has come to its end.
+    fn tell(&mut self, turns: &[governor::Turn]) {
+        self.said = Said::Nothing;
+        for turn in turns {
+            turns::tell(turn, self.source, self.claim);
+        }
+        if turns.iter().any(|turn| matches!(turn, governor::Turn::Over(_))) {
+            self.refresher.announcer.announce(Announcement::LookAround);
         }
     }
 

@@ -60,7 +60,7 @@ async fn what_happened_is_counted_by_source_and_upstream_and_never_by_key(databa
 }
 
 /// The value of a sample.
-fn value(text: &str, sample: &str) -> Option<f64> {
+pub(super) fn value(text: &str, sample: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
 }
 
@@ -71,7 +71,7 @@ fn documented() -> BTreeSet<(String, &'static str)> {
         Kind::Gauge => "gauge",
         Kind::Histogram(_) => "histogram",
     };
-    // No token was needed, nothing waited for a grant or in a pause, no reader asked for an unlisted key or followed the feed,
+    // No token was needed, there was no budget, nothing waited for a grant or in a pause, no reader asked for an unlisted key or followed the feed,
     // and the database did not fail.
     let silent = [
         "headpond_access_token_requests_total",
@@ -79,6 +79,7 @@ fn documented() -> BTreeSet<(String, &'static str)> {
         "headpond_demanded_keys_total",
         "headpond_store_errors_total",
         "headpond_streams",
+        "headpond_upstream_budget_requests",
         "headpond_upstream_pauses_total",
         "headpond_webhook_messages_total",
     ];

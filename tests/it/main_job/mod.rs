@@ -1,5 +1,6 @@
 //! The main job, as a user does it: the real binary, a real nginx with files that nobody here serves, and both databases.
 
+mod budget;
 mod concurrent;
 mod crash;
 mod locked;

@@ -16,7 +16,8 @@ use crate::support::store::{LEASE, TestStore, UNLIMITED, ask, nothing_until, on_
 on_each_database! {
     nothing_is_leased_in_a_pause_by_any_process_and_one_resource_after_it,
     a_probe_that_is_lost_or_given_back_lets_another_go,
-    a_probe_that_fails_renews_the_pause,
+    a_probe_that_is_answered_no_better_renews_the_pause,
+    a_probe_that_fails_for_reasons_of_its_own_leaves_the_next_to_find_out,
     what_was_sent_before_a_pause_does_not_end_it,
     a_pause_of_a_source_lets_the_others_pass,
     a_pause_goes_with_the_source_that_leaves_the_upstream,
@@ -92,9 +93,22 @@ async fn a_probe_that_is_lost_or_given_back_lets_another_go(test: &TestStore) {
     assert_eq!(test.claim(weather.upstream).await.len(), 0);
 }
 
-async fn a_probe_that_fails_renews_the_pause(test: &TestStore) {
+async fn a_probe_that_fails_for_reasons_of_its_own_leaves_the_next_to_find_out(test: &TestStore) {
     let weather = test.paused(5).await;
-    for (seen, wait) in [(enough(503, 10), 10), (status(429), 120), (unreachable(), 240)] {
+    test.clock.advance(PAUSE);
+    let probe = test.claim_one(weather.upstream).await;
+    test.settle(&probe, unreachable()).await;
+    assert!(test.current("weather", probe.key.as_str()).await.due.unwrap().at > test.now(), "its own backoff");
+    assert_eq!(test.waits("weather").await, None);
+    let next = test.claim(weather.upstream).await;
+    assert_eq!((next.len(), next[0].key == probe.key), (1, false), "one at a time");
+    test.settle(&next[0], status(500)).await;
+    assert_eq!(test.claim(weather.upstream).await.len(), 3, "an answer that is no limit: the rest follows");
+}
+
+async fn a_probe_that_is_answered_no_better_renews_the_pause(test: &TestStore) {
+    let weather = test.paused(5).await;
+    for (seen, wait) in [(enough(503, 10), 10), (status(429), 120), (status(503), 240)] {
         test.clock.advance(Duration::from_secs(test.waits("weather").await.unwrap().unsigned_abs()));
         let probe = test.claim_one(weather.upstream).await;
         test.settle(&probe, seen).await;

@@ -6,16 +6,18 @@ use bytes::Bytes;
 use headpond::domain::collection::{Item, Kind, Known, Remembered, Step, UnderWay};
 use headpond::domain::decision::Freshness;
 use headpond::domain::fingerprint::Fingerprint;
+use headpond::domain::governor::{Cause, Covers, Later, Said, Turn};
 use headpond::domain::resource::Key;
 use headpond::domain::schedule::{Because, NEVER};
 use headpond::domain::snapshot::{ContentHash, Snapshot};
 use headpond::domain::validators::Validators;
 use headpond::store::{
-    Brought, Claim, Erased, GoneBudget, Hastened, HowItEnded, Missing, PageContent, PageFate, Registered, Selection,
-    WalkEnd, WalkLease, WalkPage,
+    Authority, Brought, Claim, Erased, GoneBudget, Hastened, HowItEnded, Missing, PageContent, PageFate, Registered,
+    Selection, WalkEnd, WalkLease, WalkPage,
 };
 
-use crate::support::store::{LEASE, TestStore, UNLIMITED, key, on_each_database, wish};
+use crate::support::outcomes::{enough, policy};
+use crate::support::store::{LEASE, TestStore, UNLIMITED, key, on_each_database, spec, wish};
 
 on_each_database! {
     a_walk_is_due_at_once_and_is_no_key,
@@ -28,6 +30,8 @@ on_each_database! {
     what_asks_for_something_else_knows_nothing,
     a_walk_that_is_closed_is_asked_for_no_more,
     a_member_that_is_erased_is_on_no_page_any_more,
+    the_first_page_that_is_answered_after_a_pause_lets_the_others_be_asked_for,
+    a_page_that_says_that_nothing_is_left_has_all_wait,
 }
 
 const ASKS: Fingerprint = Fingerprint(1);
@@ -81,12 +85,13 @@ fn page(test: &TestStore, lease: WalkLease, (number, place): (i64, u32), items: 
         content: PageContent::Items(items, Some(remembered)),
         freshness: Freshness { fetched_at: now, stale_after: now + Duration::from_secs(7200) },
         decided_at: now,
+        signal: policy().hearing(lease.source).signal(Said::Well),
     }
 }
 
 async fn store(test: &TestStore, page: &WalkPage) -> Brought {
     match test.store.store_page(page).await.unwrap() {
-        PageFate::Stored(brought, _) => brought,
+        PageFate::Stored(brought, ..) => brought,
         other => panic!("{other:?}"),
     }
 }
@@ -97,6 +102,56 @@ async fn end(test: &TestStore, lease: WalkLease, gone_after: u32, share: f64) ->
     let ended = test.store.end_walk(&WalkEnd { lease, at: test.now(), how }).await.unwrap();
     assert!(ended.is_stored);
     (ended.gone.len(), ended.held)
+}
+
+/// A collection and three keys of another source on one upstream that wanted to be left alone; the walk, which is claimed, is the
+/// one request that finds out whether it still does.
+async fn probing(test: &TestStore) -> (Registered, Claim) {
+    let specs = [spec("users", "u", UNLIMITED), spec("weather", "u", UNLIMITED)];
+    let [users, weather] = test.store.register(&specs, Authority::Owns).await.unwrap()[..] else { panic!() };
+    let walk = test.store.open_walk(users.source).await.unwrap();
+    test.clock.advance(Duration::from_secs(1));
+    test.add(weather, 3).await;
+    let claims = test.claim(users.upstream).await;
+    assert_eq!((claims.len(), claims[0].resource), (4, walk));
+    test.settle(&claims[1], enough(429, 30)).await;
+    let unsent: Vec<_> = [0, 2, 3].map(|place: usize| (claims[place].token, claims[place].resource)).into();
+    test.store.release(&unsent).await.unwrap();
+    test.clock.advance(Duration::from_secs(30));
+    let probe = test.claim_one(users.upstream).await;
+    assert_eq!((probe.resource, test.claim(users.upstream).await.len()), (walk, 0));
+    (users, probe)
+}
+
+async fn the_first_page_that_is_answered_after_a_pause_lets_the_others_be_asked_for(test: &TestStore) {
+    let (users, probe) = probing(test).await;
+    let lease = lease(users, &probe);
+    let stored = test.store.store_page(&page(test, lease, (1, 0), vec![item("a", "1")])).await.unwrap();
+    let PageFate::Stored(_, _, turns) = stored else { panic!("{stored:?}") };
+    assert!(matches!(turns[..], [Turn::Over(_)]), "{turns:?}");
+    assert_eq!(test.claim(users.upstream).await.len(), 3, "while the walk goes on");
+    store(test, &page(test, lease, (1, 1), vec![item("b", "2")])).await;
+    assert_eq!(end(test, lease, 1, 1.0).await, (0, 0));
+}
+
+async fn a_page_that_says_that_nothing_is_left_has_all_wait(test: &TestStore) {
+    let (users, probe) = probing(test).await;
+    let lease = lease(users, &probe);
+    let later = Later {
+        status: 200,
+        cause: Cause::Allowance,
+        covers: Covers::Upstream,
+        until: test.now() + Duration::from_secs(60),
+    };
+    let signal = policy().hearing(users.source).signal(Said::Later(later));
+    let spent = WalkPage { signal, ..page(test, lease, (1, 0), vec![item("a", "1")]) };
+    let stored = test.store.store_page(&spent).await.unwrap();
+    let PageFate::Stored(_, _, turns) = stored else { panic!("{stored:?}") };
+    assert!(matches!(turns[..], [Turn::Over(_), Turn::Paused(_)]), "{turns:?}");
+    assert_eq!(test.claim(users.upstream).await.len(), 0);
+    assert_eq!(test.store.take_token(users.upstream).await.unwrap(), Err(later.until), "the next page, too");
+    test.clock.advance(Duration::from_secs(60));
+    assert_eq!(test.claim(users.upstream).await.len(), 1);
 }
 
 async fn a_walk_is_due_at_once_and_is_no_key(test: &TestStore) {

@@ -9,6 +9,7 @@ use crate::domain::collection::Item;
 use crate::domain::resource::SourceId;
 use crate::domain::schedule::NEVER;
 use crate::store::columns::micros;
+use crate::store::plan;
 use crate::store::postgres::apply::write_plan;
 use crate::store::postgres::error::Result;
 use crate::store::postgres::{PostgresStore, keys, lease};
@@ -41,10 +42,12 @@ pub(in crate::store::postgres) async fn store_page(store: &PostgresStore, page: 
         members.sort_unstable();
         sqlx::query(SEEN).bind(members).bind(page.number).execute(&mut *tx).await?;
     }
-    let plan = draft.plan(page, upstream);
-    write_plan(store, &mut tx, &plan, &leases, draft.may_be_lost()).await?;
+    let plan_of_page = draft.plan(page, upstream);
+    let may_be_lost = draft.may_be_lost() && !plan::begins_a_pause(page.signal.said);
+    let (_, turns) = write_plan(store, &mut tx, &plan_of_page, &leases, may_be_lost).await?;
     tx.commit().await?;
-    Ok(PageFate::Stored(draft.brought, plan.touched().collect()))
+    let turns = turns.into_iter().map(|(_, turn)| turn).collect();
+    Ok(PageFate::Stored(draft.brought, plan_of_page.touched().collect(), turns))
 }
 
 pub(in crate::store::postgres) const KNOWN: &str = "

@@ -115,8 +115,8 @@ impl SqliteStore {
         let brought = draft.brought;
         let plan = draft.plan(page, held);
         let touched = plan.touched().collect();
-        write::write(work, &plan, &leases, &upstreams, now).await?;
-        Ok(PageFate::Stored(brought, touched))
+        let (_, turns) = write::write(work, &plan, &leases, &upstreams, now).await?;
+        Ok(PageFate::Stored(brought, touched, turns.into_iter().map(|(_, turn)| turn).collect()))
     }
 
     /// Makes the page's items members, and works out what becomes of them.
