@@ -101,7 +101,7 @@ impl<'c> Question<'c> {
                 let failure = Failure { kind, status: Some(200), detail };
                 (put_off(policy, &previous, (failure, &HeaderMap::new()), now, fastrand::f64()), None)
             }
-            Some(Ok(page)) => (end::ended(policy, &previous, None, now, fastrand::f64()), Some(page)),
+            Some(Ok(page)) => (end::ended(policy, &previous, (None, None), now, fastrand::f64()), Some(page)),
             None => (decide(policy, &previous, observation, now, fastrand::f64()), None),
         };
         Ok(Answer { exchange, odd, outcome, page })

@@ -33,7 +33,7 @@ pub enum FailureKind {
     NotFound,
     /// The gone rules are met, but more than `max_delete_share` of the source would go within one interval.
     Held,
-    /// 429.
+    /// 429, or a 403 that is meant so.
     RateLimited,
     /// Another 4xx.
     ClientError,

@@ -10,11 +10,21 @@ use crate::domain::policy::Policy;
 use crate::domain::schedule::{Because, Due, jittered};
 use crate::domain::time::later;
 
-/// What follows for a walk that has been on all its pages. A `problem` is told, and no reason to walk again any sooner.
+/// What follows for a walk that has been on all its pages, and is not wanted again before a time, if its pages said so. A `problem`
+/// is told, and no reason to walk again any sooner.
 #[must_use]
-pub fn ended(policy: &Policy, previous: &Previous, problem: Option<Failure>, now: DateTime<Utc>, rand: f64) -> Outcome {
+pub fn ended(
+    policy: &Policy,
+    previous: &Previous,
+    (problem, not_before): (Option<Failure>, Option<DateTime<Utc>>),
+    now: DateTime<Utc>,
+    rand: f64,
+) -> Outcome {
     let at = jittered(policy.cadence.next(now, previous.slot), policy.jitter, rand);
-    let due = Due { at, because: Because::Interval };
+    let due = match not_before.filter(|not_before| *not_before > at) {
+        Some(at) => Due { at, because: Because::NotBefore },
+        None => Due { at, because: Because::Interval },
+    };
     match problem {
         None => Outcome::Confirmed {
             freshness: Freshness { fetched_at: now, stale_after: policy.cadence.after_two(now) },

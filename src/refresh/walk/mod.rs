@@ -118,6 +118,8 @@ struct Walking<'a> {
     is_asked_again: bool,
     /// What the answers said about the upstream that is not stored yet.
     said: Said,
+    /// Before when the pages want not to be asked for again.
+    not_before: Option<DateTime<Utc>>,
     walked: Walked,
 }
 
@@ -152,6 +154,7 @@ impl<'a> Walking<'a> {
             has_token: true,
             is_asked_again: false,
             said: Said::Nothing,
+            not_before: None,
             walked: Walked::default(),
         })
     }
@@ -185,6 +188,8 @@ impl<'a> Walking<'a> {
             Err(Halt::Store(error)) => return Err(error),
         };
         let Observation { answered_at, conditional, seen, .. } = observation;
+        let not_before = seen.headers().and_then(|headers| self.source.policy.not_before(headers, answered_at));
+        self.not_before = self.not_before.max(not_before);
         match seen {
             Seen::Content { headers, body } => match self.read(&headers, body).await {
                 Ok(page) => self.store(answered_at, page, &headers).await,
@@ -347,7 +352,7 @@ impl<'a> Walking<'a> {
             None => (held > 0).then(|| Failure { kind: FailureKind::Held, status: None, detail: held_back(held) }),
         };
         let (policy, previous) = (&self.source.policy, &self.claim.previous);
-        Ok(End::Settled(Box::new(end::ended(policy, previous, problem, now, fastrand::f64()))))
+        Ok(End::Settled(Box::new(end::ended(policy, previous, (problem, self.not_before), now, fastrand::f64()))))
     }
 
     /// What becomes of members that a walk of all did not see.

@@ -137,7 +137,8 @@ impl State {
         answer
     }
 
-    fn page(&self, request: &Request) -> Answer {
+    /// The page that is asked for.
+    pub fn page(&self, request: &Request) -> Answer {
         let param = |name: &str| {
             request.url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.parse::<i64>().unwrap())
         };

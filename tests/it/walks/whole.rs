@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headpond::domain::change::ChangeKind;
+use headpond::domain::schedule::Because;
 use headpond::store::PruneRules;
 
 use super::Pond;
@@ -17,7 +18,24 @@ on_each_database!(
     page_numbers_bring_all_members_and_then_confirm_them,
     what_a_complete_walk_does_not_see_is_gone_and_comes_back,
     what_is_gone_for_long_is_pruned_and_may_come_back_all_the_same,
+    a_walk_is_made_again_no_sooner_than_its_pages_want,
 );
+
+async fn a_walk_is_made_again_no_sooner_than_its_pages_want(test: &TestStore) {
+    let pond = Pond::walked(test, Upstream::start(Way::Cursor, 5, 2).await, "").await;
+    pond.upstream.before(|number, state, request| {
+        let (status, answer) = state.page(request);
+        // The first of the pages wants it, and no other.
+        Some((status, if number == 1 { answer.insert_header("x-poll-interval", "7200") } else { answer }))
+    });
+    assert_eq!(pond.walk().await.failed, 0);
+    assert_eq!(pond.upstream.statuses().len(), 3);
+    let due = test.current("users", "1").await.due.unwrap();
+    assert_eq!((due.at, due.because), (test.now() + Duration::from_secs(7200), Because::NotBefore));
+    pond.upstream.heal();
+    pond.walk().await;
+    assert_eq!(test.current("users", "1").await.due.unwrap().because, Because::Interval);
+}
 
 async fn link_headers_bring_all_members_and_then_confirm_them(test: &TestStore) {
     brings_all_and_confirms(test, Way::LinkHeader).await;
