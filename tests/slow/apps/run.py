@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -150,27 +151,38 @@ LANGUAGES = {"curl": curl, "psql": psql, "Python": python, "TypeScript": typescr
 
 
 def play(page, directory, command, name, language, file, prepare=None, on_postgres=True, stdin=False, is_compiled=False):
-    """Writes the program into this file and runs it; what it printed."""
-    with world(page, directory, on_postgres) as here:
-        text = program(page, name, language, here)
-        (directory / file).write_text(text)
-        if prepare:
-            prepare()
-        here["age"]()
-        arguments = [] if stdin or is_compiled else [directory / file]
-        printed = watch([*command, *arguments], here, text if stdin else None)
-        with urllib.request.urlopen(f"{here['api']}/metrics") as metrics:
-            if not NOT_MODIFIED.search(metrics.read().decode()):
-                sys.exit(f"{name}: no read was conditional, so none was answered 304")
-        return printed
+    """Writes the program into this file and runs it; what it printed. Where it follows the feed, it is run once more, and finds its
+    cursor unknown: it must then read all users once more, and go on."""
+
+    def run_it(forgets):
+        with world(page, directory, on_postgres) as here:
+            text = program(page, name, language, here)
+            (directory / file).write_text(text)
+            if prepare:
+                prepare()
+            here["age"]()
+            arguments = [] if stdin or is_compiled else [directory / file]
+            printed = watch([*command, *arguments], here, text if stdin else None, forgets)
+            with urllib.request.urlopen(f"{here['api']}/metrics") as metrics:
+                if not NOT_MODIFIED.search(metrics.read().decode()):
+                    sys.exit(f"{name}: no read was conditional, so none was answered 304")
+            return printed
+
+    printed = run_it(forgets=False)
+    if not stdin:
+        relisted, expected = run_it(forgets=True), re.sub(r"((?:there is .*\n)+)", r"\1\1", printed)
+        if relisted != expected:
+            sys.exit(f"{name}, whose cursor was unknown in between, should have printed\n{expected}and printed\n{relisted}")
+    return printed
 
 
 def program(page, name, language, here):
     return block(page, name, language)[0].replace(API, here["api"]).replace(DATABASE, here["database"])
 
 
-def watch(command, here, text=None):
-    """Runs a program, changes the upstream when it begins to follow, and returns what it printed."""
+def watch(command, here, text=None, forgets=False):
+    """Runs a program, and returns what it printed. When it begins to follow, the upstream changes; or the feed forgets its place first, as
+    one does that is restored from a backup, and the upstream changes when the program begins to follow again."""
     process = subprocess.Popen(command, cwd=here["directory"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     timer = threading.Timer(PATIENCE, process.kill)
     timer.start()
@@ -181,7 +193,8 @@ def watch(command, here, text=None):
     for line in process.stdout:
         printed += line
         if FOLLOWS.match(line):
-            here["change"]()
+            here["forget" if forgets else "change"]()
+            forgets = False
     timer.cancel()
     if process.wait() != 0:
         sys.exit(f"{command}: exit code {process.returncode}, after it printed\n{printed}")
@@ -249,10 +262,18 @@ def world(page, directory, on_postgres):
                 upstream.users["ada"] = (200, "Ada Lovelace")
                 refresh("ada", 0)
 
+            def forget():
+                if on_postgres:
+                    run("psql", database, "--quiet", "--command", "UPDATE headpond.change SET tag = tag + 1")
+                else:
+                    with sqlite3.connect(directory / "app.db", timeout=10) as connection:
+                        connection.execute("UPDATE headpond_change SET tag = tag + 1")
+                refresh("ada", 0)  # Whoever waits for a change looks again.
+
             upstream.users["bob"] = (410, None)
             refresh("bob", 10)
             eventually("gone", lambda: ask(f"{api}/v1/users/bob")[0] == 410, serve, log)
-            yield {"api": api, "database": database, "directory": directory, "age": age, "change": change}
+            yield {"api": api, "database": database, "directory": directory, "age": age, "change": change, "forget": forget}
         finally:
             serve.terminate()
             serve.wait()
@@ -267,6 +288,8 @@ def listen_address(log):
 @contextmanager
 def empty_database(directory, on_postgres):
     if not on_postgres:
+        for file in directory.glob("app.db*"):
+            file.unlink()
         yield "sqlite://app.db"
         return
     name = f"headpond_apps_{secrets.token_hex(6)}"
