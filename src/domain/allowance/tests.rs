@@ -1,4 +1,5 @@
 use http::HeaderValue;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -163,5 +164,27 @@ fn how_soon_a_resource_may_be_asked_for_again_is_heard() {
     for bad in ["-60", "soon", "", "1.5"] {
         let left = left(&[("x-poll-interval", bad)]);
         assert_eq!((left.not_before, left.malformed), (None, vec![POLL_INTERVAL]), "{bad}");
+    }
+}
+
+proptest! {
+    /// Whatever bytes come: nobody waits for longer than the cap, or for what has passed.
+    #[test]
+    fn whatever_comes_no_wait_is_longer_than_the_cap(
+        lines in prop::collection::vec((0usize..8, "[ -~]{0,40}|\"a\";r=[0-9]{1,17};t=-?[0-9]{1,17}|[0-9]{1,40}(\\.[0-9]{0,3})?"), 0..8),
+        reset_is in prop::sample::select(vec![ResetIs::Auto, ResetIs::Epoch, ResetIs::SecondsLeft]),
+    ) {
+        let names = [
+            RATELIMIT, RATELIMIT_POLICY, RATELIMIT_REMAINING, RATELIMIT_RESET, POLL_INTERVAL, header::DATE,
+            Fields::default().remaining, Fields::default().reset,
+        ];
+        let mut headers = HeaderMap::new();
+        for (name, value) in &lines {
+            headers.append(names[*name].clone(), HeaderValue::from_str(value).unwrap());
+        }
+        let left = Fields { reset_is, ..Fields::default() }.left(&headers, now(), CAP);
+        for until in [left.spent_until, left.not_before].into_iter().flatten() {
+            prop_assert!(until > now() && until <= later(now(), CAP), "{until}");
+        }
     }
 }
