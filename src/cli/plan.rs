@@ -137,14 +137,18 @@ fn requests(forecast: &Forecast, Upstream { limits, .. }: &Upstream, now: DateTi
         lines.push(format!("{} requests for what was never fetched {until}", forecast.new));
     }
     if forecast.behind > 0 {
-        lines.push(format!("{} requests still wait for its limits after a day", forecast.behind));
+        lines.push(format!("{} requests are late after a day, held back by its limits", forecast.behind));
     }
     lines
 }
 
 fn let_through(limits: &Limits) -> String {
     match limits.per_second() {
-        Some(rate) => format!("; its limits let {:.0} an hour through, {:.0} a day", rate * 3600.0, rate * 86_400.0),
+        Some(rate) => format!(
+            "; in the long run its limits let {:.0} an hour through, {:.0} a day",
+            rate * 3600.0,
+            rate * 86_400.0
+        ),
         None => String::new(),
     }
 }
