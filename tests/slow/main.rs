@@ -36,6 +36,8 @@ use std::time::Duration;
 const FILES: u32 = 10_000;
 /// How many files the program is killed over.
 const CRASH_FILES: u32 = 10_000;
+/// How often, half of the times while it changes what it has.
+const KILLS: usize = 20;
 
 /// Histories that followers of the feed are tried on, on each database.
 const SEEDS: u64 = 2_000;

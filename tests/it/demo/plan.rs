@@ -15,7 +15,7 @@ use crate::support::store::{TestStore, on_each_database};
 on_each_database!(what_is_planned_is_what_it_receives);
 
 /// How far the loop is stepped.
-const MINUTES: usize = 90;
+const MINUTES: usize = 50;
 
 async fn what_is_planned_is_what_it_receives(test: &TestStore) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -59,7 +59,7 @@ async fn what_is_planned_is_what_it_receives(test: &TestStore) {
         );
         println!("{what}: {planned} planned, {came} came");
     };
-    close(plan.within(60), within[59], "the first hour");
+    close(plan.within(30), within[29], "the first half hour");
     close(plan.within(MINUTES), within[MINUTES - 1], "all of it");
     let busiest = within.iter().zip([0].iter().chain(&within)).map(|(now, before)| now - before).max().unwrap();
     assert_eq!((plan.busiest(), within[0]), (Some((0, 320)), busiest), "all that is new, at once");

@@ -15,7 +15,7 @@ async fn metrics(serving: &Serving) -> Option<String> {
 
 /// Waits until all keys but two wait for the budget.
 async fn all_wait(serving: &Serving) -> String {
-    eventually("all to wait", Duration::from_secs(20), async || {
+    eventually("all to wait", Duration::from_secs(120), async || {
         let text = metrics(serving).await?;
         let fresh = value(&text, "headpond_resources{source=\"users\",state=\"fresh\"}");
         let waiting = value(&text, "headpond_upstream_budget_waiting{upstream=\"files\"}");

@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use super::CRASH_FILES as FILES;
+use super::{CRASH_FILES as FILES, KILLS};
 use crate::support::nginx::{Nginx, write_json_files};
 use crate::support::program::{Headpond, Serving, client, eventually, files_config, get_json};
 use crate::support::store::{Database, on_each_empty_database};
 
 on_each_empty_database!(kills_lose_nothing_and_announce_nothing_twice);
 
-/// How often the program is killed, half of the times while it changes what it has.
-const KILLS: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn kills_lose_nothing_and_announce_nothing_twice(database: &Database) {

@@ -15,9 +15,11 @@ mod waiting;
 use std::time::Duration;
 
 /// How many files stand behind nginx; `tests/slow` takes more.
-const FILES: u32 = 2_000;
+const FILES: u32 = 1_000;
 /// How many of them the program is killed over; more there, too.
-const CRASH_FILES: u32 = 2_000;
+const CRASH_FILES: u32 = 1_000;
+/// How often, half of the times while it changes what it has; more often there.
+const KILLS: usize = 10;
 
 /// How much is read while the configuration changes; `tests/slow` reads for a minute.
 const RELOADS: reloads::Reloads = reloads::Reloads {
@@ -30,4 +32,4 @@ const RELOADS: reloads::Reloads = reloads::Reloads {
 
 /// How much is asked for of an upstream that refuses; `tests/slow` asks for more, and is refused for a minute.
 const REFUSED: refused::Refused =
-    refused::Refused { keys: 60, retry_after: Duration::from_secs(4), lasts: Duration::from_secs(5) };
+    refused::Refused { keys: 60, retry_after: Duration::from_secs(6), lasts: Duration::from_secs(7) };

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use headpond::clock::monotonic;
 use http::StatusCode;
+use serde_json::Value;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -85,21 +86,22 @@ async fn an_upstream_that_has_had_enough_is_left_alone_even_by_the_one_who_comes
     ));
     let began = monotonic();
     let killed = headpond.serve().await;
+    let is_paused = async || {
+        let (_, status) = get_json(&killed.url("/v1/-/status")).await;
+        let is = |upstream: &Value| !upstream["pauses"].as_array().unwrap().is_empty() && upstream["in_flight"] == 0;
+        status["upstreams"].as_array().unwrap().iter().any(is).then_some(())
+    };
+    eventually("all that was under way is stored, and a pause", PATIENCE, is_paused).await;
     // The other one is asked for all that it has while this one is left alone.
     eventually("all of the calm one", PATIENCE, async || (calm.log().len() == REFUSED.keys).then_some(())).await;
     let calm_took = monotonic() - began;
-    let is_paused = async |url: String| {
-        let (_, status) = get_json(&url).await;
-        let of = |upstream: &serde_json::Value| !upstream["pauses"].as_array().unwrap().is_empty();
-        status["upstreams"].as_array().unwrap().iter().any(of).then_some(())
-    };
-    eventually("the pause is stored", PATIENCE, async || is_paused(killed.url("/v1/-/status")).await).await;
     let before = busy.log().len();
     killed.signal("KILL");
     killed.ended().await;
+    let paused = database.number("SELECT count(*) FROM {upstream} WHERE standing IS NOT NULL").await;
+    assert_eq!(paused, 1, "that is what the next one finds");
 
     let serving = headpond.serve().await;
-    is_paused(serving.url("/v1/-/status")).await.expect("it is known to the next one");
     eventually("all of the busy one", PATIENCE, async || (busy.count(StatusCode::OK) == REFUSED.keys).then_some(()))
         .await;
     let (_, health) = get_json(&serving.url("/v1/-/status")).await;

@@ -10,4 +10,4 @@ mod plan;
 mod systemd;
 
 /// How many files are moved; `tests/slow` moves more.
-const FILES: u32 = 1_000;
+const FILES: u32 = 300;
