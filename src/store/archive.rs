@@ -71,10 +71,12 @@ pub(super) struct Stored {
     because: i16,
     fetched_at: Option<i64>,
     is_erased: bool,
+    /// Whether its source keeps nothing of what is gone.
+    erases_gone: bool,
 }
 
 impl Stored {
-    /// `id, key, version, content_hash, gone_since, due_at, because, fetched_at, erased_at`.
+    /// `id, key, version, content_hash, gone_since, due_at, because, fetched_at, erased_at, erase_gone`.
     pub(super) fn read<R: Cells>(row: &R) -> Result<(String, Self), StoreError> {
         let record = Record::identified_by(row, "resource", "id")?;
         let stored = Self {
@@ -87,6 +89,7 @@ impl Stored {
             because: record.count("because")?,
             fetched_at: record.maybe_integer("fetched_at")?,
             is_erased: record.maybe_integer("erased_at")?.is_some(),
+            erases_gone: record.integer("erase_gone")? != 0,
         };
         Ok((record.text("key")?, stored))
     }
@@ -94,6 +97,18 @@ impl Stored {
     /// When what is stored was last known to be so.
     fn known_at(&self) -> i64 {
         self.fetched_at.max(self.gone_since).unwrap_or(i64::MIN)
+    }
+
+    /// What its source keeps of the contents that an archive has: the present one, and those from after so many versions.
+    fn kept<'r>(&self, restored: &'r Restored) -> (Option<&'r Replacement>, u64) {
+        if !self.erases_gone {
+            return (restored.content.as_ref(), 0);
+        }
+        if restored.gone_since.is_some() {
+            return (None, u64::MAX);
+        }
+        let went = restored.history.iter().filter(|past| past.is_gone).map(|past| past.version).max();
+        (restored.content.as_ref(), went.unwrap_or(0))
     }
 }
 
@@ -132,7 +147,8 @@ impl Imports {
     }
 
     fn add(&mut self, restored: &Restored, stored: &Stored) -> Import {
-        let fetched_at = restored.content.as_ref().map(|content| micros(content.freshness.fetched_at));
+        let (content, erased_until) = stored.kept(restored);
+        let fetched_at = content.map(|content| micros(content.freshness.fetched_at));
         let gone = restored.gone_since;
         if stored.is_erased {
             return Import::Kept;
@@ -144,10 +160,8 @@ impl Imports {
         let is_same = |content: &Replacement| {
             stored.gone_since.is_none() && stored.content_hash == Some(content.snapshot.content_hash)
         };
-        let confirmed = restored.content.as_ref().filter(|content| is_same(content));
-        let replaced = restored
-            .content
-            .as_ref()
+        let confirmed = content.filter(|content| is_same(content));
+        let replaced = content
             .filter(|content| !is_same(content))
             .map(|content| Replacement { version: content.version.max(stored.version + 1), ..content.clone() });
         let change = match (gone, &replaced) {
@@ -160,7 +174,8 @@ impl Imports {
         };
         // What has a version from here on is the present content, or was replaced here.
         let version = replaced.as_ref().map_or(stored.version, |content| content.version);
-        let past = restored.history.iter().filter(|past| past.version < version).cloned().collect();
+        let is_past = |past: &&Replaced| erased_until < past.version && past.version < version;
+        let past = restored.history.iter().filter(is_past).cloned().collect();
         let fate = if confirmed.is_some() && gone.is_none() { Import::Confirmed } else { Import::Stored };
         self.writes.push(Write {
             schedule: ScheduleRow {
@@ -170,7 +185,7 @@ impl Imports {
                 // Older than any wish: what someone waits for stays wanted.
                 requested_at: i64::MIN,
                 fetched_at,
-                stale_after: restored.content.as_ref().map(|content| micros(content.freshness.stale_after)),
+                stale_after: content.map(|content| micros(content.freshness.stale_after)),
             },
             changed_at: restored.changed_at,
             confirmed: confirmed.map(|content| content.metadata.clone()),

@@ -58,8 +58,10 @@ const LOCK_UPSTREAM: &str = "
      WHERE s.id = $1 FOR NO KEY UPDATE OF u";
 
 pub(super) const STORED: &str = "
-    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, t.due_at, t.because, t.fetched_at, r.erased_at
-      FROM headpond.resource r JOIN headpond.schedule t ON t.resource_id = r.id
+    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, t.due_at, t.because, t.fetched_at, r.erased_at, s.erase_gone
+      FROM headpond.resource r
+      JOIN headpond.schedule t ON t.resource_id = r.id
+      JOIN headpond.source s ON s.id = r.source_id
      WHERE r.source_id = $1 AND r.key = ANY($2)
      ORDER BY r.id FOR NO KEY UPDATE OF t";
 

@@ -43,10 +43,12 @@ pub(super) const INSERT_UNSCHEDULED: &str = "
     WHERE r.id > ?1";
 
 pub(super) const STORED: &str = "
-    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, s.due_at, s.because, s.fetched_at, r.erased_at
+    SELECT r.id, r.key, r.version, r.content_hash, r.gone_since, s.due_at, s.because, s.fetched_at, r.erased_at,
+        source.erase_gone
     FROM json_each(?2) AS j
     CROSS JOIN headpond_resource AS r ON r.source_id = ?1 AND r.key = j.value
-    JOIN headpond_schedule AS s ON s.resource_id = r.id";
+    JOIN headpond_schedule AS s ON s.resource_id = r.id
+    JOIN headpond_source AS source ON source.id = r.source_id";
 
 /// There are no more of them than requests may be under way.
 pub(super) const LEASES: &str = "SELECT token, upstream_id, resources FROM headpond_lease";

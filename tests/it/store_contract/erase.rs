@@ -6,6 +6,7 @@ use headpond::domain::history::History;
 use headpond::domain::observation::Via;
 use headpond::domain::origin::Hand;
 use headpond::domain::resource::{Key, Params, SourceName};
+use headpond::domain::time::earlier;
 use headpond::store::{
     Allowed, Authority, Bodies, Changes, Erased, Fate, Import, OriginSpec, PruneRules, Registered, Seen, Selection,
     SourceSpec,
@@ -21,6 +22,7 @@ on_each_database! {
     a_refresh_that_is_under_way_brings_nothing_back,
     nothing_that_lists_a_key_brings_it_back,
     no_archive_brings_it_back,
+    an_archive_brings_nothing_of_what_is_gone_where_the_source_says_so,
     it_is_announced_once_and_outlives_every_retention,
     a_key_that_was_never_seen_can_be_kept_out,
     what_is_allowed_again_is_fetched_and_has_returned,
@@ -178,6 +180,53 @@ async fn no_archive_brings_it_back(test: &TestStore) {
     assert_eq!(test.store.import(users.source, &[restored]).await.unwrap(), [Import::Kept]);
     assert_eq!(test.database.places_of(CANARY).await, Vec::<String>::new());
     assert_eq!(test.store.export(users.source, None, 10).await.unwrap(), []);
+}
+
+async fn an_archive_brings_nothing_of_what_is_gone_where_the_source_says_so(test: &TestStore) {
+    let registered = keeping(test, true).await;
+    test.store.add_keys(registered.source, &[(key("k0"), Params::new())], Authority::Owns).await.unwrap();
+    test.open_table(registered.source, &users()).await;
+    test.settle_all(registered.upstream, |_| content(r#"{"name":"here"}"#, &[JSON])).await;
+    test.clock.advance(HOUR);
+    let past = |version: u64, is_gone: bool, name: &str| {
+        let at = |hours: u64| earlier(test.now(), u32::try_from(hours).unwrap() * HOUR).to_rfc3339();
+        let (changed_at, until) = (at(20 - version), at(19 - version));
+        let body = format!(r#"{{\"name\":\"{name}\"}}"#);
+        format!(
+            r#"{{"version":{version},"changed_at":"{changed_at}","until":"{until}","gone":{is_gone},"body":"{body}"}}"#
+        )
+    };
+    let import = async |key: &str, more: &str| {
+        let fields = format!(
+            r#""etag":"{CANARY}","headers":[["content-type","application/json"],["content-language","{CANARY}"]]"#
+        );
+        let text = format!(r#"{{"source":"users","key":"{key}","version":9,{fields},{more}}}"#);
+        let restored = serde_json::from_str::<Line>(&text).unwrap().restore(&typed(&users()), test.now()).unwrap();
+        test.store.import(registered.source, &[restored]).await.unwrap()[0]
+    };
+    let before = [past(7, false, CANARY), past(8, false, CANARY)].join(",");
+    for (n, name) in ["k0", "new"].into_iter().enumerate() {
+        let gone = format!(r#""state":"gone","json":{{"name":"{CANARY}"}},"history":[{before}]"#);
+        assert_eq!(import(name, &gone).await, Import::Stored, "{name}");
+        assert_eq!(test.database.places_of(CANARY).await, Vec::<String>::new(), "{name}");
+        let current = test.current("users", name).await;
+        assert_eq!(
+            (current.gone_since, current.content, current.freshness.is_some()),
+            (Some(test.now()), None, n == 0)
+        );
+        assert_eq!(kinds(test).await.last().unwrap(), &(name.to_owned(), ChangeKind::Erased));
+        assert!(test.store.history(&self::name(), &key(name)).await.unwrap().is_empty());
+    }
+    assert_eq!(test.rows("SELECT key FROM [users_all]").await, Vec::<String>::new());
+    assert_eq!(test.number("SELECT count(*) FROM {resource} WHERE content_hash IS NOT NULL").await, 0);
+    // What has returned has a history from then on.
+    test.clock.advance(HOUR);
+    let history = [past(6, false, CANARY), past(7, true, CANARY), past(8, false, "after it was back")].join(",");
+    assert_eq!(import("k0", &format!(r#""json":{{"name":"back"}},"history":[{history}]"#)).await, Import::Stored);
+    let kept = test.store.history(&self::name(), &key("k0")).await.unwrap();
+    assert_eq!(kept.iter().map(|kept| kept.version).collect::<Vec<_>>(), [8]);
+    let places = test.database.places_of(CANARY).await.join(" ");
+    assert!(!places.contains("history.body"), "{places}");
 }
 
 async fn it_is_announced_once_and_outlives_every_retention(test: &TestStore) {
