@@ -228,6 +228,8 @@ impl Standing {
             match signal.said {
                 // A failure of the one request, and a matter of its own backoff: it found out nothing.
                 Said::Nothing | Said::Silence => pause.probe = None,
+                // Another answer has made it longer meanwhile.
+                Said::Well | Said::Later(_) if now < pause.until => pause.probe = None,
                 Said::Well | Said::Later(_) => turns.push(Turn::Over(*pause)),
                 Said::Enough(enough) => {
                     *pause = pause.renewed(signal, enough, now);

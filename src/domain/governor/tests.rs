@@ -87,6 +87,19 @@ fn an_answer_that_was_under_way_makes_a_pause_longer_and_never_shorter() {
 }
 
 #[test]
+fn a_pause_that_was_made_longer_meanwhile_outlasts_the_good_answer_to_its_probe() {
+    for good in [Said::Well, spent(40)] {
+        let mut upstream = paused(30);
+        upstream.sends_probe(2);
+        assert_eq!(upstream.hears(1, enough(Some(60)), 32), []);
+        assert_eq!(upstream.hears(2, good, 33), []);
+        assert_eq!((upstream.way(33), upstream.way(60)), (Way::Shut(at(60)), Way::OneOnly), "{good:?}");
+        upstream.sends_probe(3);
+        assert!(matches!(upstream.hears(3, Said::Well, 61).as_slice(), [Turn::Over(_)]));
+    }
+}
+
+#[test]
 fn a_probe_that_fails_renews_the_pause_as_it_is_told_or_for_longer_each_time() {
     let mut upstream = paused(30);
     let mut now = 30;
