@@ -236,7 +236,9 @@ impl Batch {
         self.added.extend(hands.into_iter().map(|hand| (hand, key.clone())));
         self.source = Some(source);
         self.keys.insert(restored.key.clone());
-        self.bytes += restored.content.as_ref().map_or(0, |content| content.snapshot.body.len());
+        let present = restored.content.iter().map(|content| content.snapshot.body.len());
+        let past = restored.history.iter().map(|past| past.snapshot.body.len());
+        self.bytes += present.chain(past).sum::<usize>();
         self.resources.push(restored);
     }
 }

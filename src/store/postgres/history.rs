@@ -4,6 +4,7 @@ use sqlx::{PgConnection, Row};
 
 use super::PostgresStore;
 use super::error::Result;
+use super::write::{column, fitting};
 use crate::domain::resource::{Key, SourceId, SourceName};
 use crate::domain::snapshot::encode_headers;
 use crate::store::columns::micros;
@@ -23,14 +24,16 @@ pub(super) const KEEP: &str = "
       JOIN headpond.content c ON c.resource_id = r.id
         ON CONFLICT (resource_id, version) DO NOTHING";
 
-/// Of a resource that an archive has contents of, where its source keeps any.
+/// Of resources that an archive has contents of, where their sources keep any.
 pub(super) const PAST: &str = "
     INSERT INTO headpond.history
            (resource_id, version, source_id, changed_at, until, gone, size, etag, headers, body)
-    SELECT r.id, $2, r.source_id, $3, $4, $5, octet_length($8::bytea), $6, $7, $8
-      FROM headpond.resource r
+    SELECT r.id, n.version, r.source_id, n.changed_at, n.until, n.gone, octet_length(n.body), n.etag, n.headers, n.body
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::bytea[], $7::bytea[],
+                  $8::bytea[])
+           AS n (id, version, changed_at, until, gone, etag, headers, body)
+      JOIN headpond.resource r ON r.id = n.id
       JOIN headpond.source s ON s.id = r.source_id AND s.history_versions IS NOT NULL
-     WHERE r.id = $1
         ON CONFLICT (resource_id, version) DO NOTHING";
 
 /// All but the newest.
@@ -45,15 +48,25 @@ pub(super) const TRIM: &str = "
 /// Keeps what a plan is about to replace, and what was replaced before.
 pub(super) async fn write(tx: &mut PgConnection, plan: &Plan<'_>) -> Result<()> {
     let mut kept = 0;
-    for (id, past) in &plan.past {
-        let one = sqlx::query(PAST).bind(id.0).bind(i64::try_from(past.version).unwrap_or(i64::MAX));
-        let one = one.bind(micros(past.changed_at)).bind(micros(past.until)).bind(i32::from(past.is_gone));
-        let one = one.bind(past.snapshot.etag.0.as_slice()).bind(encode_headers(&past.snapshot.headers));
-        kept += one.bind(past.snapshot.body.as_ref()).execute(&mut *tx).await?.rows_affected();
-    }
+    // First what is here: a version that an archive has too stays as it is.
     if !plan.replaced.is_empty() {
         let (ids, times) = history::replaced(plan);
         kept += sqlx::query(KEEP).bind(ids).bind(times).execute(&mut *tx).await?.rows_affected();
+    }
+    let mut rest = &plan.past[..];
+    while !rest.is_empty() {
+        let (part, more) = rest.split_at(fitting(rest, |(_, past)| past.snapshot.body.len()));
+        let written = sqlx::query(PAST)
+            .bind(column(part, |(id, _)| id.0))
+            .bind(column(part, |(_, past)| i64::try_from(past.version).unwrap_or(i64::MAX)))
+            .bind(column(part, |(_, past)| micros(past.changed_at)))
+            .bind(column(part, |(_, past)| micros(past.until)))
+            .bind(column(part, |(_, past)| i32::from(past.is_gone)))
+            .bind(column(part, |(_, past)| past.snapshot.etag.0.as_slice()))
+            .bind(column(part, |(_, past)| encode_headers(&past.snapshot.headers)))
+            .bind(column(part, |(_, past)| past.snapshot.body.as_ref()));
+        kept += written.execute(&mut *tx).await?.rows_affected();
+        rest = more;
     }
     if kept > 0 {
         sqlx::query(TRIM).bind(history::touched(plan)).execute(tx).await?;

@@ -147,7 +147,11 @@ fn cases() -> Vec<Case> {
         ("erase: gone", erase::GONE.into(), ids.clone()),
         ("erase: allow", erase::ALLOW.into(), format!("{ids}, 5, 5")),
         ("history: keep", history::KEEP.into(), format!("{ids}, {zeros}")),
-        ("history: past", history::PAST.into(), "7, 1, 0, 0, 0, '', '', ''".into()),
+        (
+            "history: past",
+            history::PAST.into(),
+            format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {bytes}, {bytes}, {bytes}"),
+        ),
         ("history: trim", history::TRIM.into(), ids.clone()),
         ("history: versions", history::VERSIONS.into(), "'a', 'key 7'".into()),
         ("history: version", history::VERSION.into(), "'a', 'key 7', 0".into()),

@@ -188,7 +188,7 @@ const BODIES: usize = 32 << 20;
 pub(super) async fn content(tx: &mut PgConnection, rows: &[Replaced<'_>]) -> Result<()> {
     let mut rest = rows;
     while !rest.is_empty() {
-        let (part, more) = rest.split_at(fitting(rest));
+        let (part, more) = rest.split_at(fitting(rest, |(.., new)| new.snapshot.body.len()));
         sqlx::query(CONTENT)
             .bind(column(part, |(id, ..)| id.0))
             .bind(column(part, |(.., new)| new.snapshot.etag.0.as_slice()))
@@ -224,10 +224,10 @@ pub(super) async fn describe(tx: &mut PgConnection, plan: &Plan<'_>) -> Result<(
 }
 
 /// How many of the first rows fit into one statement: at least one.
-fn fitting(rows: &[Replaced<'_>]) -> usize {
+pub(super) fn fitting<R>(rows: &[R], size: impl Fn(&R) -> usize) -> usize {
     let mut bytes = 0;
-    let fits = |(.., new): &&Replaced<'_>| {
-        bytes += new.snapshot.body.len();
+    let fits = |row: &&R| {
+        bytes += size(row);
         bytes <= BODIES
     };
     rows.iter().take_while(fits).count().max(1)
@@ -282,6 +282,6 @@ pub(super) async fn number(
 }
 
 /// One column of the rows, to unnest.
-fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
+pub(super) fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }

@@ -44,18 +44,19 @@ pub(super) const TRIM: &str = "
 /// Keeps what a plan is about to replace, and what was replaced before.
 pub(super) async fn write(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
     let mut kept = 0;
+    // First what is here: a version that an archive has too stays as it is.
+    if !plan.replaced.is_empty() {
+        let (ids, times) = history::replaced(plan);
+        let rows: Vec<_> = ids.iter().zip(times).collect();
+        let replaced = sqlx::query(KEEP).bind(json(&rows)?).execute(&mut *connection).await.map_err(failed)?;
+        kept += replaced.rows_affected();
+    }
     for (id, past) in &plan.past {
         let one = sqlx::query(PAST).bind(id.0).bind(i64::try_from(past.version).unwrap_or(i64::MAX));
         let one = one.bind(micros(past.changed_at)).bind(micros(past.until)).bind(past.is_gone);
         let one = one.bind(past.snapshot.etag.0.as_slice()).bind(encode_headers(&past.snapshot.headers));
         let one = one.bind(past.snapshot.body.as_ref()).execute(&mut *connection).await.map_err(failed)?;
         kept += one.rows_affected();
-    }
-    if !plan.replaced.is_empty() {
-        let (ids, times) = history::replaced(plan);
-        let rows: Vec<_> = ids.iter().zip(times).collect();
-        let replaced = sqlx::query(KEEP).bind(json(&rows)?).execute(&mut *connection).await.map_err(failed)?;
-        kept += replaced.rows_affected();
     }
     if kept > 0 {
         sqlx::query(TRIM).bind(json(&history::touched(plan))?).execute(connection).await.map_err(failed)?;

@@ -21,6 +21,7 @@ on_each_database! {
     a_key_that_no_origin_has_is_kept_and_not_polled,
     an_import_says_gone_once,
     contents_that_were_replaced_come_along_where_they_are_kept,
+    a_version_that_is_there_stays_whatever_an_archive_has,
 }
 
 /// A line about a key, by hand.
@@ -191,4 +192,29 @@ async fn contents_that_were_replaced_come_along_where_they_are_kept(test: &TestS
         let refused = line("k0", &format!(r#""body": "now", "history": [{wrong}]"#)).restore(&policy(), test.now());
         assert!(refused.as_ref().is_err_and(|why| why.starts_with(what)), "{what}: {refused:?}");
     }
+}
+
+async fn a_version_that_is_there_stays_whatever_an_archive_has(test: &TestStore) {
+    let history = Some(History { versions: 5, keep: HOUR * 24 });
+    let weather = SourceSpec { history, ..spec("weather", "weather", UNLIMITED) };
+    let weather = test.store.register(&[weather], Authority::Owns).await.unwrap()[0];
+    test.store.add_keys(weather.source, &[(key("k0"), Params::new())], Authority::Owns).await.unwrap();
+    for body in ["own one", "own two", "own three"] {
+        test.settle_all(weather.upstream, |_| content(body, &[])).await;
+        test.clock.advance(3 * HOUR);
+    }
+    let until = test.now().to_rfc3339();
+    let past = |version: u64| {
+        let since = earlier(test.now(), HOUR).to_rfc3339();
+        format!(r#"{{"version": {version}, "changed_at": "{since}", "until": "{until}", "body": "theirs {version}"}}"#)
+    };
+    let all = [past(4), past(3), past(2)].join(", ");
+    let given = restored(test, "k0", &format!(r#""version": 5, "body": "theirs 5", "history": [{all}]"#));
+    assert_eq!(test.store.import(weather.source, &[given]).await.unwrap(), [Import::Stored]);
+    let name = SourceName::new("weather").unwrap();
+    for (version, body) in [(1, "own one"), (2, "own two"), (3, "own three"), (4, "theirs 4")] {
+        let kept = test.store.version(&name, &key("k0"), version).await.unwrap().unwrap();
+        assert_eq!(kept.body, body, "{version}");
+    }
+    assert_eq!(test.current("weather", "k0").await.content.unwrap().body.as_ref(), b"theirs 5");
 }
