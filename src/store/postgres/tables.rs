@@ -95,9 +95,12 @@ const BEGUN: &str = "SELECT id, definition FROM headpond.typed WHERE source_id =
 const BEGIN_AGAIN: &str =
     "UPDATE headpond.typed SET filled = 0, misfits = 0, misfit = NULL WHERE id = $1 AND misfits > 0";
 
-/// Waits for all batches that are under way, for each holds the tables that it saw, and if there were none. It takes nothing else, so
-/// it stands in nobody's way for longer than that.
+/// Waits for all batches that are under way, for each holds the tables that it saw, and if there were none. Those that come
+/// then wait behind it, so it gives way again and again ([`NO_LONG_WAIT`]) as long as one of the others takes its time.
 const SEEN_BY_ALL: &str = "LOCK TABLE headpond.typed IN EXCLUSIVE MODE";
+
+/// How often it is tried before the whole is begun again.
+const TRIES: u32 = 10;
 
 const FORGET: &str = "DELETE FROM headpond.typed WHERE id = $1";
 
@@ -105,10 +108,24 @@ const FORGET: &str = "DELETE FROM headpond.typed WHERE id = $1";
 /// seen neither by who fills it, nor would it write it.
 pub(super) async fn begin(store: &PostgresStore, source: SourceId, table: &Table) -> Result<TableId> {
     let id = begun(store, source, table).await?;
+    let mut tried = 1;
+    loop {
+        match seen_by_all(store).await.map_err(StoreError::from) {
+            Err(StoreError::Busy(_)) if tried < TRIES => tried += 1,
+            seen => {
+                seen?;
+                return Ok(id);
+            }
+        }
+    }
+}
+
+async fn seen_by_all(store: &PostgresStore) -> Result<()> {
     let mut tx = store.begin().await?;
+    tx.execute(NO_LONG_WAIT).await?;
     tx.execute(SEEN_BY_ALL).await?;
     tx.commit().await?;
-    Ok(id)
+    Ok(())
 }
 
 /// One transaction takes the source's lock, so that of two processes that begin at once the second goes on with what the
@@ -195,7 +212,7 @@ const LEAVE: &str = "UPDATE headpond.typed SET state = 'left' WHERE id = $1";
 
 const OPENED: &str = "UPDATE headpond.typed SET state = 'live', columns = $2, schema = $3 WHERE id = $1";
 
-/// Whoever reads a view now is waited for, and whoever comes to read it then waits too: not for long.
+/// Whoever reads a view now, or writes a batch, is waited for, and whoever comes then waits too: not for long.
 const NO_LONG_WAIT: &str = "SET LOCAL lock_timeout = '1s'";
 
 /// Lets apps read a table in place of the one before, in one transaction.

@@ -257,6 +257,14 @@ async fn a_table_is_not_filled_before_batches_that_did_not_see_it_are_committed(
         early = &mut begun => panic!("{early:?}"),
         () = until_someone_waits(&mut looking) => {}
     }
+    // Batches that come meanwhile don't wait for that one: it gives way to them, however often.
+    let mut other = session(&test.database).await;
+    run(&mut other, "SET lock_timeout = '3s'").await;
+    for _ in 0..5 {
+        until_someone_waits(&mut looking).await;
+        run(&mut other, "BEGIN; SELECT FROM headpond.typed FOR KEY SHARE; COMMIT").await;
+    }
+    assert!(!begun.is_finished(), "it goes on trying");
     run(&mut applying, "COMMIT").await;
     begun.await.unwrap().unwrap();
 }
