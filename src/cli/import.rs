@@ -77,6 +77,7 @@ pub(super) struct Counts {
     stored: u64,
     confirmed: u64,
     kept: u64,
+    history_left: u64,
     keys_alone: u64,
     edited: u64,
     left_out: u64,
@@ -84,9 +85,10 @@ pub(super) struct Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { stored, confirmed, kept, keys_alone, edited, left_out } = self;
+        let Self { stored, confirmed, kept, history_left, keys_alone, edited, left_out } = self;
         write!(f, "{stored} stored, {confirmed} confirmed, {kept} kept as they are: what is there is as new")?;
         for (count, what) in [
+            (history_left, "of those with a history that was left"),
             (keys_alone, "without content"),
             (edited, "edited by hand: they are fetched anew"),
             (left_out, "of other sources left out"),
@@ -307,7 +309,8 @@ impl Importer<'_> {
                 self.store.add_by_hand(source, hand, &keys).await?;
             }
         }
-        for fate in self.store.import(source, &resources).await? {
+        for (fate, restored) in self.store.import(source, &resources).await?.into_iter().zip(&resources) {
+            self.counts.history_left += u64::from(fate == Import::Kept && !restored.history.is_empty());
             *match fate {
                 Import::Stored => &mut self.counts.stored,
                 Import::Confirmed => &mut self.counts.confirmed,

@@ -78,6 +78,7 @@ async fn the_same_archive_twice_changes_nothing(database: &Database) {
     let second: Value =
         serde_json::from_str(&well(&headpond, &["import", "first.ndjson", "--add-keys", "--json"]).await).unwrap();
     assert_eq!((&second["stored"], &second["kept"]), (&0.into(), &2.into()), "{second}");
+    assert_eq!(second["history_left"], 0, "{second}");
     well(&headpond, &["export", "--output", "second.ndjson"]).await;
     let resources = |name: &str| -> Vec<Value> {
         let text = std::fs::read_to_string(headpond.path(name)).unwrap();
@@ -86,6 +87,30 @@ async fn the_same_archive_twice_changes_nothing(database: &Database) {
     assert_eq!(resources("first.ndjson"), resources("second.ndjson"));
     assert_eq!(well(&headpond, &["get", "users", "1"]).await, "{\"n\":1}");
     assert_eq!(well(&headpond, &["keys", "list", "users", "--from", "cli"]).await, "1\tcli\n2\tcli\n3\tcli\n");
+}
+
+#[tokio::test]
+async fn an_import_says_of_how_many_the_history_was_left() {
+    let database = Database::sqlite();
+    let config =
+        files_config(&database, "http://127.0.0.1:9", 1, "", "refresh_every = \"1h\"\nhistory = { versions = 2 }");
+    let headpond = Headpond::with_config(&config);
+    let (since, until) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let past = format!("{{\"version\":1,\"changed_at\":\"{since}\",\"until\":\"{until}\",\"body\":\"0\"}}");
+    let line = |history: &str| {
+        let times = format!("\"fetched_at\":\"{until}\",\"changed_at\":\"{until}\"");
+        format!("{{\"source\":\"users\",\"key\":\"1\",\"version\":2,{times},\"json\":1,\"history\":[{history}]}}\n")
+    };
+    std::fs::write(headpond.path("without.ndjson"), line("")).unwrap();
+    std::fs::write(headpond.path("with.ndjson"), line(&past)).unwrap();
+    let first = well(&headpond, &["import", "without.ndjson"]).await;
+    assert!(first.starts_with("1 stored") && !first.contains("history"), "{first}");
+    let second = well(&headpond, &["import", "with.ndjson"]).await;
+    assert!(
+        second.contains("1 kept as they are") && second.contains("1 of those with a history that was left"),
+        "{second}"
+    );
+    database.drop().await;
 }
 
 fn config_of(database: &Database) -> String {
