@@ -175,6 +175,12 @@ impl Allowance {
     }
 }
 
+/// Those of these keys that are erased, of which these are there.
+pub(super) fn erased(keys: &[Key], found: &HashMap<String, Found>) -> Vec<Key> {
+    let is_erased = |key: &&Key| found.get(key.as_str()).is_some_and(|found| found.is_erased);
+    keys.iter().filter(is_erased).cloned().collect()
+}
+
 /// Resources of a plan that are gone, and of which their sources keep nothing then.
 pub(super) type GoneErased = HashSet<ResourceId>;
 

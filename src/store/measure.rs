@@ -284,6 +284,10 @@ impl Store for Measured {
         measured("erase", self.0.erase(source, keys, unseen)).await
     }
 
+    async fn erased(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Key>, StoreError> {
+        measured("erased", self.0.erased(source, keys)).await
+    }
+
     async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
         measured("allow", self.0.allow(source, keys)).await
     }

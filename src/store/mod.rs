@@ -390,6 +390,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// again until they are [allowed](Self::allow); with `unseen`, also those of which nothing is known. In the order given.
     async fn erase(&self, source: SourceId, keys: &[Key], unseen: bool) -> Result<Vec<Erased>, StoreError>;
 
+    /// Those of these keys of a source that are erased.
+    async fn erased(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Key>, StoreError>;
+
     /// Lets keys of a source be fetched again that were erased. Those that are listed are due at once. In the order given.
     async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError>;
 

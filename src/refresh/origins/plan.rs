@@ -17,7 +17,7 @@ const NAMED: usize = 5;
 /// What would become of a source's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyChanges {
-    /// Those that would be polled from then on.
+    /// Those that would be polled from then on. What is erased stays so, whoever lists it.
     pub added: Few,
     /// Those that would be polled no more.
     pub removed: Few,
@@ -78,8 +78,15 @@ pub async fn changes(known: Option<(&dyn Store, SourceId)>, source: &Source) -> 
         let Some(last) = page.into_iter().last() else { break };
         after = Some(last.key);
     }
-    for key in new {
-        changes.added.add(key.clone());
+    let new: Vec<Key> = new.into_iter().cloned().collect();
+    for some in new.chunks(AT_ONCE) {
+        let erased: HashSet<Key> = match known {
+            Some((store, id)) => store.erased(id, some).await?.into_iter().collect(),
+            None => HashSet::new(),
+        };
+        for key in some.iter().filter(|key| !erased.contains(key)) {
+            changes.added.add(key.clone());
+        }
     }
     Ok(changes)
 }

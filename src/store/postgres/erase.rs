@@ -11,7 +11,7 @@ use super::{PostgresStore, lease, refusal, typed, wish};
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::domain::schedule::Because;
 use crate::store::columns::micros;
-use crate::store::erase::{Allowance, Allowed, Erased, Erasure, Found, GoneErased, retired_at};
+use crate::store::erase::{Allowance, Allowed, Erased, Erasure, Found, GoneErased, erased as among, retired_at};
 use crate::store::plan::Plan;
 use crate::store::tables::TableId;
 use crate::store::{LeaseToken, StoreError};
@@ -172,6 +172,11 @@ pub(super) async fn gone(tx: &mut PgConnection, plan: &Plan<'_>) -> Result<GoneE
     wipe(&mut *tx, &ids, &named.into_iter().collect::<Vec<_>>(), &tables).await?;
     sqlx::query(NO_HASH).bind(&ids).execute(tx).await?;
     Ok(ids.into_iter().map(ResourceId).collect())
+}
+
+pub(super) async fn erased(store: &PostgresStore, source: SourceId, keys: &[Key]) -> Result<Vec<Key>> {
+    let mut reader = store.readers.acquire().await?;
+    Ok(among(keys, &found(&mut reader, source, keys).await?))
 }
 
 /// What had content counts as gone until it comes, so that it is announced as having returned.

@@ -372,6 +372,10 @@ impl Store for PostgresStore {
         retrying(|| bounded(erase::erase(self, source, keys, unseen))).await
     }
 
+    async fn erased(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Key>, StoreError> {
+        bounded(erase::erased(self, source, keys)).await
+    }
+
     async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
         retrying(|| bounded(erase::allow(self, source, keys))).await
     }

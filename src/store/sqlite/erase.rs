@@ -15,7 +15,7 @@ use super::{SqliteStore, json, refusal, typed, wish};
 use crate::domain::resource::{Key, ResourceId, SourceId};
 use crate::store::StoreError;
 use crate::store::columns::micros;
-use crate::store::erase::{Allowance, Allowed, Erased, Erasure, Found, GoneErased, retired_at};
+use crate::store::erase::{Allowance, Allowed, Erased, Erasure, Found, GoneErased, erased, retired_at};
 use crate::store::plan::{Leases, Plan};
 use crate::store::tables::TableId;
 
@@ -146,6 +146,12 @@ impl SqliteStore {
         let leases = leases.iter().map(held).collect::<Result<Leases, _>>()?;
         write::write(work, &erasure.plan(&leases, now), &leases, &Upstreams::new(), now).await?;
         Ok(erasure.fates)
+    }
+
+    pub(super) async fn erased_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Key>, StoreError> {
+        let rows = sqlx::query(FOUND).bind(source.0).bind(json(keys)?).fetch_all(&self.readers).await;
+        let found = rows.map_err(failed)?.iter().map(Found::read).collect::<Result<_, _>>()?;
+        Ok(erased(keys, &found))
     }
 
     pub(super) async fn allow_keys(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {

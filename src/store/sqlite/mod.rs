@@ -356,6 +356,10 @@ impl Store for SqliteStore {
         self.erase_keys(source, keys, unseen).await
     }
 
+    async fn erased(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Key>, StoreError> {
+        self.erased_keys(source, keys).await
+    }
+
     async fn allow(&self, source: SourceId, keys: &[Key]) -> Result<Vec<Allowed>, StoreError> {
         self.allow_keys(source, keys).await
     }

@@ -61,4 +61,10 @@ async fn a_plan_tells_of_requests_keys_and_tables_and_changes_nothing(database: 
     headpond.configure(&changed.replace("[sources.users", "[sources.people"));
     says(&plan().await, &["source users: not in the configuration: its 60 keys would be polled no more"]);
     assert_eq!(database.number("SELECT count(*) FROM {resource}").await, 60, "nothing is stored");
+
+    // What is erased stays away, whoever lists it.
+    headpond.configure(&changed);
+    assert_eq!(headpond.run(&["erase", "users", "61", "7", "--unseen"]).await.code(), Some(0));
+    let erased = plan().await;
+    says(&erased, &["source users: 1 (62) keys would be added", "1 requests for what was never fetched"]);
 }

@@ -295,5 +295,7 @@ async fn an_erased_key_is_in_no_list_and_counts_as_none(test: &TestStore) {
     assert_eq!((batch.absent, batch.items.len()), (vec![key("k0")], 1));
     let listed: Vec<_> = test.store.keys(users.source, None, 9).await.unwrap().into_iter().map(|one| one.key).collect();
     assert_eq!(listed, [key("k1")]);
+    let asked = [key("k1"), key("k0"), key("nobody")];
+    assert_eq!(test.store.erased(users.source, &asked).await.unwrap(), [key("k0")]);
     assert_eq!(test.store.find(users.source, &[key("k0")]).await.unwrap(), [None]);
 }
