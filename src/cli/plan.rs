@@ -1,14 +1,18 @@
 //! What a configuration comes to: requests, keys and tables.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::outcome::CliError;
 use super::question::Counting;
 use super::table::span;
 use crate::config::{Config, Source, Upstream};
+use crate::domain::collection::{Collection, Known, Paginate};
 use crate::domain::forecast::{Demand, Forecast};
 use crate::domain::limit::Limits;
 use crate::domain::resource::SourceId;
+use crate::domain::schedule::{Cadence, has_lasted};
 use crate::refresh::origins::plan::{KeyChanges, changes};
 use crate::store::{Selection, SourceStatus, Status, Store};
 
@@ -19,7 +23,7 @@ const MOST_PAGES: u32 = 10_000;
 struct Part<'c> {
     source: &'c Source,
     changes: KeyChanges,
-    demand: Demand<'c>,
+    demands: Vec<Demand<'c>>,
 }
 
 /// Says what would be asked of each upstream from `now` on, and what would become of the keys.
@@ -36,13 +40,14 @@ pub(super) async fn show(config: &Config, counting: &Counting, now: DateTime<Utc
         Some(store) => Some(store.status(now).await?),
         None => None,
     };
+    let sweeps: Vec<_> = config.sources.iter().map(sweeps).collect();
     let mut parts = Vec::new();
-    for source in &config.sources {
-        parts.push(part(store, status.as_ref(), source, now).await?);
+    for (source, sweeps) in config.sources.iter().zip(&sweeps) {
+        parts.push(part(store, status.as_ref(), (source, sweeps.as_ref()), now).await?);
     }
     for (name, upstream) in &config.upstreams {
-        let demands: Vec<_> =
-            parts.iter().filter(|part| part.source.upstream == *name).map(|part| part.demand.clone()).collect();
+        let of_it = parts.iter().filter(|part| part.source.upstream == *name);
+        let demands: Vec<_> = of_it.flat_map(|part| part.demands.iter().cloned()).collect();
         let forecast = Forecast::of(&demands, &upstream.limits, now);
         for line in requests(&forecast, upstream, now) {
             println!("upstream {name}: {line}");
@@ -54,10 +59,16 @@ pub(super) async fn show(config: &Config, counting: &Counting, now: DateTime<Utc
     Ok(())
 }
 
+/// How often all pages of a collection are walked of which changes are asked for in between.
+fn sweeps(source: &Source) -> Option<Cadence> {
+    let changes = source.collection.as_ref()?.changes.as_ref()?;
+    Some(Cadence::Every(changes.sweep_every))
+}
+
 async fn part<'c>(
     store: Option<&dyn Store>,
     status: Option<&Status>,
-    source: &'c Source,
+    (source, sweeps): (&'c Source, Option<&'c Cadence>),
     now: DateTime<Utc>,
 ) -> Result<Part<'c>, CliError> {
     let id = match store {
@@ -65,14 +76,20 @@ async fn part<'c>(
         None => None,
     };
     let known = store.zip(id);
-    let changes = changes(known, source).await?;
+    let mut changes = changes(known, source).await?;
     let of_source = |one: &&SourceStatus| one.name == source.name;
     let stored = status.and_then(|status| status.sources.iter().find(of_source));
-    let demand = match &source.collection {
-        Some(_) => walks(known, source, now).await?,
-        None => polls(known, source, stored, &changes, now).await?,
+    let demands = match &source.collection {
+        Some(collection) => {
+            let walked = walked(known, source, now).await?;
+            if walked.pages == 0 && collection.paginate != Paginate::Never {
+                changes.unread.push("its pages are not known yet; counted as one".into());
+            }
+            walks(&walked, (source, collection), sweeps, now)
+        }
+        None => vec![polls(known, source, stored, &changes, now).await?],
     };
-    Ok(Part { source, changes, demand })
+    Ok(Part { source, changes, demands })
 }
 
 /// Resources are asked for one by one, or in batches.
@@ -96,24 +113,53 @@ async fn polls<'c>(
     Ok(Demand { cadence, jitter, new, overdue: requests(overdue), settled: requests(settled) })
 }
 
-/// A collection is asked for as a whole: as many pages as its last walk has been on.
-async fn walks<'c>(
+/// What is known of a collection.
+#[derive(Default)]
+struct Walked {
+    /// How many pages its last walk of all members has been on.
+    pages: u32,
+    swept_at: Option<DateTime<Utc>>,
+    has_since: bool,
+    is_due: bool,
+}
+
+async fn walked(
     known: Option<(&dyn Store, SourceId)>,
-    source: &'c Source,
+    source: &Source,
     now: DateTime<Utc>,
-) -> Result<Demand<'c>, CliError> {
-    let (cadence, jitter) = (&source.policy.cadence, source.policy.jitter);
-    let (mut pages, mut is_new, mut is_due) = (0, true, false);
-    if let Some((store, id)) = known {
-        while pages < MOST_PAGES && store.walk_page(id, pages).await?.is_some() {
-            pages += 1;
-        }
-        is_new = store.walk(id, source.fingerprint()).await?.swept_at.is_none();
-        is_due = store.backlog(&Selection::Sources(vec![id]), now).await?.waiting > 0;
+) -> Result<Walked, CliError> {
+    let Some((store, id)) = known else { return Ok(Walked::default()) };
+    let mut pages = 0;
+    while pages < MOST_PAGES && store.walk_page(id, pages).await?.is_some() {
+        pages += 1;
     }
-    let pages = u64::from(pages.max(1));
-    let of = |is| if is { pages } else { 0 };
-    Ok(Demand { cadence, jitter, new: of(is_new), overdue: of(!is_new && is_due), settled: of(!is_new && !is_due) })
+    let Known { swept_at, since, .. } = store.walk(id, source.fingerprint()).await?;
+    let is_due = store.backlog(&Selection::Sources(vec![id]), now).await?.waiting > 0;
+    Ok(Walked { pages, swept_at, has_since: since.is_some(), is_due })
+}
+
+/// A collection is asked for as a whole: as many pages as its last walk has been on. Where changes are asked for it is one
+/// page, and all the others only as often as it `sweeps`.
+fn walks<'c>(
+    walked: &Walked,
+    (source, collection): (&'c Source, &Collection),
+    sweeps: Option<&'c Cadence>,
+    now: DateTime<Utc>,
+) -> Vec<Demand<'c>> {
+    let (cadence, jitter) = (&source.policy.cadence, source.policy.jitter);
+    let (pages, is_new) = (u64::from(walked.pages.max(1)), walked.swept_at.is_none());
+    let demand = |cadence, jitter, pages, is_due: bool| {
+        let of = |is| if is { pages } else { 0 };
+        Demand { cadence, jitter, new: of(is_new), overdue: of(!is_new && is_due), settled: of(!is_new && !is_due) }
+    };
+    match (sweeps, &collection.changes) {
+        // Where no member says when it changed, there is nothing to ask from.
+        (Some(sweeps), Some(changes)) if is_new || walked.has_since => {
+            let is_over = walked.swept_at.is_some_and(|at| has_lasted(at, now, changes.sweep_every));
+            vec![demand(cadence, jitter, 1, walked.is_due), demand(sweeps, Duration::ZERO, pages - 1, is_over)]
+        }
+        _ => vec![demand(cadence, jitter, pages, walked.is_due)],
+    }
 }
 
 fn requests(forecast: &Forecast, Upstream { limits, .. }: &Upstream, now: DateTime<Utc>) -> Vec<String> {

@@ -1,10 +1,16 @@
 //! What `check --plan` says, and that it is all that it does.
 
+use wiremock::matchers::{path, query_param, query_param_is_missing};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
 use crate::support::nginx::{Nginx, write_json_files};
 use crate::support::program::{Headpond, files_config};
 use crate::support::store::{Database, on_each_empty_database};
 
-on_each_empty_database!(a_plan_tells_of_requests_keys_and_tables_and_changes_nothing);
+on_each_empty_database!(
+    a_plan_tells_of_requests_keys_and_tables_and_changes_nothing,
+    a_plan_counts_one_page_of_changes_and_all_pages_as_often_as_they_are_swept,
+);
 
 async fn a_plan_tells_of_requests_keys_and_tables_and_changes_nothing(database: &Database) {
     let files = tempfile::tempdir().unwrap();
@@ -67,4 +73,47 @@ async fn a_plan_tells_of_requests_keys_and_tables_and_changes_nothing(database: 
     assert_eq!(headpond.run(&["erase", "users", "61", "7", "--unseen"]).await.code(), Some(0));
     let erased = plan().await;
     says(&erased, &["source users: 1 (62) keys would be added", "1 requests for what was never fetched"]);
+}
+
+async fn a_plan_counts_one_page_of_changes_and_all_pages_as_often_as_they_are_swept(database: &Database) {
+    let server = MockServer::start().await;
+    for page in 1..=4 {
+        let item = format!(r#"[{{"id":"{page}","at":"2026-01-01T00:00:0{page}Z"}}]"#);
+        let mut answer = ResponseTemplate::new(200).set_body_raw(item, "application/json");
+        if page < 4 {
+            answer = answer.insert_header("link", format!("<{}/items?page={}>; rel=\"next\"", server.uri(), page + 1));
+        }
+        let asked = Mock::given(path("/items"));
+        let asked = if page == 1 {
+            asked.and(query_param_is_missing("page"))
+        } else {
+            asked.and(query_param("page", page.to_string()))
+        };
+        asked.respond_with(answer).mount(&server).await;
+    }
+    let config = |more: &str| {
+        format!(
+            "[database]\nurl = \"{}\"\n[sources.items]\nkind = \"collection\"\nurl = \"{}/items\"\nitems = \"$[*]\"\n\
+             item_key = \"$.id\"\npaginate = {{ by = \"link_header\" }}\nrefresh_every = \"1h\"\n{more}\n",
+            database.url(),
+            server.uri()
+        )
+    };
+    let changes = "updated_since = { param = \"since\", path = \"$.at\" }\nsweep_every = \"24h\"";
+    let headpond = Headpond::with_config(&config(changes));
+    let plan = async || {
+        let planned = headpond.run(&["check", "--plan"]).await;
+        assert_eq!(planned.code(), Some(0), "{planned:?}");
+        planned.stdout
+    };
+    let unknown = "source items: its pages are not known yet; counted as one";
+    let before = plan().await;
+    assert!(before.contains("25 in the next day") && before.contains(unknown), "{before}");
+    assert_eq!(headpond.run(&["refresh", "--all"]).await.code(), Some(0));
+    let swept = plan().await;
+    // One of the 24 walks of a day looks at three pages more.
+    assert!(swept.contains("27 in the next day") && !swept.contains("not known"), "{swept}");
+    headpond.configure(&config(""));
+    let whole = plan().await;
+    assert!(whole.contains("100 in the next day"), "{whole}");
 }
