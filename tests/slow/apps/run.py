@@ -25,8 +25,6 @@ SERVER = os.environ.get("HEADPOND_TEST_POSTGRES", "")
 
 # What stands on the page for what is somewhere else here.
 API, DATABASE = "http://127.0.0.1:8080", "postgres://app@127.0.0.1/app"
-# The line after which the upstream changes: by then a program has the cursor that it follows from.
-FOLLOWS = re.compile("there is (eve|a cursor)")
 # That a read of a single copy was answered 304, in Headpond's metrics.
 NOT_MODIFIED = re.compile(r'^headpond_http_request_duration_seconds_count\{(?=.*route="/v1/\{source\}/\{key\}").*status="304".*\} [1-9]', re.M)
 PATIENCE = 120
@@ -162,7 +160,8 @@ def play(page, directory, command, name, language, file, prepare=None, on_postgr
                 prepare()
             here["age"]()
             arguments = [] if stdin or is_compiled else [directory / file]
-            printed = watch([*command, *arguments], here, text if stdin else None, forgets)
+            here["forgets"](forgets)
+            printed = watch([*command, *arguments], here, text if stdin else None)
             with urllib.request.urlopen(f"{here['api']}/metrics") as metrics:
                 if not NOT_MODIFIED.search(metrics.read().decode()):
                     sys.exit(f"{name}: no read was conditional, so none was answered 304")
@@ -170,31 +169,25 @@ def play(page, directory, command, name, language, file, prepare=None, on_postgr
 
     printed = run_it(forgets=False)
     if not stdin:
-        relisted, expected = run_it(forgets=True), re.sub(r"((?:there is .*\n)+)", r"\1\1", printed)
+        relisted, expected = run_it(forgets=True), re.sub(r"((?:there (?:is|was|may be) .*\n)+)", r"\1\1", printed)
         if relisted != expected:
             sys.exit(f"{name}, whose cursor was unknown in between, should have printed\n{expected}and printed\n{relisted}")
     return printed
 
 
 def program(page, name, language, here):
-    return block(page, name, language)[0].replace(API, here["api"]).replace(DATABASE, here["database"])
+    return block(page, name, language)[0].replace(API, here["shown"]).replace(DATABASE, here["database"])
 
 
-def watch(command, here, text=None, forgets=False):
-    """Runs a program, and returns what it printed. When it begins to follow, the upstream changes; or the feed forgets its place first, as
-    one does that is restored from a backup, and the upstream changes when the program begins to follow again."""
+def watch(command, here, text=None):
+    """Runs a program, and returns what it printed."""
     process = subprocess.Popen(command, cwd=here["directory"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     timer = threading.Timer(PATIENCE, process.kill)
     timer.start()
     if text:
         process.stdin.write(text)
     process.stdin.close()
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if FOLLOWS.match(line):
-            here["forget" if forgets else "change"]()
-            forgets = False
+    printed = process.stdout.read()
     timer.cancel()
     if process.wait() != 0:
         sys.exit(f"{command}: exit code {process.returncode}, after it printed\n{printed}")
@@ -225,6 +218,42 @@ class Upstream(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class Between(BaseHTTPRequestHandler):
+    """Passes on what programs ask Headpond for. Before the feed is first asked for, Ada changes twice; or the feed forgets its place, as
+    one does that is restored from a backup, and Ada changes before it is asked for again."""
+
+    def do_GET(self):
+        if self.path.startswith("/v1/-/changes") and self.server.before_changes:
+            self.server.before_changes.pop(0)()
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        try:
+            answer = urllib.request.urlopen(urllib.request.Request(self.server.api + self.path, headers=headers), timeout=PATIENCE)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            body = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date"):
+                self.send_header(name, value)
+        if answer.status != 304:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def between(api):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
+        server.api, server.before_changes = api, []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @contextmanager
@@ -259,8 +288,9 @@ def world(page, directory, on_postgres):
                 eventually("stale", is_stale, serve, log)
 
             def change():
-                upstream.users["ada"] = (200, "Ada Lovelace")
-                refresh("ada", 0)
+                for name in ["Ada King", "Ada Lovelace"]:
+                    upstream.users["ada"] = (200, name)
+                    refresh("ada", 10)
 
             def forget():
                 if on_postgres:
@@ -273,7 +303,13 @@ def world(page, directory, on_postgres):
             upstream.users["bob"] = (410, None)
             refresh("bob", 10)
             eventually("gone", lambda: ask(f"{api}/v1/users/bob")[0] == 410, serve, log)
-            yield {"api": api, "database": database, "directory": directory, "age": age, "change": change, "forget": forget}
+            with between(api) as shown:
+
+                def forgets(forgets):
+                    shown.before_changes = [forget, change] if forgets else [change]
+
+                address = f"http://127.0.0.1:{shown.server_port}"
+                yield {"api": api, "shown": address, "database": database, "directory": directory, "age": age, "forgets": forgets}
         finally:
             serve.terminate()
             serve.wait()
