@@ -121,9 +121,18 @@ fn settle(claim: &Claim, clock: &ManualClock) -> Settled {
         let validators = Validators { etag: Some("\"6553f100-1a2\"".into()), last_modified: None };
         let metadata = Metadata { validators, ..Metadata::default() };
         let kind = ChangeKind::Created;
-        Outcome::Replaced(Box::new(Replacement { snapshot, typed: None, version: 1, kind, metadata, freshness, due }))
+        Outcome::Replaced(Box::new(Replacement {
+            snapshot,
+            typed: None,
+            version: 1,
+            kind,
+            metadata,
+            freshness,
+            kept_until: None,
+            due,
+        }))
     } else {
-        Outcome::Confirmed { freshness, metadata: None, described: http::HeaderMap::new(), due }
+        Outcome::Confirmed { freshness, kept_until: None, metadata: None, described: http::HeaderMap::new(), due }
     };
     Settled {
         token: claim.token,

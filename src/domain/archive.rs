@@ -202,6 +202,7 @@ impl Line {
                 kind: ChangeKind::Created,
                 metadata: self.metadata(edited)?,
                 freshness,
+                kept_until: None,
                 due: Due { at: now, because: Because::Interval },
             });
         }

@@ -1,8 +1,7 @@
 //! The decision: what a resource was, what the wire said, and what follows. Pure.
 
 mod outcome;
-
-use std::time::Duration;
+mod times;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -12,7 +11,7 @@ use super::cache_control::CacheControl;
 use super::change::ChangeKind;
 use super::content::{Unfit, inspect, typed};
 use super::failure::{Absence, Failing, Failure, FailureKind};
-use super::freshness::{Stated, guessed};
+use super::freshness::Stated;
 use super::governor::is_redirect;
 use super::hop_by_hop;
 use super::observation::{Observation, Seen, Via};
@@ -21,7 +20,7 @@ use super::refused::{MOST_KEPT, Refused};
 use super::retry_after::retry_after;
 use super::schedule::{AT_ONCE, Because, Due, has_lasted, jittered};
 use super::snapshot::kept;
-use super::terms::{Reuse, Terms};
+use super::terms::Terms;
 use super::time::later;
 use super::validators::Validators;
 
@@ -143,6 +142,7 @@ impl<'a> Decision<'a> {
             kind,
             metadata,
             freshness,
+            kept_until: self.kept_until(&stated),
             due: self.regular(&stated),
         }))
     }
@@ -204,6 +204,7 @@ impl<'a> Decision<'a> {
         described.remove(header::CONTENT_TYPE);
         Outcome::Confirmed {
             freshness,
+            kept_until: self.kept_until(stated),
             metadata: (!is_as_it_was).then_some(metadata),
             described,
             due: self.regular(stated),
@@ -316,75 +317,6 @@ impl<'a> Decision<'a> {
             due: self.no_sooner(due),
             refused: None,
         }
-    }
-
-    /// How much longer than the answer the upstream's own word keeps us from asking again.
-    fn upstream_lifetime(&self, stated: &Stated) -> Duration {
-        stated.remaining().min(self.policy.freshness_cap)
-    }
-
-    fn freshness(&self, stated: &Stated, metadata: &Metadata, headers: &HeaderMap) -> Freshness {
-        let fetched_at = self.answered_at;
-        let stale_after = match (&metadata.terms, self.policy.stale_after) {
-            (Some(terms), _) => later(fetched_at, self.lifetime(stated, *terms, metadata, headers)),
-            (None, Some(age)) => later(fetched_at, age),
-            (None, None) => self
-                .policy
-                .after_two(fetched_at)
-                .max(later(fetched_at, self.upstream_lifetime(stated).saturating_mul(2)))
-                .max(later(fetched_at, self.quiet().saturating_mul(2))),
-        };
-        Freshness { fetched_at, stale_after }
-    }
-
-    /// How much longer than the answer the copy is fresh by RFC 9111 §4.2.1: what is stated; else, where the upstream states
-    /// nothing, the operator's contract (§4.2.4); else a guess (§4.2.2).
-    fn lifetime(&self, stated: &Stated, terms: Terms, metadata: &Metadata, headers: &HeaderMap) -> Duration {
-        let policy = self.policy;
-        if terms.reuse == Reuse::Never {
-            return Duration::ZERO;
-        }
-        if let Some(explicit) = stated.explicit() {
-            return explicit;
-        }
-        if let (true, Some(stale_after)) = (terms.by_expires, self.previous.stale_after) {
-            return (stale_after - self.answered_at).to_std().unwrap_or_default();
-        }
-        policy.stale_after.unwrap_or_else(|| {
-            let last_modified = metadata.validators.last_modified.as_deref();
-            guessed(last_modified, headers, self.answered_at, stated.age).min(policy.freshness_cap)
-        })
-    }
-
-    /// The next regular refresh: by the cadence, or when the upstream's own lifetime ends if that is later. Resources
-    /// that were fetched together are then spread over a tenth of that lifetime by their slots.
-    fn regular(&self, stated: &Stated) -> Due {
-        let by_cadence = self.policy.cadence.next(self.now, self.previous.slot);
-        let lifetime = self.upstream_lifetime(stated);
-        let fresh_until = later(self.answered_at, lifetime);
-        let is_kept = !self.policy.early_refresh && !lifetime.is_zero();
-        let (at, because) = if fresh_until > by_cadence || (is_kept && !self.policy.cadence.is_polled()) {
-            (later(fresh_until, lifetime.mul_f64(self.previous.slot.fraction() / 10.0)), Because::Freshness)
-        } else {
-            (by_cadence, Because::Interval)
-        };
-        let because = if is_kept { Because::NotBefore } else { because };
-        self.no_sooner(Due { at: jittered(at, self.policy.jitter, self.rand), because })
-    }
-
-    /// The same, but not before the upstream wants to be asked again, and then spread as by its lifetime.
-    fn no_sooner(&self, due: Due) -> Due {
-        let late = self.quiet().mul_f64(self.previous.slot.fraction() / 10.0);
-        // What nobody polls is due in an age, and asked for when a reader comes.
-        let waits_for_reader = !self.policy.cadence.is_polled() && !due.because.spares_the_upstream();
-        let not_before = self.not_before.filter(|at| waits_for_reader || *at > due.at);
-        not_before.map_or(due, |at| Due { at: later(at, late), because: Because::NotBefore })
-    }
-
-    /// For how long after the answer the upstream wants not to be asked again.
-    fn quiet(&self) -> Duration {
-        let quiet = self.not_before.and_then(|at| (at - self.answered_at).to_std().ok());
-        quiet.unwrap_or_default()
     }
 }
 

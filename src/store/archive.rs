@@ -186,6 +186,7 @@ impl Imports {
                 requested_at: i64::MIN,
                 fetched_at,
                 stale_after: content.map(|content| micros(content.freshness.stale_after)),
+                kept_until: None,
             },
             changed_at: restored.changed_at,
             confirmed: confirmed.map(|content| content.metadata.clone()),

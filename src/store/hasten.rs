@@ -22,13 +22,15 @@ pub(super) struct Place {
     fetched_at: Option<DateTime<Utc>>,
     /// When a reader last waited for it.
     hastened_at: Option<DateTime<Utc>>,
+    /// Until when the upstream's own word keeps readers from having it asked for again, whenever it is due.
+    kept_until: Option<DateTime<Utc>>,
     is_leased: bool,
     /// What its upstream asked for.
     wait: Option<Wait>,
 }
 
 impl Place {
-    /// Of `schedule`: `due_at, because, fetched_at, hastened_at`.
+    /// Of `schedule`: `due_at, because, fetched_at, hastened_at, kept_until`.
     pub(super) fn of<R: Cells>(
         schedule: &Record<'_, R>,
         is_leased: bool,
@@ -40,6 +42,7 @@ impl Place {
             because: code.and_then(Because::from_code),
             fetched_at: schedule.maybe_time("fetched_at")?,
             hastened_at: schedule.maybe_time("hastened_at")?,
+            kept_until: schedule.maybe_time("kept_until")?,
             is_leased,
             wait,
         })
@@ -61,8 +64,11 @@ impl Place {
             return Hastened::Coming;
         }
         let spares = self.because.is_some_and(Because::spares_the_upstream) && !self.is_looked_at_again(wish, now);
-        if due_at > now && spares {
-            return Hastened::PutOff(due_at);
+        // What is gone has its own rule.
+        let kept_until = self.kept_until.filter(|_| self.because != Some(Because::GoneRecheck));
+        let put_off_until = kept_until.max(spares.then_some(due_at)).filter(|at| *at > now);
+        if let Some(until) = put_off_until {
+            return Hastened::PutOff(until);
         }
         if self.was_fetched_for_others(wish.echo, now) { Hastened::Served } else { Hastened::Due }
     }
@@ -82,6 +88,16 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PLACE: Place = Place {
+        due_at: None,
+        because: None,
+        fetched_at: None,
+        hastened_at: None,
+        kept_until: None,
+        is_leased: false,
+        wait: None,
+    };
 
     #[test]
     fn a_reader_makes_due_what_waits_for_its_turn_and_nothing_else() {
@@ -106,9 +122,33 @@ mod tests {
             (None, Interval, 500, false, Hastened::Never),
         ] {
             let (due_at, fetched_at) = (due_at.map(at), Some(at(fetched_at)));
-            let place = Place { due_at, because: Some(because), fetched_at, hastened_at: None, is_leased, wait: None };
+            let place = Place { due_at, because: Some(because), fetched_at, is_leased, ..PLACE };
             let wish = Wish { seen, at: now, echo: Duration::ZERO, gone_for: None };
             assert_eq!(place.hastened(wish, now), expected, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn no_reader_makes_due_what_the_upstream_keeps_and_only_for_as_long_as_that() {
+        use Because::{Backoff, GoneRecheck, Interval, NotBefore};
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let put_off = |seconds| Hastened::PutOff(at(seconds));
+        for (due_at, because, kept_until, expected) in [
+            (2000, Interval, Some(1001), put_off(1001)),
+            (2000, Interval, Some(1000), Hastened::Due),
+            // Due, but others are before it.
+            (900, Interval, Some(1001), put_off(1001)),
+            (900, Backoff, Some(1001), put_off(1001)),
+            (2000, Backoff, Some(1001), put_off(2000)),
+            (2000, NotBefore, Some(1900), put_off(2000)),
+            (0, Interval, Some(1001), Hastened::Coming),
+            // Someone asked for it meanwhile.
+            (900, GoneRecheck, Some(1001), Hastened::Due),
+        ] {
+            let kept_until = kept_until.map(at);
+            let place = Place { due_at: Some(at(due_at)), because: Some(because), kept_until, ..PLACE };
+            let wish = Wish { seen: None, at: at(1000), echo: Duration::ZERO, gone_for: None };
+            assert_eq!(place.hastened(wish, at(1000)), expected, "{place:?}");
         }
     }
 
@@ -125,8 +165,7 @@ mod tests {
             (Backoff, Some(0), Some(100), put_off),
         ] {
             let (due_at, hastened_at) = (Some(at(2000)), hastened_at.map(at));
-            let place =
-                Place { due_at, because: Some(because), fetched_at: None, hastened_at, is_leased: false, wait: None };
+            let place = Place { due_at, because: Some(because), hastened_at, ..PLACE };
             let gone_for = gone_for.map(Duration::from_secs);
             let wish = Wish { seen: None, at: now, echo: Duration::ZERO, gone_for };
             assert_eq!(place.hastened(wish, now), expected, "{place:?} {wish:?}");
@@ -147,8 +186,7 @@ mod tests {
         ] {
             let (fetched_at, hastened_at) = (Some(at(fetched_at)), hastened_at.map(at));
             let because = Some(Because::Interval);
-            let place =
-                Place { due_at: Some(at(2000)), because, fetched_at, hastened_at, is_leased: false, wait: None };
+            let place = Place { due_at: Some(at(2000)), because, fetched_at, hastened_at, ..PLACE };
             let wish = Wish { seen: fetched_at, at: now, echo: Duration::from_secs(echo), gone_for: None };
             assert_eq!(place.hastened(wish, now), expected, "{place:?} {wish:?}");
         }

@@ -111,6 +111,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0018_budgets.sql"),
         postgres: include_str!("../../migrations/postgres/0018_budgets.sql"),
     },
+    Migration {
+        version: 19,
+        name: "kept_until",
+        sqlite: include_str!("../../migrations/sqlite/0019_kept_until.sql"),
+        postgres: include_str!("../../migrations/postgres/0019_kept_until.sql"),
+    },
 ];
 
 /// The steps that this program has and a database, in which these were made, hasn't. Those of a newer program are its own

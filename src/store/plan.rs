@@ -170,9 +170,10 @@ pub(super) struct ScheduleRow {
     pub(super) due_at: i64,
     pub(super) because: i16,
     pub(super) requested_at: i64,
-    /// `None` leaves `fetched_at` and `stale_after` as they are.
+    /// `None` leaves this, `stale_after` and `kept_until` as they are.
     pub(super) fetched_at: Option<i64>,
     pub(super) stale_after: Option<i64>,
+    pub(super) kept_until: Option<i64>,
 }
 
 /// A row of `change`, without its number.
@@ -206,12 +207,12 @@ impl<'a> Plan<'a> {
         let id = one.resource;
         match outcome {
             Outcome::Replaced(replacement) => {
-                self.schedule(one, replacement.due, Some(replacement.freshness));
+                self.schedule(one, replacement.due, Some((replacement.freshness, replacement.kept_until)));
                 self.replaced.push((id, one.decided_at, replacement));
                 self.change(one, replacement.kind);
             }
-            Outcome::Confirmed { freshness, metadata, described, due } => {
-                self.schedule(one, *due, Some(*freshness));
+            Outcome::Confirmed { freshness, kept_until, metadata, described, due } => {
+                self.schedule(one, *due, Some((*freshness, *kept_until)));
                 self.confirmed.extend(metadata.as_ref().map(|metadata| (id, metadata)));
                 self.described.extend((!described.is_empty()).then_some((id, described)));
             }
@@ -237,14 +238,15 @@ impl<'a> Plan<'a> {
         self.refused.extend(refused.map(|refused| (one.resource, micros(one.decided_at), refused)));
     }
 
-    fn schedule(&mut self, one: &Settled, due: Due, freshness: Option<Freshness>) {
+    fn schedule(&mut self, one: &Settled, due: Due, copy: Option<(Freshness, Option<DateTime<Utc>>)>) {
         self.schedule.push(ScheduleRow {
             resource: one.resource,
             due_at: micros(due.at),
             because: due.because.code(),
             requested_at: micros(one.requested_at),
-            fetched_at: freshness.map(|freshness| micros(freshness.fetched_at)),
-            stale_after: freshness.map(|freshness| micros(freshness.stale_after)),
+            fetched_at: copy.map(|(freshness, _)| micros(freshness.fetched_at)),
+            stale_after: copy.map(|(freshness, _)| micros(freshness.stale_after)),
+            kept_until: copy.and_then(|(_, kept_until)| kept_until).map(micros),
         });
     }
 

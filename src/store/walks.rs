@@ -183,6 +183,7 @@ impl Draft {
                 kind,
                 metadata: Metadata::default(),
                 freshness: page.freshness,
+                kept_until: None,
                 due: Due { at: NEVER, because: Because::Walk },
             };
             draft.replaced.push((member.id, replacement));
@@ -229,6 +230,7 @@ impl Draft {
             requested_at: micros(at),
             fetched_at: Some(micros(fetched_at)),
             stale_after: Some(micros(stale_after)),
+            kept_until: None,
         };
         Plan {
             schedule: self.members().into_iter().map(schedule).collect(),

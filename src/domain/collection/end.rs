@@ -28,6 +28,7 @@ pub fn ended(
     match problem {
         None => Outcome::Confirmed {
             freshness: Freshness { fetched_at: now, stale_after: policy.cadence.after_two(now) },
+            kept_until: not_before,
             metadata: (previous.failures > 0).then(Metadata::default),
             described: HeaderMap::new(),
             due,

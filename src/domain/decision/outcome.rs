@@ -96,6 +96,8 @@ pub enum Outcome {
     Confirmed {
         /// The copy's freshness from now on.
         freshness: Freshness,
+        /// Until when no reader can have it asked for again; `None` is no such time.
+        kept_until: Option<DateTime<Utc>>,
         /// What is to be rewritten of the bookkeeping: `None` when the schedule alone moves.
         metadata: Option<Metadata>,
         /// Fields that describe the content and came anew: they replace those that are stored (RFC 9111 §3.2).
@@ -129,6 +131,8 @@ pub struct Replacement {
     pub metadata: Metadata,
     /// The copy's freshness.
     pub freshness: Freshness,
+    /// Until when no reader can have it asked for again; `None` is no such time.
+    pub kept_until: Option<DateTime<Utc>>,
     /// When it is next due.
     pub due: Due,
 }

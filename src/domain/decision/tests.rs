@@ -1,5 +1,7 @@
 //! previous × observation × now → outcome.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use http::{HeaderName, HeaderValue, header};
 use proptest::prelude::*;
@@ -13,6 +15,7 @@ use crate::domain::content::BodyRules;
 use crate::domain::policy::{GoneRules, Heed};
 use crate::domain::resource::ResourceId;
 use crate::domain::schedule::{Backoff, Cadence, Slot, aside_until};
+use crate::domain::terms::Reuse;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);

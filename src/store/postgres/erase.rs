@@ -57,7 +57,7 @@ pub(super) const NO_PARAMS: &str = "
 pub(super) const SCHEDULE: &str = "
     UPDATE headpond.schedule
        SET due_at = NULL, because = 8, wanted_at = NULL, hastened_at = NULL, fetched_at = NULL, stale_after = NULL,
-           walk = NULL
+           kept_until = NULL, walk = NULL
      WHERE resource_id = ANY($1)";
 
 pub(super) const RESOURCE: &str = "

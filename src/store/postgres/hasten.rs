@@ -17,7 +17,8 @@ pub(super) const LOCK_UPSTREAM: &str = "
 
 /// Waits for an apply that is about to settle it.
 pub(super) const PLACE: &str = "
-    SELECT due_at, because, fetched_at, hastened_at FROM headpond.schedule WHERE resource_id = $1 FOR NO KEY UPDATE";
+    SELECT due_at, because, fetched_at, hastened_at, kept_until FROM headpond.schedule
+     WHERE resource_id = $1 FOR NO KEY UPDATE";
 
 /// A statement of its own, so that it sees what that apply did.
 pub(super) const IS_LEASED: &str = "

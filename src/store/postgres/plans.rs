@@ -83,7 +83,11 @@ fn cases() -> Vec<Case> {
         ("heed", apply::KEEP.into(), "1, 0, NULL".into()),
         ("keep a standing", claim::KEEP_STANDING.into(), "1, NULL".into()),
         ("lease", claim::LEASE.into(), format!("1, 1, 'w', 0, 0, {ids}, 1, 0, '{{7}}'")),
-        ("schedule", write::SCHEDULE.into(), format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, 0, 8")),
+        (
+            "schedule",
+            write::SCHEDULE.into(),
+            format!("{ids}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, {zeros}, 0, 8"),
+        ),
         ("confirmed", write::CONFIRMED.into(), format!("{ids}, {bytes}, {bytes}, {zeros}, {texts}, {zeros}, {texts}")),
         ("described", write::DESCRIBED.into(), ids.clone()),
         ("forget refused", refusal::FORGET.into(), ids.clone()),

@@ -18,18 +18,19 @@ use crate::store::plan::{Plan, ScheduleRow};
 use crate::store::{AT_ONCE, describe};
 
 /// A retired resource stays without a due time. What was wanted after its request began stays due since then; before all
-/// others ($7), if it was wanted by itself.
+/// others ($8), if it was wanted by itself.
 pub(super) const SCHEDULE: &str = "
     UPDATE headpond.schedule s
        SET due_at = CASE WHEN s.due_at IS NULL THEN NULL
-                         WHEN s.wanted_at > n.requested_at THEN CASE s.due_at WHEN $7 THEN $7 ELSE s.wanted_at END
+                         WHEN s.wanted_at > n.requested_at THEN CASE s.due_at WHEN $8 THEN $8 ELSE s.wanted_at END
                          ELSE n.due_at END,
-           because = CASE WHEN s.wanted_at > n.requested_at THEN $8 ELSE n.because END,
+           because = CASE WHEN s.wanted_at > n.requested_at THEN $9 ELSE n.because END,
            wanted_at = CASE WHEN s.wanted_at > n.requested_at THEN s.wanted_at END,
            fetched_at = coalesce(n.fetched_at, s.fetched_at),
-           stale_after = coalesce(n.stale_after, s.stale_after)
-      FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[])
-           AS n (id, due_at, because, requested_at, fetched_at, stale_after)
+           stale_after = coalesce(n.stale_after, s.stale_after),
+           kept_until = CASE WHEN n.fetched_at IS NULL THEN s.kept_until ELSE n.kept_until END
+      FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+           AS n (id, due_at, because, requested_at, fetched_at, stale_after, kept_until)
      WHERE s.resource_id = n.id";
 
 /// By id, as a wish takes them, so that the two wait for each other and not for ever.
@@ -43,6 +44,7 @@ pub(super) async fn schedule(tx: &mut PgConnection, mut rows: Vec<ScheduleRow>) 
         .bind(column(rows, |row| row.requested_at))
         .bind(column(rows, |row| row.fetched_at))
         .bind(column(rows, |row| row.stale_after))
+        .bind(column(rows, |row| row.kept_until))
         .bind(AT_ONCE)
         .bind(Because::Manual.code())
         .execute(tx)

@@ -53,7 +53,8 @@ pub(super) const NO_PARAMS: &str = "
 
 pub(super) const SCHEDULE: &str = "
     UPDATE headpond_schedule SET
-        due_at = NULL, because = 8, wanted_at = NULL, hastened_at = NULL, fetched_at = NULL, stale_after = NULL, walk = NULL
+        due_at = NULL, because = 8, wanted_at = NULL, hastened_at = NULL, fetched_at = NULL, stale_after = NULL,
+        kept_until = NULL, walk = NULL
     WHERE resource_id IN (SELECT value FROM json_each(?1))";
 
 pub(super) const RESOURCE: &str = "

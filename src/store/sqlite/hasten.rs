@@ -12,7 +12,7 @@ use crate::store::{AT_ONCE, Hastened, StoreError, Wish};
 
 /// There are no more leases than requests may be under way.
 pub(super) const PLACE: &str = "
-    SELECT s.due_at, s.because, s.fetched_at, s.hastened_at, s.source_id, u.id, u.standing, EXISTS (
+    SELECT s.due_at, s.because, s.fetched_at, s.hastened_at, s.kept_until, s.source_id, u.id, u.standing, EXISTS (
         SELECT 1 FROM headpond_lease AS l, json_each(l.resources) AS held
         WHERE l.expires_at > ?2 AND held.value = s.resource_id
     ) AS is_leased

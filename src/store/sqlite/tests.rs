@@ -138,7 +138,7 @@ fn confirmed(store: &SqliteStore, claim: &Claim) -> Settled {
     let freshness = Freshness { fetched_at: now, stale_after: now };
     let due = Due { at: now, because: Because::Interval };
     Settled {
-        outcome: Outcome::Confirmed { freshness, metadata: None, described: HeaderMap::new(), due },
+        outcome: Outcome::Confirmed { freshness, kept_until: None, metadata: None, described: HeaderMap::new(), due },
         ..large(store, claim)
     }
 }
@@ -184,6 +184,7 @@ fn large(store: &SqliteStore, claim: &Claim) -> Settled {
             kind: ChangeKind::Created,
             metadata: Metadata::default(),
             freshness: Freshness { fetched_at: now, stale_after: now },
+            kept_until: None,
             due: Due { at: now, because: Because::Interval },
         })),
         gone_budget: GoneBudget { share: 1.0, period: Duration::from_secs(1) },

@@ -23,7 +23,7 @@ use crate::domain::validators::Validators;
 use crate::store::columns::micros;
 use crate::store::erase::{GoneErased, kind};
 use crate::store::heed::{Known, Note, Turns};
-use crate::store::plan::{ChangeRow, Leases, Plan, RETRIES};
+use crate::store::plan::{ChangeRow, Leases, Plan, RETRIES, ScheduleRow};
 use crate::store::{AT_ONCE, LeaseToken, StoreError, describe};
 
 /// What is retired (`due_at` NULL) stays so. What was wanted after the request began stays due since then; before all
@@ -37,7 +37,8 @@ pub(super) const SCHEDULE: &str = "
         because = CASE WHEN s.wanted_at > j.value ->> 3 THEN ?3 ELSE j.value ->> 2 END,
         wanted_at = CASE WHEN s.wanted_at > j.value ->> 3 THEN s.wanted_at END,
         fetched_at = coalesce(j.value ->> 4, s.fetched_at),
-        stale_after = coalesce(j.value ->> 5, s.stale_after)
+        stale_after = coalesce(j.value ->> 5, s.stale_after),
+        kept_until = CASE WHEN j.value ->> 4 IS NULL THEN s.kept_until ELSE j.value ->> 6 END
     FROM jsonb_each(?1) AS j WHERE s.resource_id = j.value ->> 0";
 
 /// A success ends a run of failures and of 404s. Bytes come as hexadecimal.
@@ -169,7 +170,10 @@ fn add_resources(script: &mut Script, plan: &Plan<'_>) -> Result<(), StoreError>
     let rows: Vec<_> = plan
         .schedule
         .iter()
-        .map(|row| (row.resource, row.due_at, row.because, row.requested_at, row.fetched_at, row.stale_after))
+        .map(|row| {
+            let ScheduleRow { resource, due_at, because, requested_at, fetched_at, stale_after, kept_until } = *row;
+            (resource, due_at, because, requested_at, fetched_at, stale_after, kept_until)
+        })
         .collect();
     script.add(SCHEDULE, &[Text(json(&rows)?), AT_ONCE.into(), Because::Manual.code().into()])?;
     let confirmed = plan.confirmed.iter().map(|(id, metadata)| {

@@ -14,6 +14,7 @@ use crate::support::store::{TestStore, key, on_each_database, wish};
 
 on_each_database! {
     met_norway_is_asked_as_its_terms_say,
+    what_expires_before_it_is_due_is_kept_from_readers_until_then_and_no_longer,
     github_is_asked_one_request_at_a_time,
     a_secondary_limit_of_github_is_a_pause_of_a_minute_and_longer_each_time,
     the_primary_limit_of_github_lasts_until_its_reset,
@@ -65,6 +66,36 @@ async fn met_norway_is_asked_as_its_terms_say(test: &TestStore) {
     test.clock.advance(AN_HOUR);
     process.refresh().await;
     server.verify().await;
+}
+
+async fn what_expires_before_it_is_due_is_kept_from_readers_until_then_and_no_longer(test: &TestStore) {
+    const TEN_MINUTES: Duration = Duration::from_secs(600);
+    let server = mock_server().await;
+    let forecast = ResponseTemplate::new(200)
+        .insert_header("date", http_time(test, 0))
+        .insert_header("expires", http_time(test, 600))
+        .set_body_string("{}");
+    Mock::given(method("GET")).respond_with(forecast).mount(&server).await;
+    let toml = format!(
+        "[upstreams.met]\npreset = \"met-norway\"\nuser_agent = \"acme/1 ops@acme.example\"\n\
+         [sources.users]\nupstream = \"met\"\nurl = \"{}/{{key}}\"\nkeys = [\"oslo\"]\nrefresh_every = \"1h\"\n",
+        server.uri()
+    );
+    let process = Process::with_config(test, &toml).await;
+    assert_eq!(process.refresh().await.new, 1);
+    let oslo = test.current("users", "oslo").await;
+    let due = oslo.due.unwrap();
+    assert_eq!(due.because, Because::Interval);
+    let (expires, seen) = (test.now() + TEN_MINUTES, oslo.freshness.map(|freshness| freshness.fetched_at));
+    assert!(due.at > expires, "{due:?}");
+    let id = test.store.find(process.ids[0].source, &[key("oslo")]).await.unwrap()[0].unwrap();
+    test.clock.advance(TEN_MINUTES - Duration::from_secs(1));
+    let hastened = test.store.hasten(id, wish(seen, test.now())).await.unwrap();
+    assert_eq!(hastened, Hastened::PutOff(expires), "it is fresh by the upstream's word");
+    test.clock.advance(Duration::from_secs(1));
+    assert_eq!(test.store.hasten(id, wish(seen, test.now())).await.unwrap(), Hastened::Due);
+    process.refresh().await;
+    assert_eq!(asked(&server).await.len(), 2);
 }
 
 /// Repositories of GitHub, with a token.

@@ -9,13 +9,14 @@ use headpond::domain::resource::SourceName;
 use headpond::domain::schedule::Because;
 use headpond::store::{Authority, Hastened, Pause, Selection};
 
-use crate::support::outcomes::{HOUR, content, not_modified, policy};
+use crate::support::outcomes::{HOUR, content, not_modified, policy, status};
 use crate::support::store::{TestStore, UNLIMITED, ask, nothing_until, on_each_database, spec, wish};
 
 on_each_database! {
     when_nothing_is_left_no_process_asks_before_there_is_more,
     what_is_left_of_one_source_is_no_matter_of_the_others,
     a_reader_does_not_have_what_was_just_asked_for_asked_for_again_too_soon,
+    a_wait_that_is_shorter_than_the_interval_is_kept_by_readers_over_failures_until_the_next_answer,
 }
 
 const SPENT: [(&str, &str); 1] = [("ratelimit", "\"default\";r=0;t=30")];
@@ -78,4 +79,30 @@ async fn a_reader_does_not_have_what_was_just_asked_for_asked_for_again_too_soon
     let by_hand = test.claim_one(weather.upstream).await;
     test.settle(&by_hand, not_modified()).await;
     assert_eq!(test.current("weather", "k0").await.due.unwrap().because, Because::Interval);
+}
+
+async fn a_wait_that_is_shorter_than_the_interval_is_kept_by_readers_over_failures_until_the_next_answer(
+    test: &TestStore,
+) {
+    let weather = test.source_with_keys("weather", 1).await;
+    let first = test.claim_one(weather.upstream).await;
+    test.settle(&first, content("A", &[("etag", "\"1\""), ("x-poll-interval", "600")])).await;
+    let (seen, until) = (Some(test.now()), test.now() + Duration::from_secs(600));
+    assert_eq!(test.current("weather", "k0").await.due.unwrap().because, Because::Interval);
+    let hasten = async || test.store.hasten(first.resource, wish(seen, test.now())).await.unwrap();
+    assert_eq!(hasten().await, Hastened::PutOff(until));
+
+    test.store.want(&Selection::All, test.now()).await.unwrap();
+    let by_hand = test.claim_one(weather.upstream).await;
+    test.settle(&by_hand, status(500)).await;
+    test.clock.advance(Duration::from_secs(300));
+    assert!(test.current("weather", "k0").await.due.unwrap().at < test.now(), "its backoff is over");
+    assert_eq!(hasten().await, Hastened::PutOff(until), "a failure says nothing of that");
+
+    test.store.want(&Selection::All, test.now()).await.unwrap();
+    let again = test.claim_one(weather.upstream).await;
+    test.settle(&again, not_modified()).await;
+    let seen = Some(test.now());
+    let hastened = test.store.hasten(first.resource, wish(seen, test.now())).await.unwrap();
+    assert_eq!(hastened, Hastened::Due, "the last answer asks for no wait");
 }

@@ -200,8 +200,8 @@ async fn an_archive_brings_nothing_of_what_is_gone_where_the_source_says_so(test
         let fields = format!(
             r#""etag":"{CANARY}","headers":[["content-type","application/json"],["content-language","{CANARY}"]]"#
         );
-        let text = format!(r#"{{"source":"users","key":"{key}","version":9,{fields},{more}}}"#);
-        let restored = serde_json::from_str::<Line>(&text).unwrap().restore(&typed(&users()), test.now()).unwrap();
+        let line = format!(r#"{{"source":"users","key":"{key}","version":9,{fields},{more}}}"#);
+        let restored = serde_json::from_str::<Line>(&line).unwrap().restore(&typed(&users()), test.now()).unwrap();
         test.store.import(registered.source, &[restored]).await.unwrap()[0]
     };
     let before = [past(7, false, CANARY), past(8, false, CANARY)].join(",");

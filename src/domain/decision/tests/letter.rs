@@ -32,7 +32,7 @@ fn confirmed(
     observation: Observation,
 ) -> (Freshness, Option<Metadata>, HeaderMap, Due) {
     match decide(policy, previous, observation, now(), 0.5) {
-        Outcome::Confirmed { freshness, metadata, described, due } => (freshness, metadata, described, due),
+        Outcome::Confirmed { freshness, metadata, described, due, .. } => (freshness, metadata, described, due),
         other => panic!("it was not confirmed: {other:?}"),
     }
 }
@@ -273,6 +273,25 @@ fn what_is_not_to_be_asked_for_sooner_is_due_then_and_fresh_for_twice_that() {
     let absent =
         decide(&policy(), &Previous::nothing(slot()), status(410, &[("x-poll-interval", "172800")]), now(), 0.5);
     assert_eq!(absent.due().because, Because::NotBefore);
+}
+
+#[test]
+fn no_reader_has_it_asked_for_again_before_the_upstreams_own_end_and_any_can_after_it() {
+    let kept = |policy: &Policy, fields: &[(&'static str, &'static str)]| {
+        let new = new(policy, ok("one", fields));
+        (new.due.because, new.kept_until.map(|at| (at - now()).num_seconds()))
+    };
+    let keeps = Policy { early_refresh: false, ..policy() };
+    let ten_minutes = ("cache-control", "max-age=600");
+    assert_eq!(kept(&keeps, &[ten_minutes]), (Because::Interval, Some(600)), "the interval is longer");
+    assert_eq!(kept(&keeps, &[ten_minutes, ("age", "200")]), (Because::Interval, Some(400)));
+    assert_eq!(kept(&keeps, &[("cache-control", "max-age=7200")]), (Because::NotBefore, Some(7200)));
+    assert_eq!(kept(&keeps, &[]), (Because::Interval, None));
+    assert_eq!(kept(&policy(), &[ten_minutes]), (Because::Interval, None), "a reader may");
+    assert_eq!(kept(&policy(), &[ten_minutes, ("x-poll-interval", "60")]), (Because::Interval, Some(60)));
+    let confirmation = decide(&keeps, &holding("one"), not_modified(&[("etag", "\"v1\""), ten_minutes]), now(), 0.5);
+    let Outcome::Confirmed { kept_until, .. } = confirmation else { panic!("{confirmation:?}") };
+    assert_eq!(kept_until, Some(now() + TimeDelta::seconds(600)));
 }
 
 #[test]

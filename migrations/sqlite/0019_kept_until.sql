@@ -1,0 +1,2 @@
+-- Until when the upstream's own word keeps readers from having the resource asked for again, whenever it is due.
+ALTER TABLE headpond_schedule ADD COLUMN kept_until integer;
