@@ -57,14 +57,14 @@ pub async fn put(
     body: Body,
 ) -> Result<Response, ApiError> {
     Parameters::of(&uri, &[])?;
-    let source = api.asked(&path)?;
     let bytes = to_bytes(body, LARGEST).await.map_err(|_| ApiError::BadBody { expected: EXPECTED })?;
     let params = params(&bytes).ok_or(ApiError::BadBody { expected: EXPECTED })?;
-    if let Err(error) = source.ask(&path.key, &params) {
-        return Err(ApiError::UnusableKey { path, why: error.to_string() });
-    }
     if let Err(erased @ ApiError::Missing(_)) = api.current(&path).await {
         return Err(erased);
+    }
+    let source = api.asked(&path)?;
+    if let Err(error) = source.ask(&path.key, &params) {
+        return Err(ApiError::UnusableKey { path, why: error.to_string() });
     }
     let id = api.store.source(&path.source).await?.ok_or_else(|| unknown(&path))?;
     let keys = [(path.key.clone(), params.clone())];
