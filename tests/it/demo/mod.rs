@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
-use crate::support::program::{Headpond, get_json};
+use crate::support::program::{Headpond, get_json, signal};
 
 /// What a test waits for at the most: on a machine that is busy with other tests, the first round takes a while.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -71,8 +71,7 @@ impl Demo {
 
 /// Ctrl-C, and the end, which must be a good one.
 async fn interrupt(mut child: Child) {
-    let pid = child.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+    signal(child.id().unwrap(), "INT");
     let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("an end").unwrap();
     assert_eq!(ended.code(), Some(0));
 }

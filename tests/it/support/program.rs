@@ -5,12 +5,26 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 
 use super::store::Database;
+
+/// Sends a signal to a process by name (`HUP`, `TERM`, `INT`, `KILL`), without the program `kill`, which a small system has not.
+pub fn signal(pid: u32, name: &str) {
+    let signal = match name {
+        "HUP" => Signal::HUP,
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        _ => panic!("{name}: no signal that any test sends"),
+    };
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a process");
+    kill_process(pid, signal).expect("a process that is there");
+}
 
 /// A directory with a configuration in it.
 pub struct Headpond {
@@ -156,9 +170,7 @@ impl Serving {
 
     /// Sends a signal by name (`TERM`, `INT`, `KILL`).
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().expect("kill");
-        assert!(sent.success(), "kill -s {name} {pid}");
+        signal(self.pid(), name);
     }
 
     /// Waits for its end; returns how it ended and what it wrote, to stdout too.

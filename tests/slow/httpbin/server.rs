@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::program::eventually;
+use crate::support::program::{eventually, signal};
 
 /// What is installed. httpbin itself asks for what makes brotli.
 const PACKAGES: [&str; 2] = ["httpbin>=0.10.2,<0.11", "gunicorn>=23"];
@@ -67,7 +67,7 @@ impl Httpbin {
 impl Drop for Httpbin {
     fn drop(&mut self) {
         // SIGTERM, so that gunicorn ends its worker too.
-        _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        signal(self.child.id(), "TERM");
         _ = self.child.wait();
     }
 }
