@@ -47,6 +47,7 @@ async fn play(stage: &Stage) -> Result<Vec<Service>> {
     println!(
         "\n1. Six take part. The app reads them from Headpond at once, and Headpond has asked for them at once.\n"
     );
+    visitor.until_all_have_names().await?;
     visitor.show().await?;
     println!("\n    What the user service was asked for:");
     for line in users.said()?.lines() {

@@ -37,6 +37,9 @@ async fn play(stage: &Stage) -> Result<Vec<Service>> {
     println!("The app answers on {}/weather/{{city}}.", visitor.app);
 
     println!("\n1. The cities that headpond.toml lists are there.\n");
+    // Their table is opened a moment after they came.
+    visitor.until_known("berlin").await?;
+    visitor.until_known("prishtina").await?;
     visitor.ask("berlin", 0).await?;
     visitor.ask("prishtina", 0).await?;
 
@@ -62,10 +65,7 @@ async fn play(stage: &Stage) -> Result<Vec<Service>> {
 
     println!("\n4. It is started again. Headpond catches up by itself.\n");
     weather.start().await?;
-    let skopje = visitor.url("skopje", 0);
-    stage
-        .until("a forecast for skopje", async || Ok(stage.get(&skopje).await?.status().is_success().then_some(())))
-        .await?;
+    visitor.until_known("skopje").await?;
     visitor.ask("skopje", 0).await?;
     println!("\nWhat the weather service was asked for:\n");
     let said = weather.said()?;
@@ -88,6 +88,12 @@ impl Visitor<'_> {
     fn url(&self, city: &str, in_hours: i64) -> String {
         let at = (self.now + TimeDelta::hours(in_hours)).to_rfc3339_opts(SecondsFormat::Secs, true);
         format!("{}/weather/{city}?at={at}", self.app)
+    }
+
+    /// Waits until the app tells the weather in a city.
+    async fn until_known(&self, city: &str) -> Result {
+        let (url, what) = (self.url(city, 0), format!("a forecast for {city}"));
+        self.stage.until(&what, async || Ok(self.stage.get(&url).await?.status().is_success().then_some(()))).await
     }
 
     /// Asks for the weather in a city in so many hours, and prints what is answered.
