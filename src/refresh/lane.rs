@@ -29,6 +29,9 @@ use crate::telemetry::metrics;
 /// How long to wait after a claim that the store could not answer.
 const STORE_WAIT: TimeDelta = TimeDelta::seconds(1);
 
+/// How long to wait after a claim of some sources: unlike one of all, it does not tell when more of them will be due.
+const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(1);
+
 /// How long a lane waits for more flights to land before it claims for those that have.
 const MOMENT: Duration = Duration::from_millis(2);
 
@@ -183,6 +186,10 @@ impl Lane {
             self.leave(&others);
             ask_again_at = Some(self.refresher.clock.now());
         }
+        if self.task.until == Until::Stopped && matches!(self.task.which, Selection::Sources(_)) {
+            let again = self.refresher.clock.now() + LOOK_AGAIN;
+            ask_again_at = Some(ask_again_at.map_or(again, |at| at.min(again)));
+        }
         metrics::in_flight(&self.upstream.name, self.airborne.len());
         Ok(Claims { ask_again_at, wait })
     }
@@ -200,7 +207,7 @@ impl Lane {
     }
 
     /// Leaves sources to others from now on: those that another process's configuration has, or asks for something else. To
-    /// ask as we know would bring answers to another question. What else falls due is then looked for with each heartbeat.
+    /// ask as we know would bring answers to another question. What else falls due is then looked for every second.
     fn leave(&mut self, claims: &[Claim]) {
         let left: BTreeSet<SourceId> = claims.iter().map(|claim| claim.source).collect();
         let named = |id: &SourceId| {

@@ -16,6 +16,7 @@ use crate::support::store::{TestStore, UNLIMITED, key, on_each_database, spec, w
 
 on_each_database!(
     a_source_that_this_process_does_not_know_is_left_to_others,
+    a_source_that_is_left_to_others_delays_none_of_ours,
     a_source_that_asks_for_something_else_now_is_left_to_whoever_knows,
     a_key_of_which_no_url_can_be_made_fails_without_a_request,
     what_is_asked_for_by_hand_goes_first,
@@ -47,6 +48,24 @@ async fn a_source_that_this_process_does_not_know_is_left_to_others(test: &TestS
     let mut asked = asked(&upstream).await;
     asked.sort();
     assert_eq!(asked, ["/users/1", "/users/2"]);
+}
+
+async fn a_source_that_is_left_to_others_delays_none_of_ours(test: &TestStore) {
+    let upstream = mock_server().await;
+    answer(&upstream, "1", "one").await;
+    let process = Process::with_users(test, &upstream.uri(), &["1"], "").await;
+    cities(test, &upstream.uri()).await;
+    // Nobody tells the lane of anything: it goes by the clock alone.
+    let lane = process.start(Until::Stopped);
+    for round in 1..=3 {
+        let is_asked = async || (asked(&upstream).await.len() == round).then_some(());
+        eventually("a request each hour", Duration::from_secs(30), is_asked).await;
+        let is_stored = async || test.current("users", "1").await.leased_until.is_none().then_some(());
+        eventually("its outcome", Duration::from_secs(30), is_stored).await;
+        test.clock.advance(Duration::from_secs(3600));
+    }
+    process.stop.cancel();
+    soon(lane).await.unwrap();
 }
 
 async fn a_source_that_asks_for_something_else_now_is_left_to_whoever_knows(test: &TestStore) {
