@@ -72,7 +72,9 @@ impl Decision<'_> {
         // What nobody polls is due in an age, and asked for when a reader comes.
         let waits_for_reader = !self.policy.cadence.is_polled() && !due.because.spares_the_upstream();
         let not_before = self.not_before.filter(|at| waits_for_reader || *at > due.at);
-        not_before.map_or(due, |at| Due { at: later(at, late), because: Because::NotBefore })
+        // A redirect is followed once it was waited for: that it was is told by its reason.
+        let because = if due.because == Because::RetryAfter { due.because } else { Because::NotBefore };
+        not_before.map_or(due, |at| Due { at: later(at, late), because })
     }
 
     /// Until when no reader can have it asked for again, however late it is due: while it is fresh by the upstream's word, where

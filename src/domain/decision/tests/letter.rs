@@ -270,6 +270,10 @@ fn what_is_not_to_be_asked_for_sooner_is_due_then_and_fresh_for_twice_that() {
     let failed = decide(&policy(), &holding("one"), status(500, &[("x-poll-interval", a_minute)]), now(), 0.0).due();
     assert_eq!(failed.because, Because::NotBefore, "the first backoff is shorter");
     assert!(failed.at >= now() + TimeDelta::seconds(60));
+    let redirect = status(302, &[("retry-after", "10"), ("x-poll-interval", a_day)]);
+    let redirected = decide(&policy(), &holding("one"), redirect, now(), 0.0).due();
+    assert_eq!(redirected.because, Because::RetryAfter, "or it would be waited for again and again");
+    assert!(redirected.at >= now() + TimeDelta::days(1));
     let absent =
         decide(&policy(), &Previous::nothing(slot()), status(410, &[("x-poll-interval", "172800")]), now(), 0.5);
     assert_eq!(absent.due().because, Because::NotBefore);
