@@ -104,9 +104,9 @@ impl Board<'_> {
         Ok(serde_json::from_value(self.stage.json(&self.url).await?)?)
     }
 
-    /// The first that is so.
+    /// The first that is so. There is none before the table of users is open, a moment after they came.
     async fn until(&self, what: &str, is_so: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
-        self.stage.until(what, async || Ok(Some(self.top().await?).filter(|top| is_so(top)))).await
+        self.stage.until(what, async || Ok(self.top().await.ok().filter(|top| is_so(top)))).await
     }
 
     /// Prints its first rows; who is first.
